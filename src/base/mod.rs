@@ -1,0 +1,6 @@
+//! Words shared by every module. Pure: no files, processes, clock, environment or randomness.
+
+pub mod duration;
+pub mod size;
+pub mod suggest;
+pub mod text;

@@ -1,0 +1,3 @@
+//! Faces: readers of what happened, writers of commands.
+
+pub mod cli;

@@ -1,0 +1,16 @@
+//! cofferdam runs untrusted coding agents in parallel and lands only what has been proven.
+//!
+//! The modules stand in the order of the data's path; a reader goes top to bottom and seldom jumps back.
+//!
+//! ```text
+//! stories ─▶ plan ─▶ story ─▶ workspace ─▶ sandbox ─▶ agents ─▶ verify ─▶ queue ─▶ land
+//!                                  every step is an event in the store; every face is a fold over those events
+//! ```
+//!
+//! - [`base`]: words shared by all (sizes, durations, safe text, suggestions). Pure.
+//! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
+//! - [`face`]: readers of what happened and writers of commands: the command line.
+
+pub mod base;
+pub mod face;
+pub mod sandbox;

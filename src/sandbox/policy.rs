@@ -1,0 +1,141 @@
+//! What one sandbox may touch: a profile and a command line, resolved against this host into plain data.
+//!
+//! Pure. Nothing here looks at the host: [`super::toolchains`] does, and [`super::profile`] joins the two.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::size::Size;
+
+/// Everything one sandbox may touch. Deny by default: what is not named here is not there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The profile's name, for explanations.
+    pub profile: String,
+    pub tier: Tier,
+    pub workspace: Workspace,
+    /// Host paths that are visible inside, in the order in which they are put on.
+    pub grants: Vec<Grant>,
+    /// Package caches: readable from the host, written to a private layer.
+    pub caches: Vec<Cache>,
+    pub network: Network,
+    pub limits: Limits,
+    /// The whole environment of the payload.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Sockets that the sandbox's init opens inside and hands out to the supervisor.
+    pub listeners: Vec<Listener>,
+    /// Give the payload a private terminal instead of pipes.
+    pub terminal: bool,
+}
+
+/// How much of the kernel must be there. Nothing below these two exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// Every layer.
+    #[default]
+    Full,
+    /// Without user namespaces: only for whoever asks for it by name.
+    NoUserns,
+}
+
+/// The folder the payload works in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// The folder on the host, absolute and without links.
+    pub host: PathBuf,
+    /// Where the payload sees it.
+    pub inside: PathBuf,
+    pub access: WorkspaceAccess,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkspaceAccess {
+    Read,
+    /// Writes go to a throw-away overlay.
+    Discard,
+    Write,
+}
+
+/// One host path that is visible inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub host: PathBuf,
+    pub inside: PathBuf,
+    pub access: Access,
+    /// Why it is there: the profile's line or the option.
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read and execute.
+    Read,
+    Write,
+}
+
+/// A package cache of the host: its content is readable, what is written goes to a private layer and is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cache {
+    pub host: PathBuf,
+    pub inside: PathBuf,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// An empty network namespace with a private loopback.
+    #[default]
+    None,
+    /// No route out; listeners inside that the supervisor serves.
+    Gateway,
+    /// The host's own network: for humans who ask for it by name.
+    Host,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub mode: NetworkMode,
+    /// May the payload use TCP on its private loopback?
+    pub loopback: bool,
+}
+
+/// A socket opened inside the sandbox's network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    pub protocol: Protocol,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// Upper bounds. `None` is "no bound of ours".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    pub memory: Option<Size>,
+    pub pids: Option<u64>,
+    /// Processors' worth of time per second.
+    pub cpus: Option<f64>,
+    pub wall: Option<Duration>,
+    pub cpu_time: Option<Duration>,
+    /// Both streams together.
+    pub output: Option<Size>,
+    /// What the run may add to the workspace; also the size of its private folders.
+    pub disk: Option<Size>,
+    /// How many files the run may add to the workspace; also the inodes of its private folders.
+    pub files: Option<u64>,
+    pub open_files: Option<u64>,
+    pub file_size: Option<Size>,
+}
