@@ -46,20 +46,28 @@ pub enum Tier {
 /// The folder the payload works in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workspace {
-    /// The folder on the host, absolute and without links.
-    pub host: PathBuf,
+    pub source: WorkspaceSource,
     /// Where the payload sees it.
     pub inside: PathBuf,
-    pub access: WorkspaceAccess,
+    pub access: Access,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkspaceAccess {
-    Read,
-    /// Writes go to a throw-away overlay.
-    Discard,
-    Write,
+/// Where the workspace's files come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkspaceSource {
+    /// A folder of the host in place: absolute and without links.
+    Folder(PathBuf),
+    /// An overlay, mounted inside the sandbox's own mount namespace: `lower` top layer first, never written.
+    Overlay { lower: Vec<PathBuf>, upper: Upper },
+}
+
+/// What takes the writes of an overlay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upper {
+    /// A tmpfs of this run, bounded by the disk and files limits. The supervisor holds a descriptor of it after the run.
+    Private,
+    /// Two empty or earlier used folders on one file system.
+    Folders { upper: PathBuf, work: PathBuf },
 }
 
 /// One host path that is visible inside.
