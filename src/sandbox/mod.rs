@@ -9,6 +9,7 @@
 //! and every `unsafe` line in [`sys`].
 
 pub mod denial;
+pub mod filter;
 pub mod outcome;
 pub mod policy;
 pub mod receipt;
