@@ -11,6 +11,7 @@
 pub mod denial;
 pub mod filter;
 pub mod outcome;
+pub mod plan;
 pub mod policy;
 pub mod receipt;
 pub mod sys;
