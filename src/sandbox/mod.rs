@@ -10,6 +10,11 @@
 
 pub mod denial;
 pub mod filter;
+mod confine;
+mod init;
+pub mod launch;
+mod message;
+mod mounts;
 pub mod outcome;
 pub mod plan;
 pub mod policy;

@@ -21,6 +21,9 @@ pub const HOST_NAME: &str = "cofferdam";
 /// container managers and systemd give out.
 pub const PAYLOAD_ID: u32 = 2_081_422_848;
 
+/// A file of every root that no rule grants: the self-test reads it, and must fail.
+const UNGRANTED: &str = "/.ungranted";
+
 /// Oldest Landlock that the full tier is built on: the first one that can confine renames across folders.
 pub const OLDEST_LANDLOCK: u32 = 2;
 
@@ -183,12 +186,14 @@ pub enum Rights {
 }
 
 /// One thing that must fail from inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probe {
     NewUserNamespace,
     Mount,
-    OutsidePath,
-    UngrantedPath,
+    /// A path that every host has and this sandbox must not.
+    OutsidePath(PathBuf),
+    /// A path that is there and readable by its mode, but that no Landlock rule grants.
+    UngrantedPath(PathBuf),
     OutsideConnection,
     OutsideProcess,
     Capabilities,
@@ -304,10 +309,16 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     steps.push(Step::Privileges);
     let no_tcp = own_network && !policy.network.loopback;
     steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp }));
+    if own_network {
+        // Before the filter: after it every connect waits for the supervisor, who listens only when the sandbox is complete.
+        steps.push(Step::Probe(vec![Probe::OutsideConnection]));
+    }
     steps.push(Step::Filter(filter::Spec { no_sockets: false, own_process_only: false, watch_connect: own_network }));
-    let mut probes =
-        vec![Probe::NewUserNamespace, Probe::Mount, Probe::OutsidePath, Probe::UngrantedPath, Probe::OutsideProcess, Probe::Capabilities];
-    probes.extend(own_network.then_some(Probe::OutsideConnection));
+    let granted = |path: &Path| policy.grants.iter().any(|g| path.starts_with(&g.inside) || g.inside.starts_with(path));
+    let outside = ["/sys", "/boot", "/srv", "/mnt"].map(PathBuf::from).into_iter().find(|path| !granted(path));
+    let ungranted = Probe::UngrantedPath(UNGRANTED.into());
+    let mut probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::OutsideProcess, Probe::Capabilities];
+    probes.extend(outside.map(Probe::OutsidePath));
     steps.extend([Step::Probe(probes), Step::Execute]);
     steps
 }
@@ -327,10 +338,8 @@ fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     steps.push(Step::Privileges);
     let mut rules: Vec<(PathBuf, Rights)> =
         ["null", "zero", "full", "random", "urandom"].iter().map(|d| (Path::new("/dev").join(d), Rights::Device)).collect();
-    rules.push(("/proc/self".into(), Rights::Read));
-    for file in ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems", "/proc/mounts", "/proc/sys/vm/overcommit_memory"] {
-        rules.push((file.into(), Rights::Read));
-    }
+    // Without a pid namespace the process list is the host's; the receipt says so.
+    rules.push(("/proc".into(), Rights::Read));
     for grant in &policy.grants {
         rules.push((grant.inside.clone(), if grant.access == Access::Write { Rights::Write } else { Rights::Read }));
     }
@@ -339,7 +348,8 @@ fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     rules.push((policy.workspace.inside.clone(), rights));
     steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp: true }));
     steps.push(Step::Filter(filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false }));
-    let probes = vec![Probe::NewUserNamespace, Probe::Mount, Probe::UngrantedPath, Probe::Capabilities];
+    let ungranted = Probe::UngrantedPath("/".into());
+    let probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::Capabilities];
     steps.extend([Step::Probe(probes), Step::Execute]);
     steps
 }
@@ -394,6 +404,7 @@ fn skeleton(rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
         ("/etc/group", format!("{USER}:x:{id}:\nnogroup:x:{nobody}:\n")),
         ("/etc/hosts", format!("127.0.0.1 localhost {HOST_NAME}\n::1 localhost {HOST_NAME}\n")),
         ("/etc/hostname", format!("{HOST_NAME}\n")),
+        (UNGRANTED, "Only the Landlock layer keeps this file from being read.\n".to_owned()),
     ] {
         steps.push(Step::File { path: path.into(), content });
     }
