@@ -8,6 +8,7 @@
 //! Decisions are pure (`policy`, `plan`, `filter`, `receipt`, `outcome`); effects live in `launch`, `init`, `supervise` and `cgroup`,
 //! and every `unsafe` line in [`sys`].
 
+pub mod cgroup;
 pub mod denial;
 pub mod filter;
 mod confine;

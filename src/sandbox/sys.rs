@@ -610,3 +610,25 @@ pub(super) fn borrow_for_life(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: only init uses this, for its control socket, which it never closes.
     unsafe { BorrowedFd::borrow_raw(number) }
 }
+
+// ---- for `cgroup` ------------------------------------------------------------------------------------------------------------------
+
+/// Has the file `path` the extended attribute `name` with exactly this value? No, when that cannot be told.
+pub fn extended_attribute_is(path: &std::path::Path, name: &CStr, value: &[u8]) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_encoded_bytes()) else { return false };
+    let mut buffer = [0_u8; 64];
+    // SAFETY: both strings end in NUL and `buffer` takes at most the length that is passed with it.
+    let got = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(got).is_ok_and(|got| buffer.get(..got) == Some(value))
+}
+
+/// A counter that the kernel adds to and `poll` waits for; reading it never blocks.
+///
+/// # Errors
+/// What the kernel said.
+pub fn event_counter() -> io::Result<OwnedFd> {
+    let fd = raw(libc::SYS_eventfd2, [0, (libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) as usize, 0, 0, 0, 0])?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call above made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
