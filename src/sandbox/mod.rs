@@ -11,8 +11,12 @@
 pub mod denial;
 pub mod outcome;
 pub mod policy;
+pub mod profile;
 pub mod receipt;
+pub mod resolve;
+pub mod secrets;
 pub mod sys;
+pub mod toolchains;
 
 pub use denial::Denial;
 pub use outcome::{Cause, Outcome};
