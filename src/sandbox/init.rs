@@ -313,7 +313,9 @@ fn attend(control: &OwnedFd, signals: &SignalFd, payload: Pid) -> io::Result<Opt
         let (message, child) = (happened(&ready[0]), happened(&ready[1]));
         if message {
             match receive::<ToInit>(control.as_fd(), false) {
-                Ok(Some((ToInit::Signal(number), _))) => drop(nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok())),
+                Ok(Some((ToInit::Signal(number), _))) => {
+                    drop(nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok()))
+                }
                 Ok(None) => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::init;
 use super::mounts::{self, Prepared};
 use super::plan::{Namespace, PAYLOAD_ID, Plan, Step};
 use super::policy::Upper;
 use super::sys::{self, Fork};
-use super::init;
 
 /// One run, as plain data: it can cross a socket to the helper.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,9 +9,9 @@
 //! and every `unsafe` line in [`sys`].
 
 pub mod cgroup;
+mod confine;
 pub mod denial;
 pub mod filter;
-mod confine;
 mod init;
 pub mod launch;
 mod message;

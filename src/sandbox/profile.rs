@@ -15,6 +15,7 @@ use crate::base::size::Size;
 pub mod allow;
 pub mod load;
 pub mod read;
+pub mod write;
 
 pub use load::ProfileError;
 

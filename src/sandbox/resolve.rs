@@ -79,6 +79,8 @@ pub enum ResolveError {
     Allow { rule: String, why: &'static str },
     #[error("--net {} and --allow contradict each other", mode_name(*.0))]
     Contradiction(NetworkMode),
+    #[error("--read {} lies in {}, which must stay hidden in {}", show(.path), show(.secret), show(.grant))]
+    Entangled { path: PathBuf, secret: PathBuf, grant: PathBuf },
     #[error("the tier no-userns cannot hide {}, which lies in something that is granted", show(.0))]
     CannotHide(PathBuf),
     #[error("--discard needs the tier full: without a mount namespace there is no overlay")]
@@ -99,6 +101,7 @@ impl ResolveError {
             Self::Variable { .. } => "write --env NAME to take it from here, or --env NAME=VALUE".to_owned(),
             Self::Allow { .. } => "write --allow HOST or --allow HOST:PORT, such as --allow packages.example.org:443".to_owned(),
             Self::Contradiction(_) => "leave out one of them; --allow alone means --net gateway".to_owned(),
+            Self::Entangled { .. } => "grant only one of the two folders, or copy the file into the workspace".to_owned(),
             Self::CannotHide(_) => "use the tier full, or choose a folder without it".to_owned(),
             Self::DiscardWithoutUserns => "leave out --discard, or run with --require full".to_owned(),
         }
@@ -146,6 +149,7 @@ pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around
         }
     }
     let Asked { grants, links, mut notices, .. } = asked;
+    entangled(&protected, &found.grants, &grants)?;
     let environment = environment(profile, options, around, &found, &mut notices)?;
     let network = network(profile, options)?;
     let mut policy = Policy {
@@ -328,6 +332,19 @@ fn ordered(mut grants: Vec<Grant>) -> Vec<Grant> {
     kept
 }
 
+/// One file of a secret folder may be named, but not below something that shows the folder: covering the folder would cover the file.
+fn entangled(protected: &Protected, found: &[Grant], asked: &[Grant]) -> Result<(), ResolveError> {
+    for file in asked {
+        for grant in found.iter().chain(asked).filter(|grant| *grant != file && file.host.starts_with(&grant.host)) {
+            if let Some((secret, _)) = protected.below(&grant.host).find(|(secret, _)| file.host.starts_with(secret)) {
+                let (path, secret, grant) = (file.host.clone(), secret.to_path_buf(), grant.host.clone());
+                return Err(ResolveError::Entangled { path, secret, grant });
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Secrets below what is visible. Only those that exist: there is nothing to cover else, and nobody inside can create them on the host.
 fn masks(view: &dyn View, protected: &Protected, policy: &Policy, covered: &[PathBuf]) -> Vec<Mask> {
     let mut masks = BTreeMap::new();
@@ -335,9 +352,7 @@ fn masks(view: &dyn View, protected: &Protected, policy: &Policy, covered: &[Pat
     let shown = policy.grants.iter().map(|grant| (&grant.host, &grant.inside)).chain([(workspace, workspace)]);
     for (host, inside) in shown {
         for (secret, why) in protected.below(host) {
-            // Named by the caller itself: then it is meant.
-            let named = policy.grants.iter().any(|grant| grant.host.starts_with(secret));
-            if let (false, Some(entry), Ok(rest)) = (named, view.entry(secret), secret.strip_prefix(host)) {
+            if let (Some(entry), Ok(rest)) = (view.entry(secret), secret.strip_prefix(host)) {
                 let mask = Mask { inside: inside.join(rest), folder: entry.kind == Kind::Folder, reason: why.to_owned() };
                 // A link is no secret itself; what it leads to is protected under its own name.
                 if entry.kind != Kind::Link {
@@ -361,13 +376,10 @@ fn masks(view: &dyn View, protected: &Protected, policy: &Policy, covered: &[Pat
     kept
 }
 
-/// Without a mount namespace nothing can be moved, overlaid or covered: what would need it is left out, or refused when it was asked for.
+/// Without a mount namespace nothing can be moved or covered (caches stay readable where they are): what would need it is left out, or refused when it was asked for.
 fn without_mounts(policy: &mut Policy, findings: &mut Vec<Finding>) -> Result<(), ResolveError> {
     let why = "left out: it needs a mount namespace, which the tier no-userns has not";
     let mut left_out = |subject: &Path| findings.push(Finding { subject: subject.to_path_buf(), why: why.to_owned() });
-    for cache in policy.caches.drain(..) {
-        left_out(&cache.host);
-    }
     policy.links.clear();
     let hidden: Vec<PathBuf> = policy.masks.drain(..).map(|mask| mask.inside).collect();
     if let Some(secret) = hidden.iter().find(|secret| secret.starts_with(&policy.workspace.inside)) {

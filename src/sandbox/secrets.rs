@@ -185,6 +185,21 @@ impl Protected {
         Self { secrets, startup, state, homes, denied: Vec::new() }
     }
 
+    /// Adds the places behind links: what is protected as `link/…` is protected as `real/…` as well.
+    #[must_use]
+    pub fn with_moved(mut self, links: &[(PathBuf, PathBuf)]) -> Self {
+        for list in [&mut self.secrets, &mut self.startup, &mut self.state] {
+            let behind = |path: &PathBuf| {
+                let path = path.clone();
+                links.iter().filter_map(move |(link, real)| Some(real.join(path.strip_prefix(link).ok()?))).collect::<Vec<_>>()
+            };
+            let moved: Vec<PathBuf> = list.iter().flat_map(behind).collect();
+            // `join` with nothing leaves a slash at the end; comparing by components does not mind, showing does.
+            list.extend(moved.into_iter().map(|path| path.components().collect()));
+        }
+        self
+    }
+
     /// Is it `/`, a home folder (also somebody else's), or above one?
     pub fn too_wide(&self, path: &Path) -> bool {
         let above_ours = self.homes.iter().any(|home| home.starts_with(path));

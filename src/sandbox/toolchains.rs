@@ -16,8 +16,7 @@ mod view;
 
 pub use view::{Entry, Host, Kind, View};
 
-/// The payload's home folder: fresh and private for every run.
-pub const HOME: &str = "/home/agent";
+pub use super::plan::HOME;
 
 /// The caller's environment and home folder, taken once.
 #[derive(Clone, Debug, Default)]
@@ -87,9 +86,18 @@ impl Surroundings {
             let real = view.real(path).filter(|real| real != path);
             std::iter::once(path.clone()).chain(real).collect::<Vec<_>>()
         };
-        let homes = self.home.iter().flat_map(with_real).collect();
+        let homes: Vec<PathBuf> = self.home.iter().flat_map(with_real).collect();
         let state = self.state.iter().flat_map(with_real).collect();
-        Protected::of(homes, self.folder("CARGO_HOME").as_deref(), state)
+        // A folder of keys that is a link to a synchronised one: the one behind it is protected too.
+        let links = homes.first().map(|home| (home, view.list(home)));
+        let mut moved = Vec::new();
+        for (home, entries) in links {
+            for (name, _) in entries.iter().filter(|(_, kind)| *kind == Kind::Link) {
+                let named = home.join(name);
+                moved.extend(view.real(&named).map(|real| (named, real)));
+            }
+        }
+        Protected::of(homes, self.folder("CARGO_HOME").as_deref(), state).with_moved(&moved)
     }
 }
 

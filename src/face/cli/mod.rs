@@ -6,6 +6,7 @@ use clap::Parser;
 
 pub mod failure;
 pub mod printer;
+pub mod profile;
 
 use failure::Failure;
 
@@ -17,7 +18,10 @@ struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {}
+enum Command {
+    /// What a sandbox may touch: list, show, check and explain profiles
+    Profile(profile::Args),
+}
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -32,5 +36,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
-    match command {}
+    match command {
+        Command::Profile(args) => profile::run(args),
+    }
 }
