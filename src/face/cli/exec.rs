@@ -255,7 +255,7 @@ fn supervise(engine: &Engine, policy: &Policy, args: &Args) -> Result<Finished, 
 fn signals() -> std::io::Result<OwnedFd> {
     let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH]);
     set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?.as_fd().try_clone_to_owned()?)
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?.as_fd().try_clone_to_owned()
 }
 
 /// Our terminal in raw mode: every key goes to the command's own terminal.
