@@ -17,7 +17,8 @@
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::Mode as FileMode;
 use nix::unistd::{AccessFlags, Uid, faccessat, geteuid};
 
 use super::place::{Controllers, Place, places, unit_delegates};
@@ -196,10 +197,16 @@ fn switch_on(group: &Path, have: Controllers) -> Result<(), NestError> {
 }
 
 fn write(file: &Path, text: &str) -> Result<(), NestError> {
-    fs_err::write(file, text).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EBUSY) => NestError::Busy,
-        _ => NestError::Other(error.to_string()),
+    write_control(file, text).map_err(|error| match error {
+        Errno::EBUSY => NestError::Busy,
+        error => NestError::Other(format!("cannot write `{text}` to {}: {}", file.display(), error.desc())),
     })
+}
+
+/// Writes a control file. The number of the error tells what to do next, so it must not be wrapped.
+fn write_control(file: &Path, text: &str) -> nix::Result<()> {
+    let fd = nix::fcntl::open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, FileMode::empty())?;
+    nix::unistd::write(&fd, text.as_bytes()).map(drop)
 }
 
 /// Moves every process of a group that was handed over to us into a leaf, and makes the nest beside it.
@@ -216,9 +223,10 @@ fn split(base: &Path) -> Result<Controllers, String> {
             if pid == "0" {
                 return Err(format!("the group {} holds processes that cannot be seen from here", base.display()));
             }
-            match fs_err::write(leaf.join("cgroup.procs"), pid) {
-                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error.to_string()),
-                _ => {}
+            match write_control(&leaf.join("cgroup.procs"), pid) {
+                // It ended since we read of it.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(format!("cannot move process {pid} to {}: {}", leaf.display(), error.desc())),
             }
         }
         match nest_below(base) {

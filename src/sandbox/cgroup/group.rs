@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode as FileMode;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::place::{Controllers, keyed};
 use super::{Cgroups, Error, Mode};
@@ -163,9 +164,12 @@ impl Group {
         if self.killed.load(Ordering::Relaxed) { Err(Error::Killed { name: self.name.clone() }) } else { Ok(()) }
     }
 
-    /// Descriptors to poll for both `POLLPRI` and `POLLIN`: one wakes when a limit was hit. Call [`Group::usage`] then, which re-arms it.
-    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.watched.iter().map(File::as_fd).chain(self.oom.iter().map(OwnedFd::as_fd))
+    /// Descriptors to poll, each with what to poll it for (a control file is always readable, so the wrong flag would never sleep). One
+    /// wakes when a limit was reached. Call [`Group::usage`] then, which re-arms it and tells whether it came to a kill or a refusal: a
+    /// group that the kernel could still squeeze below its memory limit wakes as well (at most 100 times a second).
+    pub fn events(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let files = self.watched.iter().map(|file| (file.as_fd(), PollFlags::POLLPRI));
+        files.chain(self.oom.iter().map(|counter| (counter.as_fd(), PollFlags::POLLIN)))
     }
 
     /// How often to call [`Group::usage`] although nothing woke: on v1 the kernel counts refused forks and wakes nobody (6.18 notifies a
@@ -459,13 +463,10 @@ pub(super) fn end_and_remove(path: &Path, v2: bool) -> Result<(), Error> {
 fn remove_dir(path: &Path) -> Result<(), Error> {
     let deadline = Instant::now() + DEATH_WAIT;
     loop {
-        match fs_err::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_micros(500));
-            }
-            Err(source) => return Err(Error::Io { what: "remove", path: path.to_path_buf(), source }),
+        match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_micros(500)),
+            Err(error) => return Err(Error::Io { what: "remove", path: path.to_path_buf(), source: error.into() }),
         }
     }
 }

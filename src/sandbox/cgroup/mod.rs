@@ -191,9 +191,10 @@ impl Owner {
     fn is_alive(self) -> bool {
         let stat = Path::new("/proc").join(self.pid.to_string()).join("stat");
         // Whatever cannot be read for another reason than absence is taken to be alive: sweeping kills.
-        match fs_err::read_to_string(stat) {
+        // Not `fs_err`: it hides the number of the error.
+        match std::fs::read_to_string(stat) {
             Ok(stat) => place::start_time(&stat).is_none_or(|start| start == self.start),
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound && error.raw_os_error() != Some(libc::ESRCH),
+            Err(error) => !matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
         }
     }
 }
