@@ -73,6 +73,8 @@ pub struct Running<'a> {
     connections: Connections,
     output_bytes: u64,
     seen: Seen,
+    /// When the group's counters were read last: not every limit of it wakes us.
+    looked: Instant,
     ended: Option<FromInit>,
     stopped: Option<(Cause, String)>,
     gone: bool,
@@ -115,6 +117,7 @@ impl<'a> Running<'a> {
             connections: Connections::default(),
             output_bytes: 0,
             seen: Seen::default(),
+            looked: started,
             ended: None,
             stopped: None,
             gone: false,
@@ -215,7 +218,7 @@ impl<'a> Running<'a> {
             self.stdin.turn();
         }
         self.relay_output()?;
-        if ready.group {
+        if ready.group || self.group.look_every().is_some_and(|every| self.looked.elapsed() >= every) {
             self.check_group();
         }
         self.check_limits();
@@ -238,7 +241,7 @@ impl<'a> Running<'a> {
             fds.push((Source::Pidfd, PollFd::new(self.pidfd.as_fd(), input)));
             fds.extend(self.control.as_ref().map(|fd| (Source::Control, PollFd::new(fd.as_fd(), input))));
             fds.extend(self.watch.as_ref().map(|fd| (Source::Watch, PollFd::new(fd.as_fd(), input))));
-            fds.extend(self.group.events().map(|fd| (Source::Group, PollFd::new(fd, input | PollFlags::POLLPRI))));
+            fds.extend(self.group.events().map(|(fd, flags)| (Source::Group, PollFd::new(fd, flags))));
             fds.extend(self.stdin.interest().map(|fd| (Source::Stdin, fd)));
         }
         fds.extend(self.requests.as_ref().map(|fd| (Source::Requests, PollFd::new(fd.as_fd(), input))));
@@ -282,6 +285,9 @@ impl<'a> Running<'a> {
         if self.supervises() {
             at_most(TICK);
         }
+        if let Some(every) = self.group.look_every().filter(|_| self.enforced.pids) {
+            at_most(every.saturating_sub(self.looked.elapsed()));
+        }
         if limits.disk.is_some() || limits.files.is_some() {
             at_most(DISK_TICK);
         }
@@ -314,6 +320,7 @@ impl<'a> Running<'a> {
     }
 
     fn check_group(&mut self) {
+        self.looked = Instant::now();
         let usage = self.group.usage();
         if usage.oom_kills > 0 {
             self.end(Cause::Memory, "it used more memory than it may");

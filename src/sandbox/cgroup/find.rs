@@ -151,25 +151,26 @@ enum NestError {
 /// Makes `base/cofferdam` ready to hold groups, if it is not.
 fn nest_below(base: &Path) -> Result<Controllers, NestError> {
     let nest = base.join(NEST);
-    if let Ok(ready) = controllers(&nest.join("cgroup.subtree_control"))
-        && ready.memory
-        && ready.pids
-    {
-        return Ok(ready);
+    let on = nest.join("cgroup.subtree_control");
+    let mut ready = controllers(&on).unwrap_or_default();
+    if !(ready.memory && ready.pids) {
+        let have = controllers(&base.join("cgroup.controllers")).map_err(NestError::Other)?;
+        switch_on(base, have)?;
+        match fs_err::create_dir(&nest) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(NestError::Other(error.to_string())),
+            _ => {}
+        }
+        switch_on(&nest, have)?;
+        ready = controllers(&on).map_err(NestError::Other)?;
     }
-    let have = controllers(&base.join("cgroup.controllers")).map_err(NestError::Other)?;
-    switch_on(base, have)?;
-    match fs_err::create_dir(&nest) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(NestError::Other(error.to_string())),
-        _ => {}
+    if !(ready.memory && ready.pids) {
+        return Err(NestError::Other(format!("the memory and pids controllers cannot be switched on in {}", nest.display())));
     }
-    switch_on(&nest, have)?;
-    let ready = controllers(&nest.join("cgroup.subtree_control")).map_err(NestError::Other)?;
-    if ready.memory && ready.pids {
-        Ok(ready)
-    } else {
-        Err(NestError::Other(format!("the memory and pids controllers cannot be switched on in {}", nest.display())))
+    // It may be there and belong to another user. The kernel wants both: our group's parent too, for moving between the two.
+    if !(writable(&nest) && writable(base)) {
+        return Err(NestError::Other(format!("the group {} belongs to another user", nest.display())));
     }
+    Ok(ready)
 }
 
 /// Makes the nest again for a group that found it gone: another cofferdam took it away between our look and our use.
