@@ -9,6 +9,7 @@
 //! and every `unsafe` line in [`sys`].
 
 pub mod cgroup;
+pub mod changes;
 pub mod command;
 mod confine;
 pub mod denial;
@@ -23,10 +24,14 @@ mod mounts;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod profile;
 pub mod receipt;
+pub mod resolve;
+pub mod secrets;
 mod streams;
 pub mod supervise;
 pub mod sys;
+pub mod toolchains;
 mod usage;
 mod watch;
 

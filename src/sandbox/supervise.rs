@@ -66,7 +66,7 @@ pub struct Running<'a> {
     upper: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
     listeners: Vec<OwnedFd>,
-    /// Where the caller's requests to stop arrive: signal numbers, one byte each.
+    /// Where the caller's requests to stop arrive.
     requests: Option<OwnedFd>,
     asked: Option<(i32, Instant)>,
     disk: Option<disk::Watch>,
@@ -180,7 +180,8 @@ impl<'a> Running<'a> {
         self.terminal.as_ref().map(AsFd::as_fd)
     }
 
-    /// Bytes that arrive on `requests` are signals to pass on; the second one, or a payload that does not follow the first, ends everything.
+    /// What arrives on `requests` (a pipe of signal numbers, one byte each, or a signal descriptor) is passed on to the command; the second
+    /// one, or a command that does not follow the first, ends everything.
     pub fn stop_on(&mut self, requests: OwnedFd) {
         self.requests = Some(requests);
     }
@@ -380,16 +381,17 @@ impl<'a> Running<'a> {
 
     fn asked_to_stop(&mut self) {
         let Some(requests) = &self.requests else { return };
-        let mut byte = [0];
-        match nix::unistd::read(requests, &mut byte) {
-            Ok(1) => {}
+        // One byte from a pipe, or the kernel's record from a signal descriptor, which begins with the number.
+        let mut record = [0; 128];
+        let signal = match nix::unistd::read(requests, &mut record) {
+            Ok(1) => i32::from(record[0]),
+            Ok(128) => i32::from_ne_bytes([record[0], record[1], record[2], record[3]]),
             Ok(_) => {
                 self.requests = None;
                 return;
             }
             Err(_) => return,
-        }
-        let signal = i32::from(byte[0]);
+        };
         if signal == libc::SIGWINCH {
             if let Some(terminal) = &self.terminal {
                 // A terminal without a size keeps the old one.
