@@ -394,7 +394,6 @@ fn skeleton(rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
         ("/dev/stdin", "/proc/self/fd/0"),
         ("/dev/stdout", "/proc/self/fd/1"),
         ("/dev/stderr", "/proc/self/fd/2"),
-        ("/var/tmp", "/tmp"),
         ("/var/run", "/run"),
         ("/etc/mtab", "/proc/self/mounts"),
     ] {
@@ -402,7 +401,7 @@ fn skeleton(rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
     }
     steps.push(Step::Processes);
     rules.push(("/proc".into(), Rights::Adjust));
-    for (path, mode) in [("/tmp", 0o1777), ("/dev/shm", 0o1777), (HOME, 0o755)] {
+    for (path, mode) in [("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/dev/shm", 0o1777), (HOME, 0o755)] {
         steps.push(Step::Private { path: path.into(), mode });
         rules.push((path.into(), Rights::Write));
     }

@@ -77,6 +77,8 @@ pub struct Running<'a> {
     connections: Connections,
     output_bytes: u64,
     seen: Seen,
+    /// When the group's counters were read last: not every limit of it wakes us.
+    looked: Instant,
     ended: Option<FromInit>,
     stopped: Option<(Cause, String)>,
     gone: bool,
@@ -120,6 +122,7 @@ impl<'a> Running<'a> {
             connections: Connections::default(),
             output_bytes: 0,
             seen: Seen::default(),
+            looked: started,
             ended: None,
             stopped: None,
             gone: false,
@@ -221,7 +224,7 @@ impl<'a> Running<'a> {
             self.stdin.turn();
         }
         self.relay_output()?;
-        if ready.group {
+        if ready.group || self.group.look_every().is_some_and(|every| self.looked.elapsed() >= every) {
             self.check_group();
         }
         self.check_limits();
@@ -244,7 +247,7 @@ impl<'a> Running<'a> {
             fds.push((Source::Pidfd, PollFd::new(self.pidfd.as_fd(), input)));
             fds.extend(self.control.as_ref().map(|fd| (Source::Control, PollFd::new(fd.as_fd(), input))));
             fds.extend(self.watch.as_ref().map(|fd| (Source::Watch, PollFd::new(fd.as_fd(), input))));
-            fds.extend(self.group.events().map(|fd| (Source::Group, PollFd::new(fd, input | PollFlags::POLLPRI))));
+            fds.extend(self.group.events().map(|(fd, flags)| (Source::Group, PollFd::new(fd, flags))));
             fds.extend(self.stdin.interest().map(|fd| (Source::Stdin, fd)));
         }
         fds.extend(self.requests.as_ref().map(|fd| (Source::Requests, PollFd::new(fd.as_fd(), input))));
@@ -288,6 +291,9 @@ impl<'a> Running<'a> {
         if self.supervises() {
             at_most(TICK);
         }
+        if let Some(every) = self.group.look_every().filter(|_| self.enforced.pids) {
+            at_most(every.saturating_sub(self.looked.elapsed()));
+        }
         if limits.disk.is_some() || limits.files.is_some() {
             at_most(DISK_TICK);
         }
@@ -320,6 +326,7 @@ impl<'a> Running<'a> {
     }
 
     fn check_group(&mut self) {
+        self.looked = Instant::now();
         let usage = self.group.usage();
         if usage.oom_kills > 0 {
             self.end(Cause::Memory, "it used more memory than it may");

@@ -163,8 +163,6 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let mut outcome_file = args.outcome.as_deref().map(OutcomeFile::create).transpose()?;
 
     let engine = Engine::here(Facts::read());
-    // What a killed supervisor left behind is nobody's any more. Failing to remove it must not keep this run from starting.
-    drop(engine.cgroups.sweep());
     let finished = supervise(&engine, &policy, &args)?;
     let outcome = &finished.outcome;
     if let Some(file) = &mut outcome_file {
