@@ -21,6 +21,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Anybody on the machine may change it.
     pub world_writable: bool,
+    /// Somebody may run it.
+    pub executable: bool,
 }
 
 pub trait View {
@@ -62,7 +64,8 @@ fn kind(of: std::fs::FileType) -> Kind {
 impl View for Host {
     fn entry(&self, path: &Path) -> Option<Entry> {
         let found = fs_err::symlink_metadata(path).ok()?;
-        Some(Entry { kind: kind(found.file_type()), world_writable: found.permissions().mode() & 0o002 != 0 })
+        let mode = found.permissions().mode();
+        Some(Entry { kind: kind(found.file_type()), world_writable: mode & 0o002 != 0, executable: mode & 0o111 != 0 })
     }
 
     fn link(&self, path: &Path) -> Option<PathBuf> {
