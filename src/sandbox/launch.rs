@@ -99,7 +99,7 @@ impl Launcher {
         match sys::fork_into(flags, entry.into.as_ref().map(AsFd::as_fd)).map_err(LaunchError::Namespaces)? {
             Fork::Child => {
                 drop(done);
-                init::run(init::Birth { job, control, streams, group: entry.join, mapped, prepared })
+                init::run(init::Birth { job, streams, group: entry.join, mapped, prepared }, control)
             }
             Fork::Parent { pid, pidfd } => {
                 let pidfd = pidfd.ok_or_else(|| LaunchError::Namespaces(io::Error::other("no pidfd")))?;

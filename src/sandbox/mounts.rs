@@ -196,7 +196,7 @@ impl Root {
             (c"workdir", Some(work.as_c_str())),
             (c"userxattr", None),
             // A redirect or a metadata-only copy would let the upper folder name files below that it never had.
-            (c"redirect_dir", Some(c"off")),
+            (c"redirect_dir", Some(c"nofollow")),
             (c"metacopy", Some(c"off")),
             (c"index", Some(c"off")),
         ];
