@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::policy::{Access, Cache, Grant, Link};
-use super::secrets::Protected;
+use super::secrets::{Objection, Protected};
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -158,8 +158,9 @@ impl Scanner<'_> {
 
     /// Can this path, which is without links, be seen inside already?
     fn visible(&self, path: &Path) -> bool {
-        self.workspace.is_some_and(|workspace| path.starts_with(workspace))
-            || self.found.grants.iter().any(|grant| grant.host == grant.inside && path.starts_with(&grant.inside))
+        let shown = self.workspace.is_some_and(|workspace| path.starts_with(workspace))
+            || self.found.grants.iter().any(|grant| grant.host == grant.inside && path.starts_with(&grant.inside));
+        shown && self.protected.hides(path).is_none()
     }
 
     /// Grants a path that is without links, unless something speaks against it. Says whether it is visible now.
@@ -366,7 +367,10 @@ impl Scanner<'_> {
             return;
         }
         let Some(real) = self.view.real(host).filter(|real| self.view.is_folder(real)) else { return };
-        match self.protected.objects_to_read(&real) {
+        // No cover reaches into a cache, so one that holds something protected is none.
+        let within = || self.protected.below(&real).find(|(secret, _)| self.view.exists(secret));
+        let objection = self.protected.objects_to_read(&real).or_else(|| Some(Objection::ContainsSecret(within()?.0.to_path_buf())));
+        match objection {
             Some(objection) => self.finding(&real, format!("not used as a cache: {objection}")),
             None => self.found.caches.push(Cache { host: real, inside: inside.to_path_buf(), reason: reason.to_owned() }),
         }

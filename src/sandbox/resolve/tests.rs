@@ -261,6 +261,15 @@ fn what_a_profile_denies_is_covered_in_the_workspace_too() {
 }
 
 #[test]
+fn a_cargo_home_in_the_workspace_is_fine_and_its_credentials_are_covered() {
+    let view = Fake::host().with(&["/home/u/work/project/.cargo-ci/credentials.toml", "/home/u/work/project/.cargo-ci/registry/"]);
+    let around = around("/usr/bin", &[("CARGO_HOME", "/home/u/work/project/.cargo-ci")]);
+    let policy = resolve(&view, &profile("default"), &options(), &around).expect("resolves").policy;
+    assert_eq!(access(&policy, Path::new("/home/u/work/project/.cargo-ci/credentials.toml")), None);
+    assert_eq!(access(&policy, Path::new("/home/u/work/project/.cargo-ci/registry")), Some(Access::Write));
+}
+
+#[test]
 fn a_command_given_by_its_path_is_granted_with_its_tool() {
     let view = Fake::host().with(&["/opt/tool/bin/x", "/home/u/.ssh/run.sh"]);
     let run =
