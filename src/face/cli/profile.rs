@@ -176,7 +176,7 @@ fn explain(name: &str, workspace: Option<PathBuf>, around: &Surroundings, json: 
     let profile = load::load(name, around.profiles.as_deref()).map_err(|e| failed(&e))?;
     let cwd = std::env::current_dir().map_err(|e| Failure::usage("the current folder cannot be used").because(&e))?;
     let options = ExecOptions { cwd, workspace, ..ExecOptions::default() };
-    let resolved = resolve::resolve(&Host, &profile, &options, around).map_err(|e| refused(&e))?;
+    let resolved = resolve::resolve(&Host::default(), &profile, &options, around).map_err(|e| refused(&e))?;
     if json {
         printer::json(&explanation(&profile, &resolved));
     } else {
