@@ -64,7 +64,20 @@ tests() {
     timeout 300 "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check "pytest==$pytest" || say "could not install pytest"
 }
 
+# One folder of programs, as a person would have it on PATH.
+links() {
+    mkdir -p "$tools/bin"
+    for program in \
+        "$tools/node_modules/@anthropic-ai/claude-code-linux-x64/claude" \
+        "$tools"/node_modules/@openai/codex-linux-x64/vendor/*/bin/codex \
+        "$tools/venv/bin/pytest"; do
+        [ -x "$program" ] && ln -sf "$program" "$tools/bin/$(basename "$program")"
+    done
+    return 0
+}
+
 agents
 tests
+links
 chmod -R a+rX "$tools"
 say "ready in $tools"
