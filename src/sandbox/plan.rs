@@ -153,6 +153,8 @@ impl Namespace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     Processes,
+    /// On top of what this user runs already: the kernel counts them together where no user namespace tells them apart.
+    MoreProcesses,
     OpenFiles,
     FileSize,
     CpuSeconds,
@@ -441,11 +443,12 @@ fn limits(limits: &Limits, namespaced: bool) -> Vec<Step> {
         Step::Limit { resource: Resource::RealTime, value: 0 },
     ];
     let mut limit = |resource, value: Option<u64>| steps.extend(value.map(|value| Step::Limit { resource, value }));
-    // Without a user namespace the kernel counts everything that this user runs, so the number would mean something else.
-    limit(Resource::Processes, limits.pids.filter(|_| namespaced).map(|n| n + 1));
+    // Our own init is one more.
+    limit(if namespaced { Resource::Processes } else { Resource::MoreProcesses }, limits.pids.map(|n| n + 1));
     limit(Resource::OpenFiles, limits.open_files);
     limit(Resource::FileSize, limits.file_size.or(limits.disk).map(|s| s.bytes()));
-    limit(Resource::CpuSeconds, limits.cpu_time.map(|t| t.as_secs().max(1)));
+    // A backstop for each process; the sum over all of them is the supervisor's.
+    limit(Resource::CpuSeconds, limits.cpu_time.map(|t| t.as_secs().saturating_add(2)));
     if let Some(cpus) = limits.cpus {
         // At least one processor; the exact share is the cgroup's.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
