@@ -237,7 +237,7 @@ fn sqlite_writes_a_database() {
 #[test]
 fn java_compiles_and_runs() {
     let prepare = |folder: &Path| {
-        write(folder, "H.java", "public class H { public static void main(String[] a) { System.out.println(\"java \" + 6 * 7); } }")
+        write(folder, "H.java", "public class H { public static void main(String[] a) { System.out.println(\"java \" + 6 * 7); } }");
     };
     works("java", &["java"], prepare, "if command -v javac >/dev/null; then javac H.java && java H; else java H.java; fi", &["java 42"]);
 }
