@@ -285,7 +285,20 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
         Step::Root { bytes: policy.limits.disk.map(Size::bytes), files: policy.limits.files },
     ];
     let mut rules = vec![(PathBuf::from("/"), Rights::List)];
-    steps.extend(skeleton(&mut rules));
+    let mut skeleton = skeleton(&mut rules);
+    let mounts = policy.grants.iter().map(|g| &g.inside).chain(policy.caches.iter().map(|c| &c.inside)).chain([&policy.workspace.inside]);
+    let mounts: Vec<&PathBuf> = mounts.collect();
+    for step in &mut skeleton {
+        // `/var/tmp` is a link to `/tmp`, unless something is to be put on below it: a link is never walked through.
+        if let Step::Link { path, .. } = step
+            && mounts.iter().any(|mount| mount.starts_with(&*path))
+        {
+            let path = std::mem::take(path);
+            rules.push((path.clone(), Rights::Write));
+            *step = Step::Private { path, mode: 0o1777 };
+        }
+    }
+    steps.extend(skeleton);
     steps.extend(policy.links.iter().map(|link| Step::Link { path: link.inside.clone(), target: link.target.clone() }));
     // A grant within the workspace would be hidden by it: it is put on afterwards.
     let within = |grant: &&Grant| grant.inside.starts_with(&policy.workspace.inside);

@@ -155,7 +155,7 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(&args.profile, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
     let options = options(&args)?;
-    let resolved = resolve(&Host, &chosen, &options, &around).map_err(|e| profile::refused(&e))?;
+    let resolved = resolve(&Host::default(), &chosen, &options, &around).map_err(|e| profile::refused(&e))?;
     if !args.quiet {
         resolved.notices.iter().for_each(|notice| printer::err(&format!("cofferdam: {}", one_line(notice))));
     }
