@@ -219,8 +219,12 @@ impl<'a> Running<'a> {
         if ready.watch
             && let Some(watch) = &self.watch
         {
-            // A call whose caller vanished, or a filter nobody uses any more, is no reason to stop.
+            // A call whose caller vanished is no reason to stop.
             drop(self.connections.take(watch.as_fd()));
+        }
+        if ready.watch_over {
+            // Nobody uses the filter any more; its descriptor would be "ready" until everything is gone.
+            self.watch = None;
         }
         if ready.requests {
             self.asked_to_stop();
@@ -268,6 +272,7 @@ impl<'a> Running<'a> {
                 match source {
                     Source::Pidfd => ready.pidfd = true,
                     Source::Control => ready.control = true,
+                    Source::Watch if fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)) => ready.watch_over = true,
                     Source::Watch => ready.watch = true,
                     Source::Group => ready.group = true,
                     Source::Stdin => ready.stdin = true,
@@ -607,6 +612,7 @@ struct Ready {
     pidfd: bool,
     control: bool,
     watch: bool,
+    watch_over: bool,
     group: bool,
     stdin: bool,
     requests: bool,
