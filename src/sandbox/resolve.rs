@@ -161,6 +161,7 @@ pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around
         workspace,
         grants: ordered(found.grants.into_iter().chain(grants).collect()),
         links: found.links.into_iter().chain(links).collect(),
+        files: found.files,
         masks: Vec::new(),
         caches: found.caches,
         network,

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::policy::{Access, Cache, Grant, Link};
+use super::policy::{Access, Cache, Grant, Link, OwnFile};
 use super::secrets::{Objection, Protected};
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod identity;
 mod known;
 mod path;
 #[cfg(test)]
@@ -53,6 +54,8 @@ pub struct Found {
     pub grants: Vec<Grant>,
     pub links: Vec<Link>,
     pub caches: Vec<Cache>,
+    /// Our own small files below the private home.
+    pub files: Vec<OwnFile>,
     /// PATH as it is inside.
     pub path: Vec<PathBuf>,
     /// Files below what is granted that hold a password, and must be covered.
@@ -114,6 +117,7 @@ pub fn scan(view: &dyn View, around: &Surroundings, protected: &Protected, works
         scanner.rustup();
         scanner.downloaded();
         scanner.choices();
+        scanner.identity();
     }
     if wanted.caches {
         scanner.stores();
@@ -350,6 +354,17 @@ impl Scanner<'_> {
             }
             Screened::Secret => self.finding(&settings, "not readable inside: it may hold a password or a token"),
             Screened::Absent => {}
+        }
+    }
+
+    /// Commits are made in the caller's name; git's settings name programs to run as well, so only the name is taken over.
+    fn identity(&mut self) {
+        let Some(home) = &self.around.home else { return };
+        let config = self.around.folder("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+        let files = [config.join("git/config"), home.join(".gitconfig")];
+        let texts: Vec<String> = files.iter().filter_map(|file| self.view.text(file, 256 * 1024)).collect();
+        if let Some(content) = identity::settings(texts.iter().map(String::as_str)) {
+            self.found.files.push(OwnFile { inside: Path::new(HOME).join(".gitconfig"), content });
         }
     }
 
