@@ -388,3 +388,48 @@ proptest! {
         }
     }
 }
+
+/// Counts what is asked of the file system.
+struct Counting(Fake, std::cell::Cell<usize>);
+
+impl Counting {
+    fn asked(&self) -> &Fake {
+        self.1.set(self.1.get() + 1);
+        &self.0
+    }
+}
+
+impl View for Counting {
+    fn entry(&self, path: &Path) -> Option<toolchains::Entry> {
+        self.asked().entry(path)
+    }
+    fn link(&self, path: &Path) -> Option<PathBuf> {
+        self.asked().link(path)
+    }
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        self.asked().real(path)
+    }
+    fn list(&self, path: &Path) -> Vec<(OsString, Kind)> {
+        self.asked().list(path)
+    }
+    fn text(&self, path: &Path, limit: u64) -> Option<String> {
+        self.asked().text(path, limit)
+    }
+}
+
+/// The start of every sandbox waits for this, so it must not grow with the host: a home with every tool is looked at some 150 times.
+#[test]
+fn a_host_full_of_tools_costs_a_bounded_number_of_looks() {
+    let mut view = cluttered().with(&["/home/u/.pyenv/shims/python", "/home/u/.nvm/versions/node/v22/bin/node", "/home/u/go/bin/gopls"]);
+    for n in 0..500 {
+        view.add(&format!("/usr/bin/program{n} -> ../lib/program{n}"));
+        view.add(&format!("/home/u/.rustup/toolchains/stable/lib/{n}"));
+        view.add(&format!("/home/u/.pyenv/versions/3.12/lib/{n} -> x"));
+    }
+    let path = "/home/u/.cargo/bin:/home/u/.pyenv/shims:/home/u/.nvm/versions/node/v22/bin:/home/u/go/bin:/home/u/.local/bin:/home/u/venv/bin:\
+        /opt/x/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let counting = Counting(view, 0.into());
+    resolve(&counting, &profile("default"), &options(), &around(path, &[])).expect("resolves");
+    let looks = counting.1.get();
+    assert!((20..200).contains(&looks), "{looks}");
+}
