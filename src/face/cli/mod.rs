@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod doctor;
 pub mod exec;
 pub mod failure;
 pub mod printer;
@@ -24,6 +25,8 @@ struct Args {
 enum Command {
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
+    /// Can this host enforce a sandbox? Every layer, and what mends it
+    Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
 }
@@ -62,6 +65,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
     }
 }
