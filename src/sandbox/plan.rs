@@ -540,6 +540,7 @@ mod tests {
             workspace: Workspace { source: WorkspaceSource::Folder("/work".into()), inside: "/work".into(), access: Access::Write },
             grants: grants.iter().map(grant).collect(),
             links: Vec::new(),
+            files: Vec::new(),
             masks: Vec::new(),
             caches: Vec::new(),
             network: Network { mode: net, loopback: true, ..Network::default() },

@@ -132,10 +132,20 @@ pub fn within(path: impl AsRef<Path>, of: impl AsRef<Path>) -> bool {
     path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || of == b"/")
 }
 
+/// The home folder that a path lies in, by where homes are: also somebody else's, and also when HOME says nothing or something else
+/// (`sudo`, `env -i`, a service).
+pub fn home_of(path: &Path) -> Option<PathBuf> {
+    if within(path, "/root") {
+        return Some("/root".into());
+    }
+    let name = path.strip_prefix("/home").ok()?.components().next()?;
+    Some(Path::new("/home").join(name))
+}
+
 /// What is protected on this host, as absolute paths.
 #[derive(Clone, Debug, Default)]
 pub struct Protected {
-    /// The caller's home folder, and the same without links.
+    /// The caller's home folder, the same without links, and every other home that a path in question lies in.
     pub homes: Vec<PathBuf>,
     /// Files and folders that hold secrets.
     pub secrets: Vec<PathBuf>,
@@ -248,7 +258,9 @@ impl Protected {
         if self.too_wide(path) {
             return Some(Objection::TooWide);
         }
-        if ["/proc", "/sys", "/dev", "/etc", "/run", "/var", "/boot"].iter().any(|f| path == Path::new(f)) || path.starts_with("/proc") {
+        // `/tmp` and the folders of sessions are full of sockets, and what listens on them is outside every sandbox.
+        let wide = ["/proc", "/sys", "/dev", "/etc", "/run", "/run/user", "/var", "/var/tmp", "/tmp", "/boot"];
+        if wide.iter().any(|folder| path == Path::new(folder)) || path.parent() == Some(Path::new("/run/user")) || within(path, "/proc") {
             return Some(Objection::System);
         }
         if path.starts_with("/sys") || (path.starts_with("/dev") && !path.starts_with("/dev/shm")) {

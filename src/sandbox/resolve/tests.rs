@@ -261,6 +261,36 @@ fn what_a_profile_denies_is_covered_in_the_workspace_too() {
 }
 
 #[test]
+fn secrets_are_known_without_a_home_and_in_homes_of_others() {
+    let view =
+        Fake::host().with(&["/root/.ssh/key", "/root/.config/gh/hosts.yml", "/root/p/", "/home/other/.aws/credentials", "/home/other/w/"]);
+    for variables in [vec![], vec![("HOME", "/root")], vec![("HOME", "/nowhere")]] {
+        let around = Surroundings::of(variables.into_iter().map(|(n, v)| (n.to_owned(), OsString::from(v))).collect());
+        let ask = |cwd: &str, read: &[&str]| {
+            let read = read.iter().map(PathBuf::from).collect();
+            resolve(&view, &profile("default"), &ExecOptions { cwd: cwd.into(), read, ..ExecOptions::default() }, &around)
+        };
+        for secret in ["/root/.ssh", "/home/other/.aws", "/home/u/.kube"] {
+            let error = ask("/root/p", &[secret]).expect_err(secret).to_string();
+            assert!(error.contains("holds secrets"), "{error}");
+        }
+        assert!(ask("/home/other/.aws", &[]).is_err() && ask("/root", &[]).is_err());
+        let policy = ask("/home/other/w", &["/root/.config"]).expect("resolves").policy;
+        assert_eq!(access(&policy, Path::new("/root/.config/gh/hosts.yml")), None);
+    }
+}
+
+#[test]
+fn folders_full_of_sockets_are_not_readable_as_a_whole() {
+    let view = Fake::host().with(&["/run/user/1000/bus |", "/tmp/ssh-x/agent.1 |", "/tmp/data/x"]);
+    let ask = |read: &str| here(&view, &profile("default"), &ExecOptions { read: vec![read.into()], ..options() });
+    for folder in ["/tmp", "/run", "/run/user/1000", "/run/user/1000/bus", "/tmp/ssh-x/agent.1"] {
+        assert!(ask(folder).is_err(), "{folder}");
+    }
+    assert!(ask("/tmp/data").is_ok());
+}
+
+#[test]
 fn a_cargo_home_in_the_workspace_is_fine_and_its_credentials_are_covered() {
     let view = Fake::host().with(&["/home/u/work/project/.cargo-ci/credentials.toml", "/home/u/work/project/.cargo-ci/registry/"]);
     let around = around("/usr/bin", &[("CARGO_HOME", "/home/u/work/project/.cargo-ci")]);
