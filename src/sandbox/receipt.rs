@@ -126,7 +126,8 @@ fn namespace_layer(plan: &Plan, kept: &Kept<'_>, namespace: Namespace) -> Layer 
 fn landlock_layer(facts: &Facts, plan: &Plan, kept: &Kept<'_>) -> Layer {
     let abi = facts.landlock_abi.unwrap_or(0);
     let without = |from: u32, to: u32| {
-        let rights: Vec<&str> = LANDLOCK_RIGHTS.iter().filter(|(since, _)| (from + 1..=to).contains(since)).map(|(_, right)| *right).collect();
+        let rights: Vec<&str> =
+            LANDLOCK_RIGHTS.iter().filter(|(since, _)| (from + 1..=to).contains(since)).map(|(_, right)| *right).collect();
         rights.join(", ")
     };
     let mut detail = format!("ABI {abi}");
