@@ -8,7 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::cgroup::{self, Cgroups, Group};
 use super::helper::Helper;
-use super::launch::{Entry, Job, LaunchError, Launcher, Streams};
+use super::launch::{Admission, Job, LaunchError, Launcher, Streams};
 use super::outcome::Outcome;
 use super::plan::{self, Facts, Unenforceable};
 use super::policy::Policy;
@@ -183,7 +183,7 @@ impl<'a> Command<'a> {
             .map_err(|e| io_error("no control socket")(e.into()))?;
         let (streams, stdin, stdout, stderr) = wire(self.stdin, self.stdout, self.stderr, policy.terminal)?;
         let clone = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned();
-        let entry = Entry {
+        let entry = Admission {
             into: group.clone_into_fd()?.map(clone).transpose().map_err(io_error("no group"))?,
             join: group.join_fds()?.map(clone).collect::<Result<_, _>>().map_err(io_error("no group"))?,
         };

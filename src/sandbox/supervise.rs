@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
 
+use crate::base::size::Size;
+
 use super::cgroup::{Enforced, Group};
 use super::command::{Engine, Finished, SandboxError, io_error};
 use super::disk;
@@ -159,7 +161,7 @@ impl<'a> Running<'a> {
     }
 
     fn watch_disk(&self) -> io::Result<Option<disk::Watch>> {
-        let limits = (self.policy.limits.disk.map(|s| s.bytes()), self.policy.limits.files);
+        let limits = (self.policy.limits.disk.map(Size::bytes), self.policy.limits.files);
         if limits == (None, None) || self.policy.workspace.access == super::policy::Access::Read {
             return Ok(None);
         }
@@ -306,7 +308,7 @@ impl<'a> Running<'a> {
     }
 
     fn relay_output(&mut self) -> io::Result<()> {
-        let cap = self.policy.limits.output.map_or(u64::MAX, |s| s.bytes());
+        let cap = self.policy.limits.output.map_or(u64::MAX, Size::bytes);
         let mut over = false;
         for stream in self.stdout.iter_mut().chain(&mut self.stderr) {
             let new = stream.turn(cap.saturating_sub(self.output_bytes))?;
