@@ -80,7 +80,7 @@ fn try_sandbox(engine: &Engine) -> Result<Trial, Failure> {
     };
     let default =
         load::load("default", None).map_err(|e| Failure::new(Exit::Failure, "the built-in default profile cannot be read").because(&e))?;
-    let policy = match resolve(&Host, &default, &options, &around) {
+    let policy = match resolve(&Host::default(), &default, &options, &around) {
         Ok(resolved) => resolved.policy,
         Err(error) => return Ok(Trial::Failed(error.to_string())),
     };
