@@ -80,7 +80,7 @@ fn policy(profile: &str, folder: PathBuf) -> Result<Policy, Error> {
     let around = Surroundings::of_process();
     let profile = load(profile, None)?;
     let options = ExecOptions { cwd: folder, ..ExecOptions::default() };
-    Ok(resolve(&Host, &profile, &options, &around)?.policy)
+    Ok(resolve(&Host::default(), &profile, &options, &around)?.policy)
 }
 
 fn percentile(times: &mut [Duration], percent: usize) -> f64 {

@@ -16,7 +16,7 @@ const SURE_WRITE: usize = 4096;
 const TAIL: usize = 16 * 1024;
 
 /// Takes bytes as they come.
-pub type Take = Box<dyn FnMut(&[u8]) + Send>;
+type Take = Box<dyn FnMut(&[u8]) + Send>;
 
 /// Where a stream of the payload goes.
 pub enum Destination {

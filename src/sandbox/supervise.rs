@@ -74,6 +74,9 @@ pub struct Running<'a> {
     requests: Option<OwnedFd>,
     asked: Option<(i32, Instant)>,
     disk: Option<disk::Watch>,
+    /// When the supervised limits and the disk were last looked at.
+    sampled: Instant,
+    measured: Instant,
     connections: Connections,
     output_bytes: u64,
     seen: Seen,
@@ -119,6 +122,8 @@ impl<'a> Running<'a> {
             requests: None,
             asked: None,
             disk: None,
+            sampled: started,
+            measured: started,
             connections: Connections::default(),
             output_bytes: 0,
             seen: Seen::default(),
@@ -294,7 +299,7 @@ impl<'a> Running<'a> {
         if let Some(every) = self.group.look_every().filter(|_| self.enforced.pids) {
             at_most(every.saturating_sub(self.looked.elapsed()));
         }
-        if limits.disk.is_some() || limits.files.is_some() {
+        if self.measures_disk() {
             at_most(DISK_TICK);
         }
         // Rounded up: a deadline is looked at when it has passed, not just before.
@@ -305,6 +310,10 @@ impl<'a> Running<'a> {
     fn supervises(&self) -> bool {
         let limits = &self.policy.limits;
         (limits.memory.is_some() && !self.enforced.memory) || (limits.pids.is_some() && !self.enforced.pids) || limits.cpu_time.is_some()
+    }
+
+    fn measures_disk(&self) -> bool {
+        self.policy.limits.disk.is_some() || self.policy.limits.files.is_some()
     }
 
     fn relay_output(&mut self) -> io::Result<()> {
@@ -346,9 +355,15 @@ impl<'a> Running<'a> {
         if self.asked.is_some_and(|(_, deadline)| Instant::now() >= deadline) {
             self.end(Cause::Cancelled, "it did not stop when it was asked to");
         }
-        if self.supervises() {
+        if self.supervises() && due(&mut self.sampled, TICK) {
             self.sample();
         }
+        if self.measures_disk() && due(&mut self.measured, DISK_TICK) {
+            self.check_disk();
+        }
+    }
+
+    fn check_disk(&mut self) {
         match self.disk.as_ref().map(disk::Watch::passed) {
             Some(Ok((true, _))) => self.end(Cause::Disk, "it wrote more to its workspace than it may"),
             Some(Ok((_, true))) => self.end(Cause::Files, "it made more files in its workspace than it may"),
@@ -567,6 +582,16 @@ impl Drop for Running<'_> {
         while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
         self.reap();
     }
+}
+
+/// Has `every` passed since `last`? Then it counts from now on.
+fn due(last: &mut Instant, every: Duration) -> bool {
+    let now = Instant::now();
+    let due = now.duration_since(*last) >= every;
+    if due {
+        *last = now;
+    }
+    due
 }
 
 enum Source {
