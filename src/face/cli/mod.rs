@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod attack;
 pub mod failure;
 pub mod printer;
+mod probe;
 
 use failure::Failure;
 
@@ -17,7 +19,11 @@ struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {}
+enum Command {
+    Probe(probe::Args),
+    #[command(name = "__attack", hide = true)]
+    Attack(attack::Args),
+}
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -32,5 +38,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
-    match command {}
+    match command {
+        Command::Probe(args) => probe::run(args),
+        Command::Attack(args) => attack::run(args),
+    }
 }

@@ -1,0 +1,170 @@
+//! From what was seen to a verdict. Pure.
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::attack::{Attack, Attempt, Control};
+
+/// Did the sandbox hold?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The kernel said what it must say, and nothing changed outside.
+    Held,
+    /// The attack worked, or its effect was seen outside.
+    Broken,
+    /// It did not work, but not for a reason that proves the protection.
+    Unproven,
+    /// There was nothing to attack.
+    Inapplicable,
+}
+
+/// What the control showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "control", rename_all = "snake_case")]
+pub enum ControlShown {
+    /// The same code works outside.
+    Works,
+    /// The same call arrives in the kernel outside.
+    Arrives { errno: i32 },
+    /// This host does not have what is attacked.
+    Absent { errno: i32 },
+    /// Only root could do it outside, and the caller is not root.
+    NeedsRoot,
+    /// It should have worked outside and did not: the sandbox's answer is worth less here.
+    Failed { attempt: Attempt },
+    /// Not run, and why.
+    NotRun { why: String },
+}
+
+/// The verdict of one attack: what it said, and what was seen outside whatever it said.
+pub fn verdict(attack: &Attack, attempt: &Attempt, seen_outside: &[String]) -> Verdict {
+    if !seen_outside.is_empty() {
+        return Verdict::Broken;
+    }
+    match attempt {
+        Attempt::Succeeded { .. } => Verdict::Broken,
+        Attempt::Refused { errno, .. } if attack.proof.contains(errno) => Verdict::Held,
+        Attempt::Died { signal } if attack.fatal.contains(signal) => Verdict::Held,
+        Attempt::NotThere { .. } | Attempt::Stopped { .. } => Verdict::Held,
+        Attempt::Inapplicable { .. } => Verdict::Inapplicable,
+        Attempt::Refused { .. } | Attempt::Died { .. } | Attempt::CouldNotTry { .. } | Attempt::NoAnswer { .. } => Verdict::Unproven,
+    }
+}
+
+/// What the control's answer means. `None` is "it was not run".
+pub fn control(attack: &Attack, attempt: Option<&Attempt>, root: bool) -> ControlShown {
+    let for_root = matches!(attack.control, Control::WorksForRoot | Control::ArrivesForRoot);
+    if let Control::No(why) = attack.control {
+        return ControlShown::NotRun { why: why.to_owned() };
+    }
+    if for_root && !root {
+        return ControlShown::NeedsRoot;
+    }
+    let Some(attempt) = attempt else {
+        return ControlShown::NotRun { why: "it was not asked for".to_owned() };
+    };
+    match attempt {
+        Attempt::Succeeded { .. } => ControlShown::Works,
+        Attempt::Refused { errno, .. } | Attempt::CouldNotTry { errno, .. } if attack.absent.contains(errno) => {
+            ControlShown::Absent { errno: *errno }
+        }
+        Attempt::Refused { errno, .. }
+            if matches!(attack.control, Control::Arrives | Control::ArrivesForRoot) && !attack.proof.contains(errno) =>
+        {
+            ControlShown::Arrives { errno: *errno }
+        }
+        Attempt::Inapplicable { why } => ControlShown::NotRun { why: why.clone() },
+        other => ControlShown::Failed { attempt: other.clone() },
+    }
+}
+
+/// `EPERM`, `ENOENT`, …: how people who read this know the kernel's words.
+pub fn errno_name(errno: i32) -> String {
+    match Errno::from_raw(errno) {
+        Errno::UnknownErrno => format!("error {errno}"),
+        known => format!("{known:?}"),
+    }
+}
+
+impl Attempt {
+    /// What the kernel said, in a few words.
+    pub fn short(&self) -> String {
+        match self {
+            Self::Refused { errno, .. } => errno_name(*errno),
+            Self::NotThere { .. } => "not there".to_owned(),
+            Self::Stopped { cause, .. } => format!("limit: {cause}"),
+            Self::Died { signal } => nix::sys::signal::Signal::try_from(*signal)
+                .map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned()),
+            Self::Succeeded { .. } => "it worked".to_owned(),
+            Self::CouldNotTry { errno, .. } => format!("not tried: {}", errno_name(*errno)),
+            Self::Inapplicable { .. } => "nothing there".to_owned(),
+            Self::NoAnswer { .. } => "no answer".to_owned(),
+        }
+    }
+
+    /// The whole of it, in words.
+    pub fn long(&self) -> String {
+        match self {
+            Self::Refused { call, errno } => format!("{call} said {}", errno_name(*errno)),
+            Self::NotThere { what } => what.clone(),
+            Self::Stopped { detail, .. } | Self::Succeeded { detail } => detail.clone(),
+            Self::Died { .. } => format!("the attacker was ended by {}", self.short()),
+            Self::CouldNotTry { step, errno } => format!("a step before the attack failed: {step} said {}", errno_name(*errno)),
+            Self::Inapplicable { why } | Self::NoAnswer { why } => why.clone(),
+        }
+    }
+}
+
+impl ControlShown {
+    /// In a few words, for the control column.
+    pub fn short(&self) -> String {
+        match self {
+            Self::Works => "works".to_owned(),
+            Self::Arrives { errno } => format!("arrives: {}", errno_name(*errno)),
+            Self::Absent { errno } => format!("no such here: {}", errno_name(*errno)),
+            Self::NeedsRoot => "needs root".to_owned(),
+            Self::Failed { attempt } => format!("fails: {}", attempt.short()),
+            Self::NotRun { .. } => "not run".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ATTACK: Attack = Attack::new("A-test", "a test", &[libc::EPERM], |_| Ok(String::new())).absent(&[libc::ENOSYS]);
+
+    fn refused(errno: i32) -> Attempt {
+        Attempt::Refused { call: "call".to_owned(), errno }
+    }
+
+    #[test]
+    fn only_the_listed_errors_prove_the_protection() {
+        assert_eq!(verdict(&ATTACK, &refused(libc::EPERM), &[]), Verdict::Held);
+        assert_eq!(verdict(&ATTACK, &refused(libc::EFAULT), &[]), Verdict::Unproven);
+        assert_eq!(verdict(&ATTACK, &Attempt::Died { signal: libc::SIGSEGV }, &[]), Verdict::Unproven);
+        assert_eq!(verdict(&ATTACK, &Attempt::CouldNotTry { step: String::new(), errno: libc::EPERM }, &[]), Verdict::Unproven);
+        assert_eq!(verdict(&ATTACK, &Attempt::NoAnswer { why: String::new() }, &[]), Verdict::Unproven);
+        assert_eq!(verdict(&ATTACK, &Attempt::Succeeded { detail: String::new() }, &[]), Verdict::Broken);
+    }
+
+    #[test]
+    fn an_effect_outside_is_a_hole_whatever_the_attacker_says() {
+        assert_eq!(verdict(&ATTACK, &refused(libc::EPERM), &["changed".to_owned()]), Verdict::Broken);
+    }
+
+    #[test]
+    fn a_control_that_fails_is_told_from_one_that_cannot_work_here() {
+        let works = Attempt::Succeeded { detail: String::new() };
+        assert_eq!(control(&ATTACK, Some(&works), false), ControlShown::Works);
+        assert_eq!(control(&ATTACK, Some(&refused(libc::ENOSYS)), false), ControlShown::Absent { errno: libc::ENOSYS });
+        assert_eq!(control(&ATTACK, Some(&refused(libc::EPERM)), false), ControlShown::Failed { attempt: refused(libc::EPERM) });
+        let root = ATTACK.control(Control::WorksForRoot);
+        assert_eq!(control(&root, Some(&refused(libc::EPERM)), false), ControlShown::NeedsRoot);
+        let arrives = ATTACK.control(Control::Arrives);
+        assert_eq!(control(&arrives, Some(&refused(libc::EBADF)), true), ControlShown::Arrives { errno: libc::EBADF });
+        assert!(matches!(control(&arrives, Some(&refused(libc::EPERM)), true), ControlShown::Failed { .. }));
+    }
+}
