@@ -49,6 +49,8 @@ pub struct Attack {
     /// The signals that prove it, when the kernel ends the attacker instead of answering.
     pub fatal: &'static [i32],
     pub control: Control,
+    /// The capability that the control needs, beside root's user id: a root without it is refused outside too.
+    pub needs: Option<u32>,
     /// Errors of the control that mean "this host does not have what is attacked".
     pub absent: &'static [i32],
 }
@@ -112,16 +114,21 @@ pub struct Stage<'a> {
 impl Attack {
     /// An attack that asks the kernel from inside.
     pub(super) const fn new(id: &'static str, title: &'static str, proof: &'static [i32], run: fn(&Stage) -> Tried) -> Self {
-        Self { id, title, how: How::Inside(run), proof, fatal: &[], control: Control::Works, absent: &[] }
+        Self { id, title, how: How::Inside(run), proof, fatal: &[], control: Control::Works, needs: None, absent: &[] }
     }
 
     /// An attack on limits or on the end of a run, which is judged from outside.
     pub(super) const fn driven(id: &'static str, title: &'static str, payload: fn(&Stage) -> Tried, drive: fn(&Driver) -> Tried) -> Self {
-        Self { id, title, how: How::Driven { payload, drive }, proof: &[], fatal: &[], control: Control::Works, absent: &[] }
+        Self { id, title, how: How::Driven { payload, drive }, proof: &[], fatal: &[], control: Control::Works, needs: None, absent: &[] }
     }
 
     pub(super) const fn control(mut self, control: Control) -> Self {
         self.control = control;
+        self
+    }
+
+    pub(super) const fn needs(mut self, capability: u32) -> Self {
+        self.needs = Some(capability);
         self
     }
 

@@ -40,7 +40,12 @@ pub fn several(scene: &str, ids: &[String], mut tell: impl FnMut(&Answer)) {
 
 fn spawn(scene: &str, id: &str) -> std::io::Result<Child> {
     let program = std::env::current_exe()?;
-    Command::new(program).args(["__attack", "--scene", scene, id]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    Command::new(program)
+        .args(["__attack", "--scene", scene, id])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
 }
 
 fn wait(mut child: Child) -> Attempt {

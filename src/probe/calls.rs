@@ -45,9 +45,9 @@ pub(super) fn at_path<const N: usize>(number: libc::c_long, path: &Path, rest: [
     sys::raw(number, all)
 }
 
-/// A call that returns a new descriptor.
+/// A call that returns a new descriptor, which is owned from then on.
 pub(super) fn owned(result: io::Result<isize>) -> io::Result<OwnedFd> {
-    result.and_then(|number| i32::try_from(number).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))).and_then(sys::adopt)
+    result.and_then(sys::adopt)
 }
 
 /// A descriptor as an argument.

@@ -1,7 +1,7 @@
 //! Section A: what is outside is not there, and what is there for reading stays as it is.
 
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -35,14 +35,20 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("A-shadow", "read /etc/shadow", CLOSED, |_| open_kernel_file("/etc/shadow", false)).control(Control::WorksForRoot),
     Attack::new("A-environment", "find the caller's secrets in the environment", &[], own_environment),
     Attack::new("A-all-environments", "find them in /proc/*/environ", &[], every_environment),
-    Attack::new("A-read-outside", "read a file beside the workspace", GONE, |s| said("open", fs::read(s.outside())).map(|_| "read it".into())),
+    Attack::new("A-read-outside", "read a file beside the workspace", GONE, |s| {
+        said("open", fs::read(s.outside())).map(|_| "read it".into())
+    }),
     Attack::new("A-dotdot", "read ../outside from the workspace", GONE, dotdot),
     Attack::new("A-stat", "stat a file outside", GONE, |s| said("stat", fs::metadata(s.outside())).map(|_| "it is there".into())),
     Attack::new("A-access", "access() a file outside", GONE, |s| {
         said("faccessat", at_path(libc::SYS_faccessat, &s.outside(), [0])).map(|_| "it is there".into())
     }),
-    Attack::new("A-open-path", "open a file outside with O_PATH", GONE, |s| said("open", open_path(&s.outside())).map(|_| "named it".into())),
-    Attack::new("A-chdir", "chdir outside", GONE, |s| said("chdir", std::env::set_current_dir(&s.scene.outside)).map(|()| "went there".into())),
+    Attack::new("A-open-path", "open a file outside with O_PATH", GONE, |s| {
+        said("open", open_path(&s.outside())).map(|_| "named it".into())
+    }),
+    Attack::new("A-chdir", "chdir outside", GONE, |s| {
+        said("chdir", std::env::set_current_dir(&s.scene.outside)).map(|()| "went there".into())
+    }),
     Attack::new("A-inotify", "watch a file outside", GONE, watch),
     Attack::new("A-getxattr", "list attributes of a file outside", GONE, |s| {
         said("listxattr", on_path(libc::SYS_listxattr, &s.outside(), [0, 0])).map(|_| "listed them".into())
@@ -53,14 +59,23 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("A-chown-outside", "chown a file outside", GONE, |s| chown(&s.outside())),
     Attack::new("A-utime-outside", "set the times of a file outside", GONE, |s| touch(&s.outside())),
     Attack::new("A-setxattr-outside", "set an attribute of a file outside", GONE, |s| set_attribute(&s.outside(), "user.probe")),
-    Attack::new("A-unlink-outside", "delete a file outside", GONE, |s| said("unlink", fs::remove_file(s.outside())).map(|()| "deleted".into())),
+    Attack::new("A-unlink-outside", "delete a file outside", GONE, |s| {
+        said("unlink", fs::remove_file(s.outside())).map(|()| "deleted".into())
+    }),
     Attack::new("A-symlink", "write outside through a link", GONE, write_through_link),
     Attack::new("A-rename-out", "move a workspace file outside", GONE, |s| rename(s, &s.outside(), 0)),
     Attack::new("A-hardlink-outside", "hard-link a file outside into W", GONE, |s| link_and_append(s, &s.outside())),
     Attack::new("A-hardlink", "hard-link a readable file into W, append", NOT_ACROSS, |s| link_and_append(s, &s.granted())),
-    Attack::new("A-link-descriptor", "the same through its descriptor", &[libc::EXDEV, libc::EROFS, libc::EACCES, libc::EPERM, libc::ENOENT], link_descriptor),
+    Attack::new(
+        "A-link-descriptor",
+        "the same through its descriptor",
+        &[libc::EXDEV, libc::EROFS, libc::EACCES, libc::EPERM, libc::ENOENT],
+        link_descriptor,
+    ),
     Attack::new("A-rename-over", "move a W file over a readable file", NOT_ACROSS, |s| rename(s, &s.granted(), 0)),
-    Attack::new("A-rename-exchange", "exchange a W file with a readable file", NOT_ACROSS, |s| rename(s, &s.granted(), libc::RENAME_EXCHANGE)),
+    Attack::new("A-rename-exchange", "exchange a W file with a readable file", NOT_ACROSS, |s| {
+        rename(s, &s.granted(), libc::RENAME_EXCHANGE)
+    }),
     Attack::new("A-rename-steal", "move a readable file into W", NOT_ACROSS, |s| {
         let to = s.scratch()?.join("stolen");
         said("rename", fs::rename(s.granted(), to)).map(|()| "moved".into())
@@ -100,7 +115,9 @@ pub(super) const ATTACKS: &[Attack] = &[
         let path = s.granted().with_extension("new");
         said("mknod", at_path(libc::SYS_mknodat, &path, [(libc::S_IFIFO | 0o600) as usize, 0])).map(|_| "made".into())
     }),
-    Attack::new("A-unlink", "delete a readable file", READ_ONLY, |s| said("unlink", fs::remove_file(s.granted())).map(|()| "deleted".into())),
+    Attack::new("A-unlink", "delete a readable file", READ_ONLY, |s| {
+        said("unlink", fs::remove_file(s.granted())).map(|()| "deleted".into())
+    }),
     Attack::new("A-chmod", "chmod a readable file", READ_ONLY, |s| {
         said("chmod", fs::set_permissions(s.granted(), Permissions::from_mode(0o666))).map(|()| "changed".into())
     }),
@@ -154,7 +171,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         .absent(&[libc::ENOTTY, libc::EOPNOTSUPP]),
     Attack::new("A-lease", "take a lease on a readable file", &[libc::EACCES, libc::EPERM, libc::ENOSYS], |s| {
         let file = prepare("open", fs::File::open(s.granted()))?;
-        said("fcntl(F_SETLEASE)", call(libc::SYS_fcntl, [fd(&file), libc::F_SETLEASE as usize, libc::F_RDLCK as usize])).map(|_| "took it".into())
+        said("fcntl(F_SETLEASE)", call(libc::SYS_fcntl, [fd(&file), libc::F_SETLEASE as usize, libc::F_RDLCK as usize]))
+            .map(|_| "took it".into())
     }),
     Attack::new("A-immutable", "make a workspace file immutable", FORBIDDEN, |s| {
         let path = s.scratch_file()?;
@@ -175,8 +193,12 @@ pub(super) const ATTACKS: &[Attack] = &[
         said("open", OpenOptions::new().read(true).write(true).open(victim(s, "mem"))).map(|_| "opened".into())
     }),
     Attack::new("A-init-maps", "read /proc/1/maps", CLOSED, |s| said("open", fs::read(victim(s, "maps"))).map(|_| "read it".into())),
-    Attack::new("A-init-environ", "read /proc/1/environ", CLOSED, |s| said("open", fs::read(victim(s, "environ"))).map(|_| "read it".into())),
-    Attack::new("A-init-ns", "open /proc/1/ns/user", CLOSED, |s| said("open", fs::File::open(victim(s, "ns/user"))).map(|_| "opened".into())),
+    Attack::new("A-init-environ", "read /proc/1/environ", CLOSED, |s| {
+        said("open", fs::read(victim(s, "environ"))).map(|_| "read it".into())
+    }),
+    Attack::new("A-init-ns", "open /proc/1/ns/user", CLOSED, |s| {
+        said("open", fs::File::open(victim(s, "ns/user"))).map(|_| "opened".into())
+    }),
     Attack::new("A-init-exe", "reach the launcher's program by /proc/1/exe", CLOSED, |s| {
         said("open", open_path(&victim(s, "exe"))).map(|_| "named it: it could be overwritten when it is idle".into())
     }),
@@ -247,17 +269,23 @@ pub(super) const ATTACKS: &[Attack] = &[
         said("setxattr", call(libc::SYS_setxattr, args)).map(|_| "set".into())
     })
     .control(Control::WorksForRoot),
-    Attack::new("A-trusted-attribute", "set a trusted.overlay attribute", FORBIDDEN, |s| set_attribute(&s.scratch_file()?, "trusted.overlay.opaque"))
-        .control(Control::WorksForRoot),
+    Attack::new("A-trusted-attribute", "set a trusted.overlay attribute", FORBIDDEN, |s| {
+        set_attribute(&s.scratch_file()?, "trusted.overlay.opaque")
+    })
+    .control(Control::WorksForRoot),
     Attack::new("A-mknod-char", "make a character device", FORBIDDEN, |s| device(s, libc::S_IFCHR, 1, 3)).control(Control::WorksForRoot),
     Attack::new("A-mknod-block", "make a block device", FORBIDDEN, |s| device(s, libc::S_IFBLK, 254, 0)).control(Control::WorksForRoot),
     Attack::new("A-mknod-whiteout", "make a whiteout (device 0:0)", FORBIDDEN, |s| device(s, libc::S_IFCHR, 0, 0)),
     Attack::new("A-overlay-layers", "reach an overlay's layers by their paths", &[], overlay_layers)
         .control(Control::No("the host's own mounts are none of the test's business")),
     Attack::new("A-sys", "look into /sys", GONE, |_| said("stat", fs::metadata("/sys/kernel")).map(|_| "it is there".into())),
-    Attack::new("A-proc-sys", "open anything in /proc/sys for writing", &[], |s| writable_below(s, "/proc/sys")).control(Control::WorksForRoot),
-    Attack::new("A-proc-files", "open anything else in /proc for writing", &[], |s| writable_below(s, "/proc")).control(Control::WorksForRoot),
-    Attack::new("A-sysrq", "open /proc/sysrq-trigger", CLOSED, |_| open_kernel_file("/proc/sysrq-trigger", true)).control(Control::WorksForRoot),
+    Attack::new("A-proc-sys", "open anything in /proc/sys for writing", &[], |s| writable_below(s, "/proc/sys"))
+        .control(Control::WorksForRoot),
+    Attack::new("A-proc-files", "open anything else in /proc for writing", &[], |s| writable_below(s, "/proc"))
+        .control(Control::WorksForRoot),
+    Attack::new("A-sysrq", "open /proc/sysrq-trigger", CLOSED, |_| open_kernel_file("/proc/sysrq-trigger", true))
+        .control(Control::WorksForRoot)
+        .absent(GONE),
     Attack::new("A-kcore", "read /proc/kcore", CLOSED, |_| open_kernel_file("/proc/kcore", false))
         .control(Control::WorksForRoot)
         .absent(GONE),
@@ -464,7 +492,11 @@ fn capabilities(_: &Stage) -> Tried {
     if sets.len() < 5 {
         return Err(Attempt::CouldNotTry { step: "find five capability sets".to_owned(), errno: 0 });
     }
-    let held: Vec<String> = sets.iter().filter(|line| line.ends_with(|c: char| c.is_ascii_hexdigit()) && !line.ends_with("0000000000000000")).map(|line| line.replace('\t', " ")).collect();
+    let held: Vec<String> = sets
+        .iter()
+        .filter(|line| line.ends_with(|c: char| c.is_ascii_hexdigit()) && !line.ends_with("0000000000000000"))
+        .map(|line| line.replace('\t', " "))
+        .collect();
     if held.is_empty() { not_there("all five sets are empty") } else { Ok(held.join(", ")) }
 }
 
@@ -527,7 +559,11 @@ fn overlay_layers(_: &Stage) -> Tried {
             }
         }
     }
-    if overlays == 0 { inapplicable("no overlay in this sandbox") } else { not_there(format!("the writable layers of {overlays} overlays are not there")) }
+    if overlays == 0 {
+        inapplicable("no overlay in this sandbox")
+    } else {
+        not_there(format!("the writable layers of {overlays} overlays are not there"))
+    }
 }
 
 /// Opens every file below a folder for writing, without writing. The control stops at the first.
@@ -603,9 +639,10 @@ fn terminals(_: &Stage) -> Tried {
     found.map_or_else(|| not_there("none"), |entry| Ok(entry.path().display().to_string()))
 }
 
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]

@@ -29,8 +29,8 @@ pub enum ControlShown {
     Arrives { errno: i32 },
     /// This host does not have what is attacked.
     Absent { errno: i32 },
-    /// Only root could do it outside, and the caller is not root.
-    NeedsRoot,
+    /// Outside it needs root or a capability that the caller does not have.
+    NeedsRights,
     /// It should have worked outside and did not: the sandbox's answer is worth less here.
     Failed { attempt: Attempt },
     /// Not run, and why.
@@ -52,14 +52,31 @@ pub fn verdict(attack: &Attack, attempt: &Attempt, seen_outside: &[String]) -> V
     }
 }
 
+/// The rights of whoever runs the test.
+#[derive(Clone, Copy, Debug)]
+pub struct Rights {
+    pub root: bool,
+    /// The effective capabilities.
+    pub capabilities: u64,
+}
+
+/// May this caller do it outside at all?
+pub fn allowed_outside(attack: &Attack, rights: Rights) -> bool {
+    let user = match attack.control {
+        Control::Works | Control::Arrives => true,
+        Control::WorksForRoot | Control::ArrivesForRoot => rights.root,
+        Control::No(_) => return false,
+    };
+    user && attack.needs.is_none_or(|bit| rights.capabilities >> bit & 1 == 1)
+}
+
 /// What the control's answer means. `None` is "it was not run".
-pub fn control(attack: &Attack, attempt: Option<&Attempt>, root: bool) -> ControlShown {
-    let for_root = matches!(attack.control, Control::WorksForRoot | Control::ArrivesForRoot);
+pub fn control(attack: &Attack, attempt: Option<&Attempt>, rights: Rights) -> ControlShown {
     if let Control::No(why) = attack.control {
         return ControlShown::NotRun { why: why.to_owned() };
     }
-    if for_root && !root {
-        return ControlShown::NeedsRoot;
+    if !allowed_outside(attack, rights) {
+        return ControlShown::NeedsRights;
     }
     let Some(attempt) = attempt else {
         return ControlShown::NotRun { why: "it was not asked for".to_owned() };
@@ -94,8 +111,9 @@ impl Attempt {
             Self::Refused { errno, .. } => errno_name(*errno),
             Self::NotThere { .. } => "not there".to_owned(),
             Self::Stopped { cause, .. } => format!("limit: {cause}"),
-            Self::Died { signal } => nix::sys::signal::Signal::try_from(*signal)
-                .map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned()),
+            Self::Died { signal } => {
+                nix::sys::signal::Signal::try_from(*signal).map_or_else(|_| format!("signal {signal}"), |known| known.as_str().to_owned())
+            }
             Self::Succeeded { .. } => "it worked".to_owned(),
             Self::CouldNotTry { errno, .. } => format!("not tried: {}", errno_name(*errno)),
             Self::Inapplicable { .. } => "nothing there".to_owned(),
@@ -122,8 +140,8 @@ impl ControlShown {
         match self {
             Self::Works => "works".to_owned(),
             Self::Arrives { errno } => format!("arrives: {}", errno_name(*errno)),
-            Self::Absent { errno } => format!("no such here: {}", errno_name(*errno)),
-            Self::NeedsRoot => "needs root".to_owned(),
+            Self::Absent { .. } => "not on this host".to_owned(),
+            Self::NeedsRights => "needs rights".to_owned(),
             Self::Failed { attempt } => format!("fails: {}", attempt.short()),
             Self::NotRun { .. } => "not run".to_owned(),
         }
@@ -158,13 +176,17 @@ mod tests {
     #[test]
     fn a_control_that_fails_is_told_from_one_that_cannot_work_here() {
         let works = Attempt::Succeeded { detail: String::new() };
-        assert_eq!(control(&ATTACK, Some(&works), false), ControlShown::Works);
-        assert_eq!(control(&ATTACK, Some(&refused(libc::ENOSYS)), false), ControlShown::Absent { errno: libc::ENOSYS });
-        assert_eq!(control(&ATTACK, Some(&refused(libc::EPERM)), false), ControlShown::Failed { attempt: refused(libc::EPERM) });
+        let user = Rights { root: false, capabilities: 0 };
+        let root_user = Rights { root: true, capabilities: 1 << 1 };
+        assert_eq!(control(&ATTACK, Some(&works), user), ControlShown::Works);
+        assert_eq!(control(&ATTACK, Some(&refused(libc::ENOSYS)), user), ControlShown::Absent { errno: libc::ENOSYS });
+        assert_eq!(control(&ATTACK, Some(&refused(libc::EPERM)), user), ControlShown::Failed { attempt: refused(libc::EPERM) });
         let root = ATTACK.control(Control::WorksForRoot);
-        assert_eq!(control(&root, Some(&refused(libc::EPERM)), false), ControlShown::NeedsRoot);
+        assert_eq!(control(&root, Some(&refused(libc::EPERM)), user), ControlShown::NeedsRights);
+        assert_eq!(control(&root.needs(7), Some(&works), root_user), ControlShown::NeedsRights);
+        assert_eq!(control(&root.needs(1), Some(&works), root_user), ControlShown::Works);
         let arrives = ATTACK.control(Control::Arrives);
-        assert_eq!(control(&arrives, Some(&refused(libc::EBADF)), true), ControlShown::Arrives { errno: libc::EBADF });
-        assert!(matches!(control(&arrives, Some(&refused(libc::EPERM)), true), ControlShown::Failed { .. }));
+        assert_eq!(control(&arrives, Some(&refused(libc::EBADF)), root_user), ControlShown::Arrives { errno: libc::EBADF });
+        assert!(matches!(control(&arrives, Some(&refused(libc::EPERM)), root_user), ControlShown::Failed { .. }));
     }
 }

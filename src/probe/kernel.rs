@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::attack::{Attack, Attempt, Control, Stage, Tried, inapplicable, not_there, prepare, said};
-use super::calls::{CWD, at_path, c_path, call, fd, on_path, owned};
+use super::attack::{Attack, Attempt, Control, Stage, Tried, inapplicable, prepare, said};
+use super::calls::{at_path, c_path, call, fd, on_path, owned};
 use crate::sandbox::sys;
 
 const REFUSED: &[i32] = &[libc::EPERM, libc::ENOSYS];
@@ -46,16 +46,20 @@ pub(super) const ATTACKS: &[Attack] = &[
     .control(Control::ArrivesForRoot),
     Attack::new("C-chroot", "chroot", REFUSED, |s| said("chroot", on_path(libc::SYS_chroot, &s.scratch()?, [])).map(|_| "changed".into()))
         .control(Control::WorksForRoot),
-    Attack::new("C-move-mount", "move_mount", REFUSED, |_| said("move_mount", call(libc::SYS_move_mount, [NONE, 0, NONE, 0, 0])).map(|_| "moved".into()))
-        .control(Control::ArrivesForRoot),
+    Attack::new("C-move-mount", "move_mount", REFUSED, |_| {
+        said("move_mount", call(libc::SYS_move_mount, [NONE, 0, NONE, 0, 0])).map(|_| "moved".into())
+    })
+    .control(Control::ArrivesForRoot),
     Attack::new("C-fsopen", "fsopen a tmpfs", REFUSED, |_| {
         said("fsopen", owned(call(libc::SYS_fsopen, [c"tmpfs".as_ptr() as usize, 0]))).map(|_| "opened".into())
     })
     .control(Control::WorksForRoot),
     Attack::new("C-fsmount", "fsmount", REFUSED, |_| said("fsmount", call(libc::SYS_fsmount, [NONE, 0, 0])).map(|_| "mounted".into()))
         .control(Control::ArrivesForRoot),
-    Attack::new("C-fspick", "fspick", REFUSED, |_| said("fspick", owned(at_path(libc::SYS_fspick, Path::new("/"), [0]))).map(|_| "picked".into()))
-        .control(Control::WorksForRoot),
+    Attack::new("C-fspick", "fspick", REFUSED, |_| {
+        said("fspick", owned(at_path(libc::SYS_fspick, Path::new("/"), [0]))).map(|_| "picked".into())
+    })
+    .control(Control::WorksForRoot),
     Attack::new("C-open-tree", "clone a mount tree with open_tree", REFUSED, |_| {
         said("open_tree", owned(at_path(libc::SYS_open_tree, Path::new("/"), [1]))).map(|_| "cloned".into())
     })
@@ -89,7 +93,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("C-open-by-handle", "open a file outside by its handle", REFUSED, |s| {
         let Some(handle) = &s.scene.handle else { return inapplicable("this file system has no handles") };
         let place = prepare("open", fs::File::open("."))?;
-        said("open_by_handle_at", owned(call(libc::SYS_open_by_handle_at, [fd(&place), handle.as_ptr() as usize, 0]))).map(|_| "opened".into())
+        said("open_by_handle_at", owned(call(libc::SYS_open_by_handle_at, [fd(&place), handle.as_ptr() as usize, 0])))
+            .map(|_| "opened".into())
     })
     .control(Control::WorksForRoot),
     Attack::new("C-fanotify", "watch with fanotify", REFUSED, |_| {
@@ -111,12 +116,16 @@ pub(super) const ATTACKS: &[Attack] = &[
     })
     .control(Control::ArrivesForRoot)
     .absent(NO_CALL),
-    Attack::new("C-swapoff", "swapoff", REFUSED, |_| said("swapoff", on_path(libc::SYS_swapoff, Path::new("/nonexistent"), [])).map(|_| "off".into()))
-        .control(Control::ArrivesForRoot)
-        .absent(NO_CALL),
-    Attack::new("C-acct", "process accounting", REFUSED, |_| said("acct", on_path(libc::SYS_acct, Path::new("/nonexistent"), [])).map(|_| "on".into()))
-        .control(Control::ArrivesForRoot)
-        .absent(NO_CALL),
+    Attack::new("C-swapoff", "swapoff", REFUSED, |_| {
+        said("swapoff", on_path(libc::SYS_swapoff, Path::new("/nonexistent"), [])).map(|_| "off".into())
+    })
+    .control(Control::ArrivesForRoot)
+    .absent(NO_CALL),
+    Attack::new("C-acct", "process accounting", REFUSED, |_| {
+        said("acct", on_path(libc::SYS_acct, Path::new("/nonexistent"), [])).map(|_| "on".into())
+    })
+    .control(Control::ArrivesForRoot)
+    .absent(NO_CALL),
     // Machines inside the kernel.
     Attack::new("C-io-uring", "set up io_uring", REFUSED, |_| {
         let mut parameters = [0_u64; 15];
@@ -139,7 +148,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         // PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK; user space only.
         let mut attributes = [0_u64; 16];
         (attributes[0], attributes[1], attributes[5]) = (128 << 32 | 1, 1, 1 << 5 | 1 << 6);
-        said("perf_event_open", owned(call(libc::SYS_perf_event_open, [attributes.as_ptr() as usize, 0, NONE, NONE, 0]))).map(|_| "opened".into())
+        said("perf_event_open", owned(call(libc::SYS_perf_event_open, [attributes.as_ptr() as usize, 0, NONE, NONE, 0])))
+            .map(|_| "opened".into())
     })
     .control(Control::WorksForRoot)
     .absent(&[libc::ENOSYS, libc::ENOENT, libc::EOPNOTSUPP]),
@@ -248,14 +258,18 @@ pub(super) const ATTACKS: &[Attack] = &[
     })
     .absent(NO_CALL),
     Attack::new("C-int80", "a 32-bit system call", REFUSED, thirty_two_bit).fatal(&[libc::SIGSYS]),
-    Attack::new("C-x32", "an x32 system call", REFUSED, |_| said("x32 getpid", call(0x4000_0000 | libc::SYS_getpid, [])).map(|_| "answered".into()))
-        .fatal(&[libc::SIGSYS])
-        .absent(NO_CALL),
+    Attack::new("C-x32", "an x32 system call", REFUSED, |_| {
+        said("x32 getpid", call(0x4000_0000 | libc::SYS_getpid, [])).map(|_| "answered".into())
+    })
+    .fatal(&[libc::SIGSYS])
+    .absent(NO_CALL),
     // Terminals and namespaces by ioctl.
     Attack::new("C-tiocsti", "push a key into a terminal (TIOCSTI)", REFUSED, |_| push(libc::TIOCSTI as usize)).control(Control::Arrives),
-    Attack::new("C-tiocsti-high", "the same with high bits set", REFUSED, |_| push(libc::TIOCSTI as usize | HIGH)).control(Control::Arrives),
+    Attack::new("C-tiocsti-high", "the same with high bits set", REFUSED, |_| push(libc::TIOCSTI as usize | HIGH))
+        .control(Control::Arrives),
     Attack::new("C-tioclinux", "paste into a terminal (TIOCLINUX)", REFUSED, |_| push(libc::TIOCLINUX as usize)).control(Control::Arrives),
-    Attack::new("C-tioclinux-high", "the same with high bits set", REFUSED, |_| push(libc::TIOCLINUX as usize | HIGH << 3)).control(Control::Arrives),
+    Attack::new("C-tioclinux-high", "the same with high bits set", REFUSED, |_| push(libc::TIOCLINUX as usize | HIGH << 3))
+        .control(Control::Arrives),
     Attack::new("C-ns-parent", "open the parent user namespace", REFUSED, |_| {
         let own = prepare("open", fs::File::open("/proc/self/ns/user"))?;
         // NS_GET_PARENT
@@ -275,7 +289,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         // PR_SET_MM_EXE_FILE with a descriptor that is none.
         said("prctl", call(libc::SYS_prctl, [libc::PR_SET_MM as usize, 13, NONE, 0, 0])).map(|_| "changed".into())
     })
-    .control(Control::ArrivesForRoot),
+    .control(Control::ArrivesForRoot)
+    .needs(SYS_RESOURCE),
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -290,6 +305,8 @@ const IOPL: libc::c_long = -1;
 const IOPERM: libc::c_long = -1;
 #[cfg(not(target_arch = "x86_64"))]
 const MODIFY_LDT: libc::c_long = -1;
+/// CAP_SYS_RESOURCE.
+const SYS_RESOURCE: u32 = 24;
 const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
 
 /// A control that mounts does it where nobody else sees it.
@@ -305,7 +322,8 @@ fn own_mounts(stage: &Stage) -> Result<(), Attempt> {
 
 fn mount(stage: &Stage) -> Tried {
     let (kind, place) = (c"tmpfs", prepare("path", c_path(&stage.scratch()?))?);
-    said("mount", call(libc::SYS_mount, [kind.as_ptr() as usize, place.as_ptr() as usize, kind.as_ptr() as usize, 0, 0])).map(|_| "mounted".into())
+    said("mount", call(libc::SYS_mount, [kind.as_ptr() as usize, place.as_ptr() as usize, kind.as_ptr() as usize, 0, 0]))
+        .map(|_| "mounted".into())
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -51,7 +51,7 @@ mod tests {
         for attack in attacks() {
             assert!(seen.insert(attack.id), "{} twice", attack.id);
             assert!(Section::of(attack.id).is_some(), "{}", attack.id);
-            assert!(attack.title.chars().count() <= 66, "{} is too long for a line", attack.title);
+            assert!(attack.title.chars().count() <= 44, "{} is too long for a line", attack.title);
         }
         assert!(seen.len() > 200);
     }

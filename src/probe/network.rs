@@ -28,7 +28,7 @@ const STRANGERS: Control = Control::No("it would send packets to strangers");
 pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("D-tcp", "TCP to the host's loopback", NOBODY, |s| tcp(s, Ipv4Addr::LOCALHOST.into(), Some(s.scene.tcp4))),
     Attack::new("D-tcp6", "TCP to the host's IPv6 loopback", NOBODY, |s| tcp(s, Ipv6Addr::LOCALHOST.into(), s.scene.tcp6)),
-    Attack::new("D-tcp-mapped", "the same as a mapped address, ::ffff:127.0.0.1", NOBODY, |s| {
+    Attack::new("D-tcp-mapped", "the same by a mapped address, ::ffff:127…", NOBODY, |s| {
         tcp(s, Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), Some(s.scene.tcp4))
     }),
     Attack::new("D-tcp-zero", "the same as 0.0.0.0", NOBODY, |s| tcp(s, Ipv4Addr::UNSPECIFIED.into(), Some(s.scene.tcp4))),
@@ -44,35 +44,53 @@ pub(super) const ATTACKS: &[Attack] = &[
         said("sendto", call(libc::SYS_sendto, [fd(&socket), data.as_ptr() as usize, data.len(), flags, address.as_ptr() as usize, 16]))?;
         answer(fs::File::from(socket))
     }),
-    Attack::new("D-mptcp", "multipath TCP to the host's loopback", &[libc::ECONNREFUSED, libc::ENETUNREACH, libc::EPERM, libc::EACCES, libc::EPROTONOSUPPORT, libc::ENOSYS, libc::EAFNOSUPPORT], |s| {
-        let socket = said("socket", owned(call(libc::SYS_socket, [2, 1, libc::IPPROTO_MPTCP as usize])))?;
-        connect(&socket, s.scene.tcp4)?;
-        let mut stream = TcpStream::from(socket);
-        prepare("write", stream.write_all(s.id.as_bytes()))?;
-        answer(stream)
-    })
+    Attack::new(
+        "D-mptcp",
+        "multipath TCP to the host's loopback",
+        &[libc::ECONNREFUSED, libc::ENETUNREACH, libc::EPERM, libc::EACCES, libc::EPROTONOSUPPORT, libc::ENOSYS, libc::EAFNOSUPPORT],
+        |s| {
+            let socket = said("socket", owned(call(libc::SYS_socket, [2, 1, libc::IPPROTO_MPTCP as usize])))?;
+            connect(&socket, s.scene.tcp4)?;
+            let mut stream = TcpStream::from(socket);
+            prepare("write", stream.write_all(s.id.as_bytes()))?;
+            answer(stream)
+        },
+    )
     .absent(NO_FAMILY),
     Attack::new("D-udp", "UDP to the host's loopback", NOBODY, |s| udp(s, Ipv4Addr::LOCALHOST, s.scene.udp4)),
-    Attack::new("D-internet", "TCP to an address of the internet", NO_WAY, |s| tcp(s, Ipv4Addr::new(192, 0, 2, 1).into(), Some(443))).control(STRANGERS),
-    Attack::new("D-internet6", "the same over IPv6", NO_WAY, |s| tcp(s, "2001:db8::1".parse().unwrap_or(Ipv6Addr::LOCALHOST.into()), Some(443)))
+    Attack::new("D-internet", "TCP to an address of the internet", NO_WAY, |s| tcp(s, Ipv4Addr::new(192, 0, 2, 1).into(), Some(443)))
         .control(STRANGERS),
-    Attack::new("D-dns", "ask a name server of the internet", NO_WAY, |s| udp(s, Ipv4Addr::new(192, 0, 2, 53), 53)).control(STRANGERS),
-    Attack::new("D-own-dns", "ask the host's name servers", NOBODY, own_name_servers).control(STRANGERS),
-    Attack::new("D-metadata", "TCP to 169.254.169.254", NO_WAY, |s| tcp(s, Ipv4Addr::new(169, 254, 169, 254).into(), Some(80))).control(STRANGERS),
-    Attack::new("D-multicast", "UDP to a multicast group", NO_WAY, |s| udp(s, Ipv4Addr::new(224, 0, 0, 251), 5353)).control(STRANGERS),
-    Attack::new("D-ping", "ICMP by a datagram socket", &[libc::EACCES, libc::EPERM, libc::ENETUNREACH, libc::EPROTONOSUPPORT, libc::ENOSYS], |_| {
-        let socket = said("socket", owned(call(libc::SYS_socket, [2, 2, 1])))?;
-        let echo: [u8; 8] = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
-        let mut address = raw_address(0);
-        address[4..8].copy_from_slice(&[192, 0, 2, 1]);
-        said("sendto", call(libc::SYS_sendto, [fd(&socket), echo.as_ptr() as usize, 8, 0, address.as_ptr() as usize, 16])).map(|_| "sent".into())
+    Attack::new("D-internet6", "the same over IPv6", NO_WAY, |s| {
+        tcp(s, "2001:db8::1".parse().unwrap_or(Ipv6Addr::LOCALHOST.into()), Some(443))
     })
     .control(STRANGERS),
-    Attack::new("D-raw", "a raw socket", NO_SOCKET, |_| socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP)).control(Control::WorksForRoot),
+    Attack::new("D-dns", "ask a name server of the internet", NO_WAY, |s| udp(s, Ipv4Addr::new(192, 0, 2, 53), 53)).control(STRANGERS),
+    Attack::new("D-own-dns", "ask the host's name servers", NOBODY, own_name_servers).control(STRANGERS),
+    Attack::new("D-metadata", "TCP to 169.254.169.254", NO_WAY, |s| tcp(s, Ipv4Addr::new(169, 254, 169, 254).into(), Some(80)))
+        .control(STRANGERS),
+    Attack::new("D-multicast", "UDP to a multicast group", NO_WAY, |s| udp(s, Ipv4Addr::new(224, 0, 0, 251), 5353)).control(STRANGERS),
+    Attack::new(
+        "D-ping",
+        "ICMP by a datagram socket",
+        &[libc::EACCES, libc::EPERM, libc::ENETUNREACH, libc::EPROTONOSUPPORT, libc::ENOSYS],
+        |_| {
+            let socket = said("socket", owned(call(libc::SYS_socket, [2, 2, 1])))?;
+            let echo: [u8; 8] = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
+            let mut address = raw_address(0);
+            address[4..8].copy_from_slice(&[192, 0, 2, 1]);
+            said("sendto", call(libc::SYS_sendto, [fd(&socket), echo.as_ptr() as usize, 8, 0, address.as_ptr() as usize, 16]))
+                .map(|_| "sent".into())
+        },
+    )
+    .control(STRANGERS),
+    Attack::new("D-raw", "a raw socket", NO_SOCKET, |_| socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP))
+        .control(Control::WorksForRoot),
     Attack::new("D-raw6", "a raw IPv6 socket", NO_SOCKET, |_| socket(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6))
         .control(Control::WorksForRoot)
         .absent(NO_FAMILY),
-    Attack::new("D-packet", "a packet socket", NO_SOCKET, |_| socket(libc::AF_PACKET, libc::SOCK_RAW, 0)).control(Control::WorksForRoot).absent(NO_FAMILY),
+    Attack::new("D-packet", "a packet socket", NO_SOCKET, |_| socket(libc::AF_PACKET, libc::SOCK_RAW, 0))
+        .control(Control::WorksForRoot)
+        .absent(NO_FAMILY),
     Attack::new("D-interfaces", "find an interface beside lo", &[], |_| {
         let interfaces = prepare("if_nameindex", nix::net::if_::if_nameindex().map_err(io::Error::from))?;
         let others: Vec<_> = interfaces.iter().map(|i| i.name().to_string_lossy().into_owned()).filter(|name| name != "lo").collect();
@@ -84,14 +102,15 @@ pub(super) const ATTACKS: &[Attack] = &[
         let socket = prepare("socket", owned(call(libc::SYS_socket, [2, 2, 0])))?;
         let mut request = [0_u8; 40];
         request[..9].copy_from_slice(b"cofferdam");
-        said("ioctl", call(libc::SYS_ioctl, [fd(&socket), libc::SIOCSIFFLAGS as usize, request.as_ptr() as usize])).map(|_| "changed".into())
+        said("ioctl", call(libc::SYS_ioctl, [fd(&socket), libc::SIOCSIFFLAGS as usize, request.as_ptr() as usize]))
+            .map(|_| "changed".into())
     })
     .control(Control::ArrivesForRoot),
     Attack::new("D-namespace", "share the host's network", &[], |s| {
         let own = prepare("stat", fs::metadata("/proc/self/ns/net"))?.ino();
         if own == s.scene.network { Ok("it is the host's own".into()) } else { not_there("a network namespace of its own") }
     }),
-    Attack::new("D-listen", "listen without bind where the host can connect", &[libc::EACCES, libc::EPERM], |s| {
+    Attack::new("D-listen", "listen, unbound, where the host can connect", &[libc::EACCES, libc::EPERM], |s| {
         let socket = tcp_socket(0)?;
         said("listen", call(libc::SYS_listen, [fd(&socket), 1]))?;
         shared_loopback(s, "listens on the host's loopback")
@@ -109,7 +128,9 @@ pub(super) const ATTACKS: &[Attack] = &[
         prepare("symlink", std::os::unix::fs::symlink(s.scene.outside.join("canary.sock"), &link))?;
         unix(s, &link)
     }),
-    Attack::new("D-unix-granted", "connect to a socket in a readable folder", SOCKET_FILE, |s| unix(s, &s.scene.granted.join("canary.sock"))),
+    Attack::new("D-unix-granted", "connect to a socket in a readable folder", SOCKET_FILE, |s| {
+        unix(s, &s.scene.granted.join("canary.sock"))
+    }),
     Attack::new("D-unix-workspace", "connect to a host's socket in the workspace", SOCKET_FILE, |s| unix(s, Path::new("canary.sock"))),
     Attack::new("D-abstract", "connect to an abstract socket of the host", &[libc::ECONNREFUSED, libc::EPERM, libc::EACCES], |s| {
         let address = prepare("address", UnixAddr::from_abstract_name(&s.scene.abstract_name))?;
@@ -119,7 +140,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     }),
     Attack::new("D-well-known", "find docker, ssh-agent, D-Bus, systemd", &[], well_known).control(Control::No("they are the host's own")),
     Attack::new("D-stdio", "pass a descriptor over a standard stream", &[], |_| {
-        let sockets = [0, 1, 2].into_iter().filter(|n| fs::metadata(format!("/proc/self/fd/{n}")).is_ok_and(|meta| meta.file_type().is_socket()));
+        let sockets =
+            [0, 1, 2].into_iter().filter(|n| fs::metadata(format!("/proc/self/fd/{n}")).is_ok_and(|meta| meta.file_type().is_socket()));
         match sockets.collect::<Vec<_>>().as_slice() {
             [] => not_there("none of them is a socket"),
             found => Ok(format!("descriptors {found:?} are sockets of the supervisor")),
@@ -133,7 +155,9 @@ pub(super) const ATTACKS: &[Attack] = &[
     .control(Control::WorksForRoot),
     Attack::new("D-vsock", "a VSOCK socket", NO_SOCKET, |_| socket(40, libc::SOCK_STREAM, 0)).absent(NO_FAMILY),
     Attack::new("D-alg", "an AF_ALG socket", NO_SOCKET, |_| socket(38, libc::SOCK_SEQPACKET, 0)).absent(NO_FAMILY),
-    Attack::new("D-bluetooth", "a Bluetooth socket", NO_SOCKET, |_| socket(31, libc::SOCK_RAW, 1)).absent(NO_FAMILY).control(Control::WorksForRoot),
+    Attack::new("D-bluetooth", "a Bluetooth socket", NO_SOCKET, |_| socket(31, libc::SOCK_RAW, 1))
+        .absent(NO_FAMILY)
+        .control(Control::WorksForRoot),
     Attack::new("D-xdp", "an XDP socket", NO_SOCKET, |_| socket(44, libc::SOCK_RAW, 0)).absent(NO_FAMILY).control(Control::WorksForRoot),
     Attack::new("D-key", "an AF_KEY socket", NO_SOCKET, |_| socket(15, libc::SOCK_RAW, 2)).absent(NO_FAMILY).control(Control::WorksForRoot),
     Attack::new("D-other-families", "a socket of any other family", &[], other_families)
@@ -145,7 +169,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     })
     .control(Control::No("which protocols a kernel has is its own business")),
     Attack::new("D-high-family", "AF_PACKET with high bits set", NO_SOCKET, |_| {
-        said("socket", owned(call(libc::SYS_socket, [libc::AF_PACKET as usize | 1 << 32, libc::SOCK_RAW as usize, 0]))).map(|_| "got one".into())
+        said("socket", owned(call(libc::SYS_socket, [libc::AF_PACKET as usize | 1 << 32, libc::SOCK_RAW as usize, 0])))
+            .map(|_| "got one".into())
     })
     .control(Control::WorksForRoot)
     .absent(NO_FAMILY),
@@ -294,7 +319,6 @@ fn other_families(_: &Stage) -> Tried {
     }
     not_there("none can be had")
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -50,7 +50,8 @@ impl Report {
 
     /// For a terminal of 80 columns.
     pub fn text(&self) -> String {
-        let mut lines = vec![format!("cofferdam probe: profile {}, user {}, kernel {}", one_line(&self.profile), self.uid, one_line(&self.kernel))];
+        let mut lines =
+            vec![format!("cofferdam probe: profile {}, user {}, kernel {}", one_line(&self.profile), self.uid, one_line(&self.kernel))];
         for section in Section::ALL {
             let of: Vec<&Line> = self.attacks.iter().filter(|line| line.section == section).collect();
             if of.is_empty() {
@@ -91,7 +92,8 @@ impl Report {
         if nothing > 0 {
             parts.push(format!("{nothing} had nothing to attack here"));
         }
-        let works = self.attacks.iter().filter(|line| matches!(line.control, ControlShown::Works | ControlShown::Arrives { .. })).count() as u64;
+        let works =
+            self.attacks.iter().filter(|line| matches!(line.control, ControlShown::Works | ControlShown::Arrives { .. })).count() as u64;
         let mut text = format!("{}.", parts.join(", "));
         text += &format!("\n{} outside, where nothing protects.", plural(works, "of them works", "of them work"));
         let weak = self.weak().count() as u64;
@@ -120,7 +122,7 @@ mod tests {
         Line {
             id: id.to_owned(),
             section: Section::of(id).unwrap(),
-            title: "outlive the wall limit: ignore SIGTERM, setsid, fork twice".to_owned(),
+            title: "outlive the limit: no SIGTERM, setsid, forks".to_owned(),
             verdict,
             said: said.to_owned(),
             attempt: Attempt::NotThere { what: "gone".to_owned() },

@@ -38,42 +38,70 @@ pub(super) const ATTACKS: &[Attack] = &[
     .control(Control::No("a host's own limit may be lower or higher")),
     Attack::new("E-pipe-size", "make a pipe of 64 MiB", &[libc::EPERM, libc::ENOSYS], |_| {
         let pipe = prepare("pipe", std::io::pipe())?;
-        said("fcntl(F_SETPIPE_SZ)", call(libc::SYS_fcntl, [fd(&pipe.0), libc::F_SETPIPE_SZ as usize, (64 * MIB) as usize])).map(|_| "made".into())
+        said("fcntl(F_SETPIPE_SZ)", call(libc::SYS_fcntl, [fd(&pipe.0), libc::F_SETPIPE_SZ as usize, (64 * MIB) as usize]))
+            .map(|_| "made".into())
     })
     .control(Control::WorksForRoot),
     Attack::driven("E-memory", "use memory beyond the limit", |_| Ok(hold(BOMB)), |d| limit(d, MEMORY, &[Cause::Memory])),
-    Attack::driven("E-shm", "fill /dev/shm beyond the limit", |_| fill_folder(Path::new("/dev/shm")), |d| limit(d, MEMORY, &[Cause::Memory, Cause::Disk])),
-    Attack::driven("E-tmp", "fill /tmp beyond the limit", |_| fill_folder(&std::env::temp_dir()), |d| {
-        limit(d, &["--memory", "64MiB", "--disk", "64MiB"], &[Cause::Memory, Cause::Disk])
-    }),
+    Attack::driven(
+        "E-shm",
+        "fill /dev/shm beyond the limit",
+        |_| fill_folder(Path::new("/dev/shm")),
+        |d| limit(d, MEMORY, &[Cause::Memory, Cause::Disk]),
+    ),
+    Attack::driven(
+        "E-tmp",
+        "fill /tmp beyond the limit",
+        |_| fill_folder(&std::env::temp_dir()),
+        |d| limit(d, &["--memory", "64MiB", "--disk", "64MiB"], &[Cause::Memory, Cause::Disk]),
+    ),
     Attack::driven("E-memfd", "fill a memfd beyond the limit", memfd, |d| limit(d, MEMORY, &[Cause::Memory])),
     Attack::driven("E-shared-memory", "fill SysV memory beyond the limit", shared_memory, |d| limit(d, MEMORY, &[Cause::Memory])),
     Attack::driven("E-pipes", "hold memory in pipes beyond the limit", pipes, |d| limit(d, MEMORY, &[Cause::Memory]))
         .control(Control::No("pipes are counted per user: it would be felt outside")),
-    Attack::driven("E-disk", "fill the workspace beyond the limit", |s| fill_file(&here(s).join("fill"), BOMB), |d| {
-        limit(d, &["--disk", "32MiB"], &[Cause::Disk])
-    }),
+    Attack::driven(
+        "E-disk",
+        "fill the workspace beyond the limit",
+        |s| fill_file(&here(s).join("fill"), BOMB),
+        |d| limit(d, &["--disk", "32MiB"], &[Cause::Disk]),
+    ),
     Attack::driven("E-sparse", "make a sparse file of 1 TiB", sparse, |d| limit(d, &["--disk", "32MiB"], &[Cause::Disk]))
         .absent(&[libc::EFBIG]),
-    Attack::driven("E-files", "make empty files beyond the limit", many_files, |d| limit(d, &["--files", "500"], &[Cause::Files, Cause::Disk])),
+    Attack::driven("E-files", "make empty files beyond the limit", many_files, |d| {
+        limit(d, &["--files", "500"], &[Cause::Files, Cause::Disk])
+    }),
     Attack::driven("E-output", "write output without end", |_| flood(b"y\n"), flooded),
     Attack::driven("E-long-line", "write one line of 64 MiB", |_| flood(b"aaaaaaaa"), flooded),
     Attack::driven("E-escapes", "write NULs and escapes without end", |_| flood(b"\0\x1b[2J\x1b]0;x\x07\xff\r"), flooded),
     Attack::driven("E-errors", "write errors without end", flood_errors, flooded),
-    Attack::driven("E-stdin", "wait for input that never comes", |_| {
-        let mut rest = Vec::new();
-        let length = said("read", std::io::stdin().take(16).read_to_end(&mut rest))?;
-        Ok(format!("standard input ended after {length} bytes"))
-    }, |d| {
-        let ended = d.run(&["--wall", "5s"])?;
-        if ended.took < Duration::from_secs(4) && ended.code == 0 { not_there("its input is at its end at once") } else { Ok("it hung".into()) }
-    })
+    Attack::driven(
+        "E-stdin",
+        "wait for input that never comes",
+        |_| {
+            let mut rest = Vec::new();
+            let length = said("read", std::io::stdin().take(16).read_to_end(&mut rest))?;
+            Ok(format!("standard input ended after {length} bytes"))
+        },
+        |d| {
+            let ended = d.run(&["--wall", "5s"])?;
+            if ended.took < Duration::from_secs(4) && ended.code == 0 {
+                not_there("its input is at its end at once")
+            } else {
+                Ok("it hung".into())
+            }
+        },
+    )
     .control(Control::No("it ends outside too: it is the supervisor that must not hang")),
     Attack::driven("E-cpu", "use a processor beyond its share", burn, burned).control(Control::No("it ends outside too, after a second")),
-    Attack::driven("E-cpu-time", "use processor time without end", |_| {
-        spin(Duration::from_secs(4));
-        Ok("used 4 s".into())
-    }, |d| limit(d, &["--wall", "1s"], &[Cause::Wall, Cause::Cpu]))
+    Attack::driven(
+        "E-cpu-time",
+        "use processor time without end",
+        |_| {
+            spin(Duration::from_secs(4));
+            Ok("used 4 s".into())
+        },
+        |d| limit(d, &["--wall", "1s"], &[Cause::Wall, Cause::Cpu]),
+    )
     .control(Control::No("it would keep a processor busy for nothing")),
 ];
 
@@ -148,7 +176,11 @@ fn pipes(_: &Stage) -> Tried {
         kept.push(pipe);
     }
     // The kernel's own bound on pipes for each user may end it first.
-    if held < 64 * MIB { not_there(format!("the kernel allows {} in {} pipes", Size(held.max(1)), kept.len())) } else { Ok(format!("held {}", Size(held))) }
+    if held < 64 * MIB {
+        not_there(format!("the kernel allows {} in {} pipes", Size(held.max(1)), kept.len()))
+    } else {
+        Ok(format!("held {}", Size(held)))
+    }
 }
 
 fn sparse(stage: &Stage) -> Tried {

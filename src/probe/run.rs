@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use super::attack::{Attack, Attempt, Control, How, Section};
+use super::attack::{Attack, Attempt, How, Section};
+use super::attacks;
 use super::drive::{Driver, Engine};
-use super::judge;
+use super::judge::{self, Rights, Verdict};
 use super::report::{Line, REPORT_VERSION, Report};
 use super::scene::{Scene, Stand};
-use super::{attacks, judge::Verdict};
 
 /// What to test.
 #[derive(Clone, Debug)]
@@ -59,8 +59,9 @@ pub fn run(request: &Request) -> Result<Report, ProbeError> {
     let (mut inside, outside) = (stand(false)?, stand(true)?);
     hello(request, &inside)?;
 
-    let root = nix::unistd::geteuid().is_root();
-    let controlled: Vec<&'static Attack> = chosen.iter().copied().filter(|attack| request.controls && runs_outside(attack, root)).collect();
+    let rights = own_rights();
+    let controlled: Vec<&'static Attack> =
+        chosen.iter().copied().filter(|attack| request.controls && judge::allowed_outside(attack, rights)).collect();
     let answers: [Answers; 2] = Default::default();
     let mut jobs: Vec<(usize, Job<'_>)> = Vec::new();
     for (side, stand, list) in [(0, &inside, &chosen), (1, &outside, &controlled)] {
@@ -103,7 +104,7 @@ pub fn run(request: &Request) -> Result<Report, ProbeError> {
             title: attack.title.to_owned(),
             verdict: judge::verdict(attack, &attempt, &seen_outside),
             said: attempt.short(),
-            control: judge::control(attack, said_outside.get(attack.id), root),
+            control: judge::control(attack, said_outside.get(attack.id), rights),
             attempt,
             seen_outside,
         }
@@ -121,7 +122,10 @@ fn choose(request: &Request) -> Result<Vec<&'static Attack>, ProbeError> {
     for name in &request.only {
         if super::find(name).is_none() {
             let nearest = crate::base::suggest::nearest(name, attacks().map(|attack| attack.id));
-            return Err(ProbeError::NoSuchAttack { name: name.clone(), nearest: nearest.and_then(|id| super::find(id).map(|attack| attack.id)) });
+            return Err(ProbeError::NoSuchAttack {
+                name: name.clone(),
+                nearest: nearest.and_then(|id| super::find(id).map(|attack| attack.id)),
+            });
         }
     }
     let wanted = |attack: &&'static Attack| {
@@ -131,12 +135,11 @@ fn choose(request: &Request) -> Result<Vec<&'static Attack>, ProbeError> {
     Ok(attacks().filter(wanted).collect())
 }
 
-fn runs_outside(attack: &Attack, root: bool) -> bool {
-    match attack.control {
-        Control::Works | Control::Arrives => true,
-        Control::WorksForRoot | Control::ArrivesForRoot => root,
-        Control::No(_) => false,
-    }
+fn own_rights() -> Rights {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let capabilities = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    Rights { root: nix::unistd::geteuid().is_root(), capabilities }
 }
 
 /// A harmless payload must run inside, else nothing that follows would mean anything.

@@ -172,7 +172,18 @@ impl Stand {
         let terminal = nix::pty::posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY).ok();
         let before = snapshot(&[&scene.home, &scene.outside, &scene.granted])?;
         let sibling_before = process_facts(scene.sibling);
-        let stand = Self { scene, root, listeners, sibling, before, sibling_before, segment, _stray: stray, _terminal: terminal, _canaries: canaries };
+        let stand = Self {
+            scene,
+            root,
+            listeners,
+            sibling,
+            before,
+            sibling_before,
+            segment,
+            _stray: stray,
+            _terminal: terminal,
+            _canaries: canaries,
+        };
         Ok(stand)
     }
 
@@ -270,7 +281,8 @@ fn snapshot(folders: &[&PathBuf]) -> io::Result<BTreeMap<PathBuf, String>> {
     let mut open: Vec<PathBuf> = folders.iter().map(|folder| (*folder).clone()).collect();
     while let Some(path) = open.pop() {
         let meta = fs_err::symlink_metadata(&path)?;
-        let mut line = format!("{:o} {}:{} {} links, mtime {}.{}", meta.mode(), meta.uid(), meta.gid(), meta.nlink(), meta.mtime(), meta.mtime_nsec());
+        let mut line =
+            format!("{:o} {}:{} {} links, mtime {}.{}", meta.mode(), meta.uid(), meta.gid(), meta.nlink(), meta.mtime(), meta.mtime_nsec());
         if meta.is_dir() {
             for entry in fs_err::read_dir(&path)? {
                 open.push(entry?.path());
@@ -303,7 +315,8 @@ fn leftovers(workspace: &Path, findings: &mut Vec<Finding>) -> io::Result<()> {
         // A scratch folder is called `<attack>.<pid>`; what lies in it is that attack's.
         let scratch = path.strip_prefix(workspace).ok().and_then(|rest| rest.iter().next()).map(|name| name.to_string_lossy().into_owned());
         let id = scratch.and_then(|name| name.rsplit_once('.').map(|(id, _)| id.to_owned()));
-        let mut found = |what: &str| findings.push(Finding { id: id.clone(), what: format!("{what} is left in the workspace: {}", path.display()) });
+        let mut found =
+            |what: &str| findings.push(Finding { id: id.clone(), what: format!("{what} is left in the workspace: {}", path.display()) });
         if !meta.is_symlink() && meta.mode() & 0o6000 != 0 {
             found("a set-user-id or set-group-id file");
         }

@@ -8,8 +8,16 @@
 //! Decisions are pure (`policy`, `plan`, `filter`, `receipt`, `outcome`); effects live in `launch`, `init`, `supervise` and `cgroup`,
 //! and every `unsafe` line in [`sys`].
 
+pub mod cgroup;
 pub mod denial;
+pub mod filter;
+mod confine;
+mod init;
+pub mod launch;
+mod message;
+mod mounts;
 pub mod outcome;
+pub mod plan;
 pub mod policy;
 pub mod receipt;
 pub mod sys;

@@ -25,7 +25,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let text = args.scene.unwrap_or_default();
-    let scene = serde_json::from_str(&text).map_err(|error| Failure::usage("the scene cannot be read").because(&error).next("run cofferdam probe"))?;
+    let scene = serde_json::from_str(&text)
+        .map_err(|error| Failure::usage("the scene cannot be read").because(&error).next("run cofferdam probe"))?;
     let tell = |answer: &Answer| printer::out(&attacker::line(answer));
     match args.ids.as_slice() {
         [id] if id == HELLO => tell(&Answer { id: id.clone(), attempt: Attempt::NotThere { what: "hello".to_owned() } }),

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-mod attack;
+pub mod attack;
 pub mod failure;
 pub mod printer;
-mod probe;
+pub mod probe;
 
 use failure::Failure;
 

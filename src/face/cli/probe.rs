@@ -50,8 +50,8 @@ impl From<SectionName> for Section {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|error| Failure::new(Exit::Failure, "this program's own file cannot be found").because(&error))?;
+    let program =
+        std::env::current_exe().map_err(|error| Failure::new(Exit::Failure, "this program's own file cannot be found").because(&error))?;
     // A profile that is a file is found from here, not from the test's own folder.
     let profile = match PathBuf::from(&args.profile).canonicalize() {
         Ok(path) if path.is_file() => path.to_string_lossy().into_owned(),
@@ -75,11 +75,15 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 
 fn failure(error: ProbeError) -> Failure {
     match &error {
-        ProbeError::Scene(_) => Failure::new(Exit::Failure, "the self-test could not be made").because(&error).next("look at the space and the rights in TMPDIR"),
-        ProbeError::Unenforceable { said } => {
-            Failure::new(Exit::Unenforceable, error.to_string()).why(said.trim().to_owned()).next("cofferdam doctor says what is missing and how to mend it")
-        }
-        ProbeError::Engine { said, .. } => Failure::new(Exit::Failure, error.to_string()).why(said.trim().to_owned()).next("cofferdam doctor tries the sandbox step by step"),
+        ProbeError::Scene(_) => Failure::new(Exit::Failure, "the self-test could not be made")
+            .because(&error)
+            .next("look at the space and the rights in TMPDIR"),
+        ProbeError::Unenforceable { said } => Failure::new(Exit::Unenforceable, error.to_string())
+            .why(said.trim().to_owned())
+            .next("cofferdam doctor says what is missing and how to mend it"),
+        ProbeError::Engine { said, .. } => Failure::new(Exit::Failure, error.to_string())
+            .why(said.trim().to_owned())
+            .next("cofferdam doctor tries the sandbox step by step"),
         ProbeError::NoSuchAttack { nearest, .. } => {
             let next = nearest.map_or_else(|| "cofferdam probe --json names them all".to_owned(), |id| format!("did you mean {id}?"));
             Failure::usage(error.to_string()).next(next)
