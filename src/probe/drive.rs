@@ -58,7 +58,9 @@ pub struct Ended {
     pub answers: Vec<Answer>,
     pub output: Vec<u8>,
     pub output_bytes: u64,
+    /// The end of what came on standard error: a reason has to fit into a line.
     pub errors: String,
+    pub error_bytes: u64,
     pub took: Duration,
     /// The most memory that the supervisor had, sampled.
     pub supervisor_peak: u64,
@@ -185,14 +187,14 @@ impl Running {
         let took = self.since.elapsed();
         // A control's grandchildren may hold the pipes open for as long as they live: what was said until now is enough.
         let (output, output_bytes) = output.map_or((Vec::new(), 0), |thread| collect(thread, self.control));
-        let (errors, _) = errors.map_or((Vec::new(), 0), |thread| collect(thread, self.control));
+        let (errors, error_bytes) = errors.map_or((Vec::new(), 0), |thread| collect(thread, self.control));
         let text = String::from_utf8_lossy(&output);
         let answers = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         let outcome = self.outcome.as_ref().and_then(|path| std::fs::read(path).ok()).and_then(|text| serde_json::from_slice(&text).ok());
         let code = status.code().unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0));
-        let errors = String::from_utf8_lossy(&errors).into_owned();
+        let errors = String::from_utf8_lossy(&errors[errors.len().saturating_sub(400)..]).trim().to_owned();
         drop(text);
-        Ok(Ended { code, outcome, answers, output, output_bytes, errors, took, supervisor_peak: peak })
+        Ok(Ended { code, outcome, answers, output, output_bytes, errors, error_bytes, took, supervisor_peak: peak })
     }
 }
 

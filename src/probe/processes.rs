@@ -333,7 +333,11 @@ fn clone_into(flags: libc::c_int) -> Tried {
 fn child(result: std::io::Result<isize>, name: &str) -> Tried {
     match said(name, result)? {
         0 => leave(0),
-        pid => XX,
+        pid => {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(-1));
+            prepare("wait", nix::sys::wait::waitpid(pid, None).map_err(std::io::Error::from))?;
+            Ok("made one".into())
+        }
     }
 }
 
@@ -450,7 +454,7 @@ pub(super) fn judge_limit(driver: &Driver, ended: &Ended, causes: &[Cause]) -> T
         return Ok(format!("{} processes are alive after the run", alive.len()));
     }
     let Some(outcome) = &ended.outcome else {
-        return Err(Attempt::NoAnswer { why: format!("no outcome was written; exec said {}: {}", ended.code, ended.errors.trim()) });
+        return Err(Attempt::NoAnswer { why: format!("no outcome was written; exec said {}: {}", ended.code, ended.errors) });
     };
     if outcome.processes_left > 0 {
         return Ok(format!("the outcome counts {} processes left", outcome.processes_left));
@@ -468,7 +472,7 @@ pub(super) fn judge_limit(driver: &Driver, ended: &Ended, causes: &[Cause]) -> T
         Some(other) => {
             Err(Attempt::NoAnswer { why: format!("the cause is {:?}, not {causes:?}; the payload: {}", outcome.cause, other.long()) })
         }
-        None => Err(Attempt::NoAnswer { why: format!("the cause is {:?}, not {causes:?}: {}", outcome.cause, ended.errors.trim()) }),
+        None => Err(Attempt::NoAnswer { why: format!("the cause is {:?}, not {causes:?}: {}", outcome.cause, ended.errors) }),
     }
 }
 
@@ -489,7 +493,7 @@ fn outlive(driver: &Driver) -> Tried {
         return Ok(format!("{alive} processes are alive after the run"));
     }
     if ended.code != 0 {
-        return Err(Attempt::NoAnswer { why: format!("exec said {}: {}", ended.code, ended.errors.trim()) });
+        return Err(Attempt::NoAnswer { why: format!("exec said {}: {}", ended.code, ended.errors) });
     }
     if ended.took > STUBBORN {
         return Ok("the run waited for the grandchild".into());

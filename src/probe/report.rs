@@ -94,14 +94,14 @@ impl Report {
         }
         let works =
             self.attacks.iter().filter(|line| matches!(line.control, ControlShown::Works | ControlShown::Arrives { .. })).count() as u64;
-        let mut text = format!("{}.", parts.join(", "));
-        text += &format!("\n{} outside, where nothing protects.", plural(works, "of them works", "of them work"));
+        let mut lines = vec![format!("{}.", parts.join(", "))];
+        lines.push(format!("{} outside, where nothing protects.", plural(works, "of them works", "of them work")));
         let weak = self.weak().count() as u64;
         if weak > 0 {
-            text += &format!("\n{} outside too, though it should work: the answer inside proves less.", plural(weak, "fails", "fail"));
+            lines.push(format!("{} outside too, though it should work: the answer inside proves less.", plural(weak, "fails", "fail")));
         }
-        text += if self.held { "\nThe sandbox held." } else { "\nThe sandbox did NOT hold." };
-        text
+        lines.push(if self.held { "The sandbox held." } else { "The sandbox did NOT hold." }.to_owned());
+        lines.join("\n")
     }
 }
 

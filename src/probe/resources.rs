@@ -15,6 +15,8 @@ use super::processes::judge_limit;
 use crate::base::size::Size;
 use crate::sandbox::Cause;
 
+/// CAP_SYS_RESOURCE.
+const SYS_RESOURCE: u32 = 24;
 const MIB: u64 = 1 << 20;
 /// What the bombs use, against a limit of 64 MiB: harmless on any host that this runs on.
 const BOMB: u64 = 192 * MIB;
@@ -41,7 +43,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         said("fcntl(F_SETPIPE_SZ)", call(libc::SYS_fcntl, [fd(&pipe.0), libc::F_SETPIPE_SZ as usize, (64 * MIB) as usize]))
             .map(|_| "made".into())
     })
-    .control(Control::WorksForRoot),
+    .control(Control::WorksForRoot)
+    .needs(SYS_RESOURCE),
     Attack::driven("E-memory", "use memory beyond the limit", |_| Ok(hold(BOMB)), |d| limit(d, MEMORY, &[Cause::Memory])),
     Attack::driven(
         "E-shm",
@@ -237,7 +240,7 @@ fn burn(_: &Stage) -> Tried {
 fn burned(driver: &Driver) -> Tried {
     let ended = driver.run(&["--cpus", "0.5"])?;
     let Some(outcome) = &ended.outcome else {
-        return Err(Attempt::NoAnswer { why: format!("no outcome was written: {}", ended.errors.trim()) });
+        return Err(Attempt::NoAnswer { why: format!("no outcome was written: {}", ended.errors) });
     };
     // Half a processor; the first period may be overdrawn by what four threads use before they are stopped.
     let (used, wall) = (outcome.cpu_ms, outcome.wall_ms.max(1));
@@ -272,12 +275,13 @@ fn limit(driver: &Driver, options: &[&str], causes: &[Cause]) -> Tried {
 fn flooded(driver: &Driver) -> Tried {
     if driver.control() {
         let ended = driver.run(&[])?;
-        let bytes = ended.output_bytes + ended.errors.len() as u64;
-        return if bytes >= MIB { Ok(format!("{} bytes came through", ended.output_bytes.max(bytes))) } else { not_there("no flood") };
+        let bytes = ended.output_bytes + ended.error_bytes;
+        return if bytes >= MIB { Ok(format!("{} came through", Size(bytes))) } else { not_there("no flood") };
     }
     let ended = driver.run(&["--output", "1MiB"])?;
-    if ended.output_bytes > 2 * MIB {
-        return Ok(format!("{} came through a limit of 1MiB", Size(ended.output_bytes)));
+    let through = ended.output_bytes + ended.error_bytes;
+    if through > 2 * MIB {
+        return Ok(format!("{} came through a limit of 1MiB", Size(through)));
     }
     if ended.supervisor_peak > 256 * MIB {
         return Ok(format!("the supervisor took {}", Size(ended.supervisor_peak)));

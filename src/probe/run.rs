@@ -20,6 +20,8 @@ pub struct Request {
     /// Only attacks with these ids; empty is all.
     pub only: Vec<String>,
     pub controls: bool,
+    /// Leave out the attacks that need a sandbox of their own.
+    pub quick: bool,
     /// How many payloads run at once.
     pub at_once: usize,
 }
@@ -130,7 +132,8 @@ fn choose(request: &Request) -> Result<Vec<&'static Attack>, ProbeError> {
     }
     let wanted = |attack: &&'static Attack| {
         let section = Section::of(attack.id).is_some_and(|section| request.sections.is_empty() || request.sections.contains(&section));
-        section && (request.only.is_empty() || request.only.iter().any(|id| id == attack.id))
+        let kind = !request.quick || matches!(attack.how, How::Inside(_));
+        section && kind && (request.only.is_empty() || request.only.iter().any(|id| id == attack.id))
     };
     Ok(attacks().filter(wanted).collect())
 }
@@ -160,7 +163,7 @@ fn perform(request: &Request, job: &Job<'_>, state: &PathBuf, answers: &Answers)
     match job {
         Job::Batch(scene, ids) => match (Driver { engine: &request.engine, scene, state, ids }).run(&[]) {
             Ok(ended) => {
-                let missing = format!("the batch ended with {} before this one answered: {}", ended.code, ended.errors.trim());
+                let missing = format!("the batch ended with {} before this one answered: {}", ended.code, ended.errors);
                 for id in ids {
                     let answer = ended.answers.iter().find(|answer| answer.id == *id).map(|answer| answer.attempt.clone());
                     tell(id, answer.unwrap_or_else(|| Attempt::NoAnswer { why: missing.clone() }));

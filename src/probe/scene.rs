@@ -281,18 +281,25 @@ fn snapshot(folders: &[&PathBuf]) -> io::Result<BTreeMap<PathBuf, String>> {
     let mut open: Vec<PathBuf> = folders.iter().map(|folder| (*folder).clone()).collect();
     while let Some(path) = open.pop() {
         let meta = fs_err::symlink_metadata(&path)?;
-        let mut line =
-            format!("{:o} {}:{} {} links, mtime {}.{}", meta.mode(), meta.uid(), meta.gid(), meta.nlink(), meta.mtime(), meta.mtime_nsec());
+        let mut line = vec![format!(
+            "{:o} {}:{} {} links, mtime {}.{}",
+            meta.mode(),
+            meta.uid(),
+            meta.gid(),
+            meta.nlink(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        )];
         if meta.is_dir() {
             for entry in fs_err::read_dir(&path)? {
                 open.push(entry?.path());
             }
         } else if meta.is_file() {
             let digest = Sha256::digest(fs_err::read(&path)?);
-            line += &format!(", {} bytes {}", meta.len(), digest[..4].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            line.push(format!("{} bytes {:x?}", meta.len(), &digest[..4]));
         }
-        line += &format!(", attributes {:?}", attributes(&path));
-        facts.insert(path, line);
+        line.push(format!("attributes {:?}", attributes(&path)));
+        facts.insert(path, line.join(", "));
     }
     Ok(facts)
 }
