@@ -278,6 +278,23 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("A-mknod-whiteout", "make a whiteout (device 0:0)", FORBIDDEN, |s| device(s, libc::S_IFCHR, 0, 0)),
     Attack::new("A-overlay-layers", "reach an overlay's layers by their paths", &[], overlay_layers)
         .control(Control::No("the host's own mounts are none of the test's business")),
+    Attack::driven("A-overlay-discard", "reach the layers of a discarded workspace", overlay_layers, |d| {
+        // On a throw-away overlay the workspace itself is a layer: what is written must not arrive there.
+        let ended = d.run(&["--discard"])?;
+        match ended.answers.into_iter().next() {
+            Some(answer) => Err(answer.attempt),
+            None => Err(Attempt::NoAnswer { why: format!("exec said {}: {}", ended.code, ended.errors) }),
+        }
+    })
+    .control(Control::No("the host's own mounts are none of the test's business")),
+    Attack::driven("A-overlay-attribute", "mark a folder as an overlay's redirect", overlay_attribute, |d| {
+        let ended = d.run(&["--discard"])?;
+        match ended.answers.into_iter().next() {
+            Some(answer) => Err(answer.attempt),
+            None => Err(Attempt::NoAnswer { why: format!("exec said {}: {}", ended.code, ended.errors) }),
+        }
+    })
+    .control(Control::No("outside there is no overlay to mislead")),
     Attack::new("A-sys", "look into /sys", GONE, |_| said("stat", fs::metadata("/sys/kernel")).map(|_| "it is there".into())),
     Attack::new("A-proc-sys", "open anything in /proc/sys for writing", &[], |s| writable_below(s, "/proc/sys"))
         .control(Control::WorksForRoot),
@@ -566,6 +583,22 @@ fn overlay_layers(_: &Stage) -> Tried {
     }
 }
 
+/// Tries to make the overlay look elsewhere for a folder, as its own marks would; and whether it follows.
+fn overlay_attribute(stage: &Stage) -> Tried {
+    let folder = stage.scratch()?;
+    let target = folder.join("target");
+    prepare("mkdir", fs::create_dir(&target))?;
+    prepare("write", fs::write(target.join("bait"), "bait"))?;
+    let marked = folder.join("marked");
+    prepare("mkdir", fs::create_dir(&marked))?;
+    let (value, path) = (prepare("path", c_path(&target))?, prepare("path", c_path(&marked))?);
+    for name in [c"user.overlay.redirect", c"user.overlay.opaque", c"trusted.overlay.redirect"] {
+        let args = [path.as_ptr() as usize, name.as_ptr() as usize, value.as_ptr() as usize, value.count_bytes(), 0];
+        drop(call(libc::SYS_setxattr, args));
+    }
+    if marked.join("bait").exists() { Ok("the overlay followed the mark".into()) } else { not_there("no mark was followed") }
+}
+
 /// Opens every file below a folder for writing, without writing. The control stops at the first.
 fn writable_below(_: &Stage, top: &str) -> Tried {
     let mut open = vec![PathBuf::from(top)];
@@ -595,6 +628,10 @@ fn writable_below(_: &Stage, top: &str) -> Tried {
 
 fn open_kernel_file(path: &str, write: bool) -> Tried {
     let mut file = said("open", OpenOptions::new().read(!write).write(write).custom_flags(libc::O_NONBLOCK).open(path))?;
+    let meta = prepare("stat", file.metadata())?;
+    if meta.file_type().is_char_device() && meta.rdev() == libc::makedev(1, 3) {
+        return not_there("covered by /dev/null");
+    }
     if write {
         return Ok("opened it for writing".into());
     }
@@ -607,6 +644,9 @@ fn open_kernel_file(path: &str, write: bool) -> Tried {
 
 fn kernel_addresses(_: &Stage) -> Tried {
     let text = said("open", fs::read_to_string("/proc/kallsyms"))?;
+    if text.is_empty() {
+        return not_there("an empty file");
+    }
     match text.lines().find(|line| line.starts_with(|c: char| c != '0' && c.is_ascii_hexdigit())) {
         Some(line) => Ok(line.to_owned()),
         None => not_there("no address is told"),
