@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use landlock::{ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus, Scope,
+};
 use nix::sys::resource::{self, setrlimit};
 
 use super::plan::{Landlock, Probe, Resource, Rights};
@@ -67,7 +70,8 @@ fn rights(rights: Rights, abi: ABI) -> BitFlags<AccessFs> {
 pub(super) fn landlock(plan: &Landlock) -> io::Result<()> {
     let abi = abi(plan.abi);
     // Hard: what this kernel's version must know and does not is an error, never silently less.
-    let mut ruleset = Ruleset::new().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi)).map_err(other)?;
+    let mut ruleset =
+        Ruleset::new().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi)).map_err(other)?;
     if plan.no_tcp && plan.abi >= 4 {
         ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(other)?;
     }
@@ -85,7 +89,11 @@ pub(super) fn landlock(plan: &Landlock) -> io::Result<()> {
         created = created.add_rule(PathBeneath::new(fd, access)).map_err(other)?;
     }
     let status = created.restrict_self().map_err(other)?;
-    if status.ruleset == RulesetStatus::FullyEnforced { Ok(()) } else { Err(io::Error::other("the kernel did not enforce the whole ruleset")) }
+    if status.ruleset == RulesetStatus::FullyEnforced {
+        Ok(())
+    } else {
+        Err(io::Error::other("the kernel did not enforce the whole ruleset"))
+    }
 }
 
 /// A rule on a file takes only rights that files have.
@@ -109,7 +117,9 @@ pub(super) fn probe(probe: &Probe, supervisor: i32) -> bool {
     let errno = |result: io::Result<()>| result.err().and_then(|e| e.raw_os_error());
     let open = |path: &Path| errno(std::fs::File::open(path).map(drop));
     match probe {
-        Probe::NewUserNamespace => errno(sys::raw(libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0, 0]).map(drop)) == Some(libc::EPERM),
+        Probe::NewUserNamespace => {
+            errno(sys::raw(libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0, 0]).map(drop)) == Some(libc::EPERM)
+        }
         Probe::Mount => {
             let tmpfs = c"tmpfs".as_ptr() as usize;
             errno(sys::raw(libc::SYS_mount, [tmpfs, c"/tmp".as_ptr() as usize, tmpfs, 0, 0, 0]).map(drop)) == Some(libc::EPERM)

@@ -25,7 +25,6 @@ use super::{cgroup, confine};
 /// What init was born with.
 pub(super) struct Birth<'a> {
     pub(super) job: &'a Job,
-    pub(super) control: OwnedFd,
     pub(super) streams: Option<Streams>,
     /// The files that this process joins its group through.
     pub(super) group: Vec<OwnedFd>,
@@ -42,21 +41,20 @@ struct Failed {
 }
 
 /// Runs the sandbox. Never returns, whatever happens.
-pub(super) fn run(birth: Birth<'_>) -> ! {
+pub(super) fn run(birth: Birth<'_>, control: OwnedFd) -> ! {
     // A panic must not unwind into the code of the process this was forked from.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let control = birth.control.as_raw_fd();
-        if let Err(failed) = live(birth) {
+        if let Err(failed) = live(birth, &control) {
             let errno = failed.error.raw_os_error().unwrap_or(0);
             let message = FromInit::Failed { step: failed.step, errno, detail: failed.error.to_string() };
-            drop(send(sys::borrow_for_life(control), &message, &[]));
+            drop(send(control.as_fd(), &message, &[]));
         }
     }));
     sys::exit_now(i32::from(result.is_err()));
 }
 
-fn live(birth: Birth<'_>) -> Result<(), Failed> {
-    let Birth { job, control, streams, group, mapped, prepared } = birth;
+fn live(birth: Birth<'_>, control: &OwnedFd) -> Result<(), Failed> {
+    let Birth { job, streams, group, mapped, prepared } = birth;
     let begin = |error| Failed { step: "begin".to_owned(), error };
     let mut keep: Vec<i32> = mounts::numbers(&prepared).chain([control.as_raw_fd()]).collect();
     keep.extend(group.iter().chain(&mapped).map(AsRawFd::as_raw_fd));
@@ -76,7 +74,7 @@ fn live(birth: Birth<'_>) -> Result<(), Failed> {
         let error = io::Error::other(format!("{probe:?} was possible: the kernel accepted the layer but does not enforce it"));
         return Err(Failed { step: "self-test".to_owned(), error });
     }
-    start(job, &control, world).map_err(|error| Failed { step: "start".to_owned(), error })
+    start(job, control, world).map_err(|error| Failed { step: "start".to_owned(), error })
 }
 
 /// Puts the payload's streams in their places, so that no stream of the host remains.
@@ -313,7 +311,9 @@ fn attend(control: &OwnedFd, signals: &SignalFd, payload: Pid) -> io::Result<Opt
         let (message, child) = (happened(&ready[0]), happened(&ready[1]));
         if message {
             match receive::<ToInit>(control.as_fd(), false) {
-                Ok(Some((ToInit::Signal(number), _))) => drop(nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok())),
+                Ok(Some((ToInit::Signal(number), _))) => {
+                    drop(nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok()))
+                }
                 Ok(None) => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::init;
 use super::mounts::{self, Prepared};
 use super::plan::{Namespace, PAYLOAD_ID, Plan, Step};
 use super::policy::Upper;
 use super::sys::{self, Fork};
-use super::init;
 
 /// One run, as plain data: it can cross a socket to the helper.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl Launcher {
         match sys::fork_into(flags, entry.into.as_ref().map(AsFd::as_fd)).map_err(LaunchError::Namespaces)? {
             Fork::Child => {
                 drop(done);
-                init::run(init::Birth { job, control, streams, group: entry.join, mapped, prepared })
+                init::run(init::Birth { job, streams, group: entry.join, mapped, prepared }, control)
             }
             Fork::Parent { pid, pidfd } => {
                 let pidfd = pidfd.ok_or_else(|| LaunchError::Namespaces(io::Error::other("no pidfd")))?;

@@ -54,7 +54,12 @@ impl Root {
     pub(super) fn folder(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         let at = self.make(path, true)?;
         // Modes are set afterwards: the umask of whoever started us must not matter.
-        nix::sys::stat::fchmodat(&self.root, &relative(path), Mode::from_bits_truncate(mode), nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+        nix::sys::stat::fchmodat(
+            &self.root,
+            &relative(path),
+            Mode::from_bits_truncate(mode),
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )?;
         Ok(at)
     }
 
@@ -130,7 +135,16 @@ impl Root {
             sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
             sys::move_mount(tree.as_fd(), self.root.as_fd(), path)?;
         }
-        for path in [c"proc/kcore", c"proc/kallsyms", c"proc/keys", c"proc/key-users", c"proc/sysrq-trigger", c"proc/timer_list", c"proc/sched_debug", c"proc/kmsg"] {
+        for path in [
+            c"proc/kcore",
+            c"proc/kallsyms",
+            c"proc/keys",
+            c"proc/key-users",
+            c"proc/sysrq-trigger",
+            c"proc/timer_list",
+            c"proc/sched_debug",
+            c"proc/kmsg",
+        ] {
             let Some(at) = if_there(sys::open_path(self.root.as_fd(), path, libc::O_NOFOLLOW))? else { continue };
             let null = sys::open_tree(self.root.as_fd(), c"dev/null", sys::OPEN_TREE_CLONE)?;
             sys::mount_setattr(null.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
@@ -182,7 +196,7 @@ impl Root {
             (c"workdir", Some(work.as_c_str())),
             (c"userxattr", None),
             // A redirect or a metadata-only copy would let the upper folder name files below that it never had.
-            (c"redirect_dir", Some(c"off")),
+            (c"redirect_dir", Some(c"nofollow")),
             (c"metacopy", Some(c"off")),
             (c"index", Some(c"off")),
         ];

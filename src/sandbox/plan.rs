@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::filter;
-use super::policy::{Access, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
+use super::policy::{Access, Grant, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
 
 /// The payload's identity inside. Not 0: agents refuse to run as root, and tools behave differently for it.
 pub const INSIDE_ID: u32 = 1000;
@@ -284,10 +284,10 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     let mut rules = vec![(PathBuf::from("/"), Rights::List)];
     steps.extend(skeleton(&mut rules));
     steps.extend(policy.links.iter().map(|link| Step::Link { path: link.inside.clone(), target: link.target.clone() }));
-    for grant in &policy.grants {
-        let writable = grant.access == Access::Write;
-        steps.push(Step::Bind { source: grant.host.clone(), path: grant.inside.clone(), writable });
-        rules.push((grant.inside.clone(), if writable { Rights::Write } else { Rights::Read }));
+    // A grant within the workspace would be hidden by it: it is put on afterwards.
+    let within = |grant: &&Grant| grant.inside.starts_with(&policy.workspace.inside);
+    for grant in policy.grants.iter().filter(|grant| !within(grant)) {
+        bind(grant, &mut steps, &mut rules);
     }
     for cache in &policy.caches {
         let lower = vec![cache.host.clone()];
@@ -297,6 +297,9 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     steps.push(workspace(&policy.workspace));
     let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
     rules.push((policy.workspace.inside.clone(), rights));
+    for grant in policy.grants.iter().filter(within) {
+        bind(grant, &mut steps, &mut rules);
+    }
     steps.extend(policy.masks.iter().map(|mask| Step::Mask { path: mask.inside.clone(), folder: mask.folder }));
 
     steps.push(Step::Enter);
@@ -321,6 +324,12 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     probes.extend(outside.map(Probe::OutsidePath));
     steps.extend([Step::Probe(probes), Step::Execute]);
     steps
+}
+
+fn bind(grant: &Grant, steps: &mut Vec<Step>, rules: &mut Vec<(PathBuf, Rights)>) {
+    let writable = grant.access == Access::Write;
+    steps.push(Step::Bind { source: grant.host.clone(), path: grant.inside.clone(), writable });
+    rules.push((grant.inside.clone(), if writable { Rights::Write } else { Rights::Read }));
 }
 
 /// Landlock, the filter and limits only. The receipt says what is missing.

@@ -53,6 +53,17 @@ impl Outgoing {
         Ok(Self { reader: Some(reader), destination, pending: Vec::new(), written: 0, memory: Vec::new(), tail: VecDeque::new() })
     }
 
+    /// A stream whose source comes later: the terminal that init opens.
+    pub(super) fn pending(destination: Destination) -> Self {
+        Self { reader: None, destination, pending: Vec::new(), written: 0, memory: Vec::new(), tail: VecDeque::new() }
+    }
+
+    pub(super) fn attach(&mut self, reader: OwnedFd) -> io::Result<()> {
+        set_nonblocking(&reader)?;
+        self.reader = Some(reader);
+        Ok(())
+    }
+
     /// Everything was read and handed on, or nobody reads it any more.
     pub(super) fn done(&self) -> bool {
         self.reader.is_none() && self.pending.is_empty()
@@ -149,6 +160,11 @@ impl Outgoing {
         Ok(())
     }
 
+    /// Reads no more; what was read is still handed on.
+    pub(super) fn stop_reading(&mut self) {
+        self.reader = None;
+    }
+
     /// Reads no more: the payload's next write fails.
     pub(super) fn close(&mut self) {
         self.reader = None;
@@ -179,6 +195,15 @@ impl Incoming {
     pub(super) fn new(source: OwnedFd, writer: OwnedFd) -> io::Result<Self> {
         set_nonblocking(&writer)?;
         Ok(Self { source: Some(source), writer: Some(writer), pending: Vec::new() })
+    }
+
+    /// Input whose other side comes later: the terminal that init opens.
+    pub(super) fn pending(source: Option<OwnedFd>) -> Self {
+        Self { source, writer: None, pending: Vec::new() }
+    }
+
+    pub(super) fn attach(&mut self, writer: OwnedFd) {
+        self.writer = Some(writer);
     }
 
     pub(super) fn nothing() -> Self {

@@ -605,12 +605,6 @@ pub(super) fn own_received(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// A descriptor that this process keeps open until its end, by number.
-pub(super) fn borrow_for_life(number: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: only init uses this, for its control socket, which it never closes.
-    unsafe { BorrowedFd::borrow_raw(number) }
-}
-
 // ---- for `cgroup` ------------------------------------------------------------------------------------------------------------------
 
 /// Has the file `path` the extended attribute `name` with exactly this value? No, when that cannot be told.

@@ -101,7 +101,8 @@ pub(super) fn paths_denied(policy: &Policy, message: &[u8]) -> Vec<Denial> {
 
 /// The words of a line that look like absolute paths, without the punctuation around them.
 fn absolute_paths(line: &str) -> impl Iterator<Item = PathBuf> + '_ {
-    let separators = |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '‘' | '’' | '(' | ')' | '[' | ']' | ',' | ';' | '<' | '>' | '=');
+    let separators =
+        |c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '`' | '‘' | '’' | '(' | ')' | '[' | ']' | ',' | ';' | '<' | '>' | '=');
     line.split(separators)
         .map(|word| word.trim_end_matches([':', '.']))
         .filter(|word| word.len() > 1 && word.starts_with('/') && !word.starts_with("//"))
