@@ -52,7 +52,7 @@ impl Place {
             Who::User => {
                 let mut command = Command::new("setpriv");
                 let (uid, gid) = (format!("--reuid={USER}"), format!("--regid={USER}"));
-                command.args([&uid, &gid, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+                command.args([&uid, &gid, "--clear-groups"]);
                 command.arg(&self.program);
                 command
             }
@@ -96,6 +96,7 @@ fn complaints(report: &Report) -> Vec<String> {
         match line.verdict {
             Verdict::Held => {}
             Verdict::Inapplicable => eprintln!("SKIPPED {at}: {}", line.attempt.long()),
+            Verdict::Gap => eprintln!("GAP {at}: {}: {}", line.attempt.long(), line.lacks.as_deref().unwrap_or_default()),
             Verdict::Broken | Verdict::Unproven => {
                 found.push(format!("{at}: {:?}: {} {:?}", line.verdict, line.attempt.long(), line.seen_outside));
             }

@@ -51,8 +51,19 @@ pub struct Attack {
     pub control: Control,
     /// The capability that the control needs, beside root's user id: a root without it is refused outside too.
     pub needs: Option<u32>,
+    /// What it would take to hold, on hosts that do not have it: there the attack is known to work, and is told as such.
+    pub gap: Option<Gap>,
     /// Errors of the control that mean "this host does not have what is attacked".
     pub absent: &'static [i32],
+}
+
+/// What only some hosts have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Landlock of at least this version.
+    Landlock(u32),
+    /// A control group: a supervisor that adds up what processes have does not see all that they use.
+    Group,
 }
 
 /// How an attack is carried out.
@@ -114,12 +125,22 @@ pub struct Stage<'a> {
 impl Attack {
     /// An attack that asks the kernel from inside.
     pub(super) const fn new(id: &'static str, title: &'static str, proof: &'static [i32], run: fn(&Stage) -> Tried) -> Self {
-        Self { id, title, how: How::Inside(run), proof, fatal: &[], control: Control::Works, needs: None, absent: &[] }
+        Self { id, title, how: How::Inside(run), proof, fatal: &[], control: Control::Works, needs: None, gap: None, absent: &[] }
     }
 
     /// An attack on limits or on the end of a run, which is judged from outside.
     pub(super) const fn driven(id: &'static str, title: &'static str, payload: fn(&Stage) -> Tried, drive: fn(&Driver) -> Tried) -> Self {
-        Self { id, title, how: How::Driven { payload, drive }, proof: &[], fatal: &[], control: Control::Works, needs: None, absent: &[] }
+        Self {
+            id,
+            title,
+            how: How::Driven { payload, drive },
+            proof: &[],
+            fatal: &[],
+            control: Control::Works,
+            needs: None,
+            gap: None,
+            absent: &[],
+        }
     }
 
     pub(super) const fn control(mut self, control: Control) -> Self {
@@ -129,6 +150,11 @@ impl Attack {
 
     pub(super) const fn needs(mut self, capability: u32) -> Self {
         self.needs = Some(capability);
+        self
+    }
+
+    pub(super) const fn gap_without(mut self, gap: Gap) -> Self {
+        self.gap = Some(gap);
         self
     }
 

@@ -617,7 +617,9 @@ fn writable_below(_: &Stage, top: &str) -> Tried {
                 open.push(path);
             } else if kind.is_file() {
                 tried += 1;
-                if OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path).is_ok() {
+                // What the listing calls a file may be covered by a device.
+                let opened = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+                if opened.and_then(|file| file.metadata()).is_ok_and(|meta| meta.is_file()) {
                     return Ok(format!("{} opens for writing", path.display()));
                 }
             }

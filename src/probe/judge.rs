@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::attack::{Attack, Attempt, Control};
+use super::attack::{Attack, Attempt, Control, Gap};
 
 /// Did the sandbox hold?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +15,36 @@ pub enum Verdict {
     Broken,
     /// It did not work, but not for a reason that proves the protection.
     Unproven,
+    /// It worked, and this host has nothing that could refuse it: known, and said aloud.
+    Gap,
     /// There was nothing to attack.
     Inapplicable,
+}
+
+/// What of the host decides whether a hole is a known gap.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// The version of Landlock, 0 for none.
+    pub landlock: u32,
+    /// Are limits kept by a control group?
+    pub group: bool,
+}
+
+impl Gap {
+    const fn is_open(self, host: Host) -> bool {
+        match self {
+            Self::Landlock(version) => host.landlock < version,
+            Self::Group => !host.group,
+        }
+    }
+
+    /// What the host lacks, in words.
+    pub fn lacks(self) -> String {
+        match self {
+            Self::Landlock(version) => format!("this kernel's Landlock is older than ABI {version}, which could refuse it"),
+            Self::Group => "limits are supervised here; only a control group counts this".to_owned(),
+        }
+    }
 }
 
 /// What the control showed.
@@ -38,12 +66,13 @@ pub enum ControlShown {
 }
 
 /// The verdict of one attack: what it said, and what was seen outside whatever it said.
-pub fn verdict(attack: &Attack, attempt: &Attempt, seen_outside: &[String]) -> Verdict {
+pub fn verdict(attack: &Attack, attempt: &Attempt, seen_outside: &[String], host: Host) -> Verdict {
+    let hole = if attack.gap.is_some_and(|gap| gap.is_open(host)) { Verdict::Gap } else { Verdict::Broken };
     if !seen_outside.is_empty() {
-        return Verdict::Broken;
+        return hole;
     }
     match attempt {
-        Attempt::Succeeded { .. } => Verdict::Broken,
+        Attempt::Succeeded { .. } => hole,
         Attempt::Refused { errno, .. } if attack.proof.contains(errno) => Verdict::Held,
         Attempt::Died { signal } if attack.fatal.contains(signal) => Verdict::Held,
         Attempt::NotThere { .. } | Attempt::Stopped { .. } => Verdict::Held,
@@ -154,23 +183,34 @@ mod tests {
 
     const ATTACK: Attack = Attack::new("A-test", "a test", &[libc::EPERM], |_| Ok(String::new())).absent(&[libc::ENOSYS]);
 
+    const HOST: Host = Host { landlock: 7, group: true };
+
     fn refused(errno: i32) -> Attempt {
         Attempt::Refused { call: "call".to_owned(), errno }
     }
 
     #[test]
     fn only_the_listed_errors_prove_the_protection() {
-        assert_eq!(verdict(&ATTACK, &refused(libc::EPERM), &[]), Verdict::Held);
-        assert_eq!(verdict(&ATTACK, &refused(libc::EFAULT), &[]), Verdict::Unproven);
-        assert_eq!(verdict(&ATTACK, &Attempt::Died { signal: libc::SIGSEGV }, &[]), Verdict::Unproven);
-        assert_eq!(verdict(&ATTACK, &Attempt::CouldNotTry { step: String::new(), errno: libc::EPERM }, &[]), Verdict::Unproven);
-        assert_eq!(verdict(&ATTACK, &Attempt::NoAnswer { why: String::new() }, &[]), Verdict::Unproven);
-        assert_eq!(verdict(&ATTACK, &Attempt::Succeeded { detail: String::new() }, &[]), Verdict::Broken);
+        assert_eq!(verdict(&ATTACK, &refused(libc::EPERM), &[], HOST), Verdict::Held);
+        assert_eq!(verdict(&ATTACK, &refused(libc::EFAULT), &[], HOST), Verdict::Unproven);
+        assert_eq!(verdict(&ATTACK, &Attempt::Died { signal: libc::SIGSEGV }, &[], HOST), Verdict::Unproven);
+        assert_eq!(verdict(&ATTACK, &Attempt::CouldNotTry { step: String::new(), errno: libc::EPERM }, &[], HOST), Verdict::Unproven);
+        assert_eq!(verdict(&ATTACK, &Attempt::NoAnswer { why: String::new() }, &[], HOST), Verdict::Unproven);
+        assert_eq!(verdict(&ATTACK, &Attempt::Succeeded { detail: String::new() }, &[], HOST), Verdict::Broken);
     }
 
     #[test]
     fn an_effect_outside_is_a_hole_whatever_the_attacker_says() {
-        assert_eq!(verdict(&ATTACK, &refused(libc::EPERM), &["changed".to_owned()]), Verdict::Broken);
+        assert_eq!(verdict(&ATTACK, &refused(libc::EPERM), &["changed".to_owned()], HOST), Verdict::Broken);
+    }
+
+    #[test]
+    fn a_gap_is_known_only_where_the_host_lacks_what_would_close_it() {
+        let worked = Attempt::Succeeded { detail: String::new() };
+        let attack = ATTACK.gap_without(Gap::Landlock(9));
+        assert_eq!(verdict(&attack, &worked, &[], HOST), Verdict::Gap);
+        assert_eq!(verdict(&attack, &worked, &[], Host { landlock: 9, group: true }), Verdict::Broken);
+        assert_eq!(verdict(&attack, &refused(libc::EPERM), &[], HOST), Verdict::Held);
     }
 
     #[test]

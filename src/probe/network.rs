@@ -10,7 +10,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use super::attack::{Attack, Attempt, Control, Stage, Tried, inapplicable, not_there, prepare, said};
+use super::attack::{Attack, Attempt, Control, Gap, Stage, Tried, inapplicable, not_there, prepare, said};
 use super::calls::{call, fd, owned};
 use super::listeners::ANSWER;
 
@@ -130,8 +130,10 @@ pub(super) const ATTACKS: &[Attack] = &[
     }),
     Attack::new("D-unix-granted", "connect to a socket in a readable folder", SOCKET_FILE, |s| {
         unix(s, &s.scene.granted.join("canary.sock"))
-    }),
-    Attack::new("D-unix-workspace", "connect to a host's socket in the workspace", SOCKET_FILE, |s| unix(s, Path::new("canary.sock"))),
+    })
+    .gap_without(Gap::Landlock(9)),
+    Attack::new("D-unix-workspace", "connect to a host's socket in the workspace", SOCKET_FILE, |s| unix(s, Path::new("canary.sock")))
+        .gap_without(Gap::Landlock(9)),
     Attack::new("D-abstract", "connect to an abstract socket of the host", &[libc::ECONNREFUSED, libc::EPERM, libc::EACCES], |s| {
         let address = prepare("address", UnixAddr::from_abstract_name(&s.scene.abstract_name))?;
         let mut stream = said("connect", UnixStream::connect_addr(&address))?;

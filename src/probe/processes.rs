@@ -104,7 +104,8 @@ pub(super) const ATTACKS: &[Attack] = &[
         let range: [usize; 2] = [0, 0];
         let advised = call(SYS_PROCESS_MADVISE, [fd(&pidfd), range.as_ptr() as usize, 1, libc::MADV_COLD as usize, 0]);
         said("process_madvise", advised).map(|_| "advised".into())
-    }),
+    })
+    .needs(SYS_NICE),
     Attack::new("B-init-pidfd-ns", "take its namespaces from a pidfd", &[libc::EPERM, libc::EACCES, libc::ENOSYS], |s| {
         let pidfd = pidfd(first(s))?;
         said("ioctl(PIDFD_GET_USER_NAMESPACE)", owned(call(libc::SYS_ioctl, [fd(&pidfd), PIDFD_GET_USER_NAMESPACE, 0])))
@@ -112,23 +113,26 @@ pub(super) const ATTACKS: &[Attack] = &[
     })
     .absent(&[libc::ENOTTY]),
     Attack::new("B-init-files", "write the first process's /proc files", &[], |s| {
-        let names = [
-            "oom_score_adj",
-            "oom_adj",
-            "comm",
-            "clear_refs",
-            "coredump_filter",
-            "timerslack_ns",
-            "uid_map",
-            "gid_map",
-            "setgroups",
-            "mem",
+        // Opening some of them is allowed to anyone; it is the write that counts.
+        let values = [
+            ("oom_score_adj", "1000"),
+            ("oom_adj", "15"),
+            ("comm", "attacked"),
+            ("clear_refs", "1"),
+            ("coredump_filter", "0"),
+            ("timerslack_ns", "1000000"),
+            ("sched", "0"),
+            ("autogroup", "10"),
+            ("setgroups", "deny"),
         ];
-        let open = |name: &&str| OpenOptions::new().write(true).open(format!("/proc/{}/{name}", first(s))).is_ok();
-        names
+        let write = |(name, value): &(&str, &str)| {
+            let opened = OpenOptions::new().write(true).open(format!("/proc/{}/{name}", first(s)));
+            opened.and_then(|mut file| file.write_all(value.as_bytes())).is_ok()
+        };
+        values
             .iter()
-            .find(|name| open(name))
-            .map_or_else(|| not_there("none opens for writing"), |name| Ok(format!("{name} opens for writing")))
+            .find(|pair| write(pair))
+            .map_or_else(|| not_there("none can be written"), |(name, _)| Ok(format!("{name} was written")))
     }),
     Attack::new("B-oom-score", "exempt itself from the memory killer", NOT_MORE, |_| {
         let mut file = prepare("open", OpenOptions::new().write(true).open("/proc/self/oom_score_adj"))?;
@@ -267,6 +271,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack::driven("B-zombies", "leave 1,000 zombies", |_| fork_many(1000, false), |d| ends_at(d, &["--pids", "64"], Cause::Pids)),
 ];
 
+/// CAP_SYS_NICE.
+const SYS_NICE: u32 = 23;
 /// CAP_SYS_RESOURCE.
 const SYS_RESOURCE: u32 = 24;
 const CLONE_NEWTIME: libc::c_int = 0x80;
@@ -342,7 +348,7 @@ fn child(result: std::io::Result<isize>, name: &str) -> Tried {
 }
 
 /// How long a payload that should be ended goes on: bounded, so that a hole does no harm either.
-const STUBBORN: Duration = Duration::from_secs(6);
+const STUBBORN: Duration = Duration::from_secs(20);
 
 fn tick(stage: &Stage, until: Instant) {
     let path = ticks(stage.scene.control.then(|| stage.scene.workspace.clone()), stage.id);
@@ -459,7 +465,7 @@ pub(super) fn judge_limit(driver: &Driver, ended: &Ended, causes: &[Cause]) -> T
     if outcome.processes_left > 0 {
         return Ok(format!("the outcome counts {} processes left", outcome.processes_left));
     }
-    if outcome.cause == Cause::Wall && ended.took > Duration::from_secs(4) {
+    if outcome.cause == Cause::Wall && ended.took > Duration::from_secs(6) {
         return Ok(format!("the run returned {} after its start", crate::base::duration::display(ended.took)));
     }
     if causes.contains(&outcome.cause) {
@@ -509,7 +515,7 @@ fn orphaned(driver: &Driver) -> Tried {
     // The payload counts as started when it runs beside the supervisor that holds the same words in its arguments.
     let others = || driver.survivors().into_iter().filter(|pid| *pid != supervisor).count();
     let expected = if driver.control() { 1 } else { 2 };
-    while others() < expected && since.elapsed() < Duration::from_secs(5) {
+    while others() < expected && since.elapsed() < Duration::from_secs(15) {
         std::thread::sleep(Duration::from_millis(10));
     }
     std::thread::sleep(Duration::from_millis(100));

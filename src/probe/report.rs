@@ -23,6 +23,8 @@ pub struct Line {
     pub control: ControlShown,
     /// What was seen outside that should not be.
     pub seen_outside: Vec<String>,
+    /// What a host would need to refuse it, for the few attacks that not every host can.
+    pub lacks: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +67,9 @@ impl Report {
                 if !matches!(line.verdict, Verdict::Held | Verdict::Inapplicable) {
                     lines.push(format!("       {}: {}", line.id, one_line(&line.attempt.long())));
                 }
+                if let (Verdict::Gap, Some(lacks)) = (line.verdict, &line.lacks) {
+                    lines.push(format!("       {lacks}"));
+                }
                 lines.extend(line.seen_outside.iter().map(|what| format!("       seen outside: {}", one_line(what))));
             }
         }
@@ -88,6 +93,10 @@ impl Report {
         if unproven > 0 {
             parts.push(format!("{unproven} not proven"));
         }
+        let gaps = self.count(Verdict::Gap);
+        if gaps > 0 {
+            parts.push(plural(gaps, "known gap", "known gaps"));
+        }
         let nothing = self.count(Verdict::Inapplicable);
         if nothing > 0 {
             parts.push(format!("{nothing} had nothing to attack here"));
@@ -100,7 +109,8 @@ impl Report {
         if weak > 0 {
             lines.push(format!("{} outside too, though it should work: the answer inside proves less.", plural(weak, "fails", "fail")));
         }
-        lines.push(if self.held { "The sandbox held." } else { "The sandbox did NOT hold." }.to_owned());
+        let held = if gaps > 0 { "The sandbox held, but for the gaps named above." } else { "The sandbox held." };
+        lines.push(if self.held { held } else { "The sandbox did NOT hold." }.to_owned());
         lines.join("\n")
     }
 }
@@ -110,6 +120,7 @@ const fn mark(verdict: Verdict) -> &'static str {
         Verdict::Held => "ok  ",
         Verdict::Broken => "HOLE",
         Verdict::Unproven => "??  ",
+        Verdict::Gap => "gap ",
         Verdict::Inapplicable => "-   ",
     }
 }
@@ -128,6 +139,7 @@ mod tests {
             attempt: Attempt::NotThere { what: "gone".to_owned() },
             control: ControlShown::Arrives { errno: libc::EPROTONOSUPPORT },
             seen_outside: Vec::new(),
+            lacks: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::attack::{Attack, Attempt, Control, Stage, Tried, not_there, prepare, said};
+use super::attack::{Attack, Attempt, Control, Gap, Stage, Tried, not_there, prepare, said};
 use super::attacker::pour;
 use super::calls::{call, fd, owned};
 use super::drive::Driver;
@@ -19,7 +19,7 @@ use crate::sandbox::Cause;
 const SYS_RESOURCE: u32 = 24;
 const MIB: u64 = 1 << 20;
 /// What the bombs use, against a limit of 64 MiB: harmless on any host that this runs on.
-const BOMB: u64 = 192 * MIB;
+const BOMB: u64 = 128 * MIB;
 const MEMORY: &[&str] = &["--memory", "64MiB"];
 const NO_ROOM: &[i32] = &[libc::ENOSPC, libc::EDQUOT, libc::EFBIG];
 
@@ -58,9 +58,10 @@ pub(super) const ATTACKS: &[Attack] = &[
         |_| fill_folder(&std::env::temp_dir()),
         |d| limit(d, &["--memory", "64MiB", "--disk", "64MiB"], &[Cause::Memory, Cause::Disk]),
     ),
-    Attack::driven("E-memfd", "fill a memfd beyond the limit", memfd, |d| limit(d, MEMORY, &[Cause::Memory])),
+    Attack::driven("E-memfd", "fill a memfd beyond the limit", memfd, |d| limit(d, MEMORY, &[Cause::Memory])).gap_without(Gap::Group),
     Attack::driven("E-shared-memory", "fill SysV memory beyond the limit", shared_memory, |d| limit(d, MEMORY, &[Cause::Memory])),
     Attack::driven("E-pipes", "hold memory in pipes beyond the limit", pipes, |d| limit(d, MEMORY, &[Cause::Memory]))
+        .gap_without(Gap::Group)
         .control(Control::No("pipes are counted per user: it would be felt outside")),
     Attack::driven(
         "E-disk",
@@ -74,7 +75,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         limit(d, &["--files", "500"], &[Cause::Files, Cause::Disk])
     }),
     Attack::driven("E-output", "write output without end", |_| flood(b"y\n"), flooded),
-    Attack::driven("E-long-line", "write one line of 64 MiB", |_| flood(b"aaaaaaaa"), flooded),
+    Attack::driven("E-long-line", "write one line of 24 MiB", |_| flood(b"aaaaaaaa"), flooded),
     Attack::driven("E-escapes", "write NULs and escapes without end", |_| flood(b"\0\x1b[2J\x1b]0;x\x07\xff\r"), flooded),
     Attack::driven("E-errors", "write errors without end", flood_errors, flooded),
     Attack::driven(
@@ -209,16 +210,16 @@ fn many_files(stage: &Stage) -> Tried {
 
 fn flood(chunk: &[u8]) -> Tried {
     let chunk = chunk.repeat((1 << 16) / chunk.len());
-    said("write", pour(&chunk, 64 * MIB)).map(|()| "wrote 64 MiB".into())
+    said("write", pour(&chunk, 24 * MIB)).map(|()| "wrote 24 MiB".into())
 }
 
 fn flood_errors(_: &Stage) -> Tried {
     let chunk = b"error\n".repeat(10_000);
     let mut stream = std::io::stderr().lock();
-    for _ in 0..1100 {
+    for _ in 0..400 {
         said("write", stream.write_all(&chunk))?;
     }
-    Ok("wrote 63 MiB".into())
+    Ok("wrote 23 MiB".into())
 }
 
 fn spin(time: Duration) {

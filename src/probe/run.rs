@@ -7,9 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use super::attack::{Attack, Attempt, How, Section};
 use super::attacks;
 use super::drive::{Driver, Engine};
-use super::judge::{self, Rights, Verdict};
+use super::judge::{self, Host, Rights, Verdict};
 use super::report::{Line, REPORT_VERSION, Report};
 use super::scene::{Scene, Stand};
+use crate::sandbox::sys;
 
 /// What to test.
 #[derive(Clone, Debug)]
@@ -59,7 +60,8 @@ pub fn run(request: &Request) -> Result<Report, ProbeError> {
     let ids: Vec<&'static str> = chosen.iter().map(|attack| attack.id).collect();
     let stand = |control| Stand::new(&request.engine.program, &ids, control).map_err(ProbeError::Scene);
     let (mut inside, outside) = (stand(false)?, stand(true)?);
-    hello(request, &inside)?;
+    let group = hello(request, &inside)?;
+    let host = Host { landlock: sys::landlock_abi().unwrap_or(0), group };
 
     let rights = own_rights();
     let controlled: Vec<&'static Attack> =
@@ -104,17 +106,19 @@ pub fn run(request: &Request) -> Result<Report, ProbeError> {
             id: attack.id.to_owned(),
             section: Section::of(attack.id).unwrap_or(Section::A),
             title: attack.title.to_owned(),
-            verdict: judge::verdict(attack, &attempt, &seen_outside),
+            verdict: judge::verdict(attack, &attempt, &seen_outside, host),
             said: attempt.short(),
             control: judge::control(attack, said_outside.get(attack.id), rights),
             attempt,
             seen_outside,
+            lacks: attack.gap.map(super::attack::Gap::lacks),
         }
     };
     let lines: Vec<Line> = chosen.iter().map(line).collect();
     let others = findings.iter().filter(|finding| !finding.id.as_deref().is_some_and(|id| ids.contains(&id)));
     let seen_outside: Vec<String> = others.map(|finding| finding.what.clone()).collect();
-    let held = seen_outside.is_empty() && lines.iter().all(|line| matches!(line.verdict, Verdict::Held | Verdict::Inapplicable));
+    let held =
+        seen_outside.is_empty() && lines.iter().all(|line| matches!(line.verdict, Verdict::Held | Verdict::Gap | Verdict::Inapplicable));
     let kernel = nix::sys::utsname::uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned());
     let uid = nix::unistd::geteuid().as_raw();
     Ok(Report { version: REPORT_VERSION, profile: request.engine.profile.clone(), uid, kernel, held, attacks: lines, seen_outside })
@@ -145,11 +149,13 @@ fn own_rights() -> Rights {
     Rights { root: nix::unistd::geteuid().is_root(), capabilities }
 }
 
-/// A harmless payload must run inside, else nothing that follows would mean anything.
-fn hello(request: &Request, stand: &Stand) -> Result<(), ProbeError> {
+/// A harmless payload must run inside, else nothing that follows would mean anything. Tells whether a control group keeps the limits.
+fn hello(request: &Request, stand: &Stand) -> Result<bool, ProbeError> {
     let driver = Driver { engine: &request.engine, scene: &stand.scene, state: &stand.state(), ids: &[HELLO] };
     match driver.run(&[]) {
-        Ok(ended) if ended.code == 0 && ended.answers.iter().any(|answer| answer.id == HELLO) => Ok(()),
+        Ok(ended) if ended.code == 0 && ended.answers.iter().any(|answer| answer.id == HELLO) => {
+            Ok(ended.outcome.is_some_and(|outcome| outcome.receipt.limits != "supervised"))
+        }
         Ok(ended) if ended.code == 6 => Err(ProbeError::Unenforceable { said: ended.errors }),
         Ok(ended) => Err(ProbeError::Engine { code: ended.code, said: ended.errors }),
         Err(attempt) => Err(ProbeError::Engine { code: 125, said: attempt.long() }),

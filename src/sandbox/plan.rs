@@ -24,6 +24,9 @@ pub const PAYLOAD_ID: u32 = 2_081_422_848;
 /// A file of every root that no rule grants: the self-test reads it, and must fail.
 const UNGRANTED: &str = "/.ungranted";
 
+/// How many processes beyond the limit the kernel's own count lets start: init, and enough to see that the limit is passed.
+const PIDS_SLACK: u64 = 8;
+
 /// Oldest Landlock that the full tier is built on: the first one that can confine renames across folders.
 pub const OLDEST_LANDLOCK: u32 = 2;
 
@@ -429,7 +432,8 @@ fn limits(limits: &Limits, namespaced: bool) -> Vec<Step> {
     ];
     let mut limit = |resource, value: Option<u64>| steps.extend(value.map(|value| Step::Limit { resource, value }));
     // Without a user namespace the kernel counts everything that this user runs, so the number would mean something else.
-    limit(Resource::Processes, limits.pids.filter(|_| namespaced).map(|n| n + 1));
+    // A few more than the limit: where no group counts, the supervisor must see it passed to name it, and this stops whoever is faster.
+    limit(Resource::Processes, limits.pids.filter(|_| namespaced).map(|n| n + PIDS_SLACK));
     limit(Resource::OpenFiles, limits.open_files);
     limit(Resource::FileSize, limits.file_size.or(limits.disk).map(|s| s.bytes()));
     limit(Resource::CpuSeconds, limits.cpu_time.map(|t| t.as_secs().max(1)));

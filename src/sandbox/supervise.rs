@@ -357,7 +357,8 @@ impl<'a> Running<'a> {
     fn sample(&mut self) {
         let limits = self.policy.limits;
         let Some(processes) = &self.processes else { return };
-        let now = usage::look(processes.as_fd());
+        let private = self.private.as_ref().and_then(|folder| disk::held(folder.as_fd()).ok()).unwrap_or(0);
+        let now = usage::look(processes.as_fd(), private);
         self.seen = self.seen.max(now);
         if !self.enforced.memory && limits.memory.is_some_and(|limit| now.memory > limit.bytes()) {
             return self.end(Cause::Memory, "it used more memory than it may");

@@ -25,8 +25,12 @@ impl Seen {
 }
 
 /// Adds up every process of the namespace that this `/proc` shows. A process that ends meanwhile is passed over.
-pub(super) fn look(proc: BorrowedFd<'_>) -> Seen {
+///
+/// `private` is what the private folders hold, which lie in memory. It overlaps with shared memory that is mapped: the larger one counts.
+pub(super) fn look(proc: BorrowedFd<'_>, private: u64) -> Seen {
     let mut seen = Seen::default();
+    // Memory that belongs to processes, or that they share through memory files: not the programs and files they have mapped.
+    let (mut own, mut shared) = (0_u64, 0_u64);
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let Ok(mut dir) = Dir::openat(proc, ".", flags, Mode::empty()) else { return seen };
     let tick = ticks_per_second();
@@ -39,26 +43,26 @@ pub(super) fn look(proc: BorrowedFd<'_>) -> Seen {
         if name == b"1" {
             continue;
         }
-        seen.processes += 1;
         let read = |file: &str| read_small(proc, &[name, b"/", file.as_bytes()].concat());
-        if let Some(status) = read("status") {
-            seen.memory = seen.memory.saturating_add(anonymous_bytes(&status));
+        let status = read("status");
+        // A thread counts as a process, as it does for the kernel's own limits.
+        seen.processes += status.as_deref().map_or(1, |status| field(status, "Threads:").max(1));
+        if let Some(status) = status {
+            own = own.saturating_add(field(&status, "RssAnon:") * 1024);
+            shared = shared.saturating_add(field(&status, "RssShmem:") * 1024);
         }
         if let Some(ticks) = read("stat").as_deref().and_then(cpu_ticks) {
             seen.cpu += Duration::from_millis(ticks.saturating_mul(1000) / tick);
         }
     }
+    seen.memory = own.saturating_add(shared.max(private));
     seen
 }
 
-/// Memory that belongs to this process, or that it shares through memory files: not the programs and files it has mapped.
-fn anonymous_bytes(status: &str) -> u64 {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().split_ascii_whitespace().next()?.parse::<u64>().ok()
-    };
-    let kib = field("RssAnon:").unwrap_or(0).saturating_add(field("RssShmem:").unwrap_or(0));
-    kib.saturating_mul(1024)
+/// A number of a process's `status`: 0 when it is not there, as for a zombie.
+fn field(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.trim().split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// User and system time, its waited-for children's included.
@@ -91,9 +95,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_what_belongs_to_the_process() {
-        assert_eq!(anonymous_bytes("Name:\tx\nRssAnon:\t  12 kB\nRssFile:\t900 kB\nRssShmem:\t   4 kB\n"), 16 * 1024);
-        assert_eq!(anonymous_bytes("Name:\tzombie\n"), 0);
+    fn numbers_are_read_by_their_names() {
+        let status = "Name:\tx\nRssAnon:\t  12 kB\nRssFile:\t900 kB\nRssShmem:\t   4 kB\nThreads:\t3\n";
+        assert_eq!((field(status, "RssAnon:"), field(status, "RssShmem:"), field(status, "Threads:")), (12, 4, 3));
+        assert_eq!(field("Name:\tzombie\n", "RssAnon:"), 0);
     }
 
     #[test]

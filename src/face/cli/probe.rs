@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         only: args.only,
         controls: !args.no_controls,
         quick: args.quick,
-        at_once: 4,
+        at_once: 12,
     };
     let report = probe(&request).map_err(failure)?;
     if args.json {
