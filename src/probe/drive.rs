@@ -77,8 +77,13 @@ impl Driver<'_> {
         self.start(options)?.end()
     }
 
-    /// Starts the payload.
+    /// Starts the payload with an empty standard input.
     pub fn start(&self, options: &[&str]) -> Result<Running, Attempt> {
+        self.start_with(options, Stdio::null())
+    }
+
+    /// Starts the payload.
+    pub fn start_with(&self, options: &[&str], input: Stdio) -> Result<Running, Attempt> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let no_answer = |what: &str, error: &dyn std::fmt::Display| Attempt::NoAnswer { why: format!("{what}: {error}") };
         let scene = serde_json::to_string(self.scene).map_err(|error| no_answer("the scene cannot be written", &error))?;
@@ -93,7 +98,7 @@ impl Driver<'_> {
         }
         command.args(["__attack", "--scene", &scene]).args(self.ids);
         command.env_clear().envs(environment(self.scene)).current_dir(&self.scene.workspace);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| no_answer("the payload could not be started", &error))?;
         Ok(Running { child, outcome: (!control).then_some(outcome), since: Instant::now(), control })
     }

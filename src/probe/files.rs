@@ -295,6 +295,24 @@ pub(super) const ATTACKS: &[Attack] = &[
         }
     })
     .control(Control::No("outside there is no overlay to mislead")),
+    Attack::driven("A-names", "make names that a terminal or tool obeys", make_names, |d| {
+        // The list of changes names every one of them.
+        let ended = d.run(&["--diff"])?;
+        let printed = [&ended.output, ended.errors.as_bytes()].concat();
+        let unsafe_byte = |byte: &u8| (*byte < 0x20 && !matches!(byte, b'\n' | b'\t')) || *byte == 0x7f;
+        if printed.iter().any(unsafe_byte) {
+            return Ok("a name was printed as it is: a terminal would obey it".into());
+        }
+        if ended.code != 0 || ended.answers.is_empty() {
+            return Err(Attempt::NoAnswer { why: format!("exec said {}: {}", ended.code, ended.errors) });
+        }
+        let text = String::from_utf8_lossy(&ended.output);
+        match text.contains("fine-name") && text.contains("escape-here") {
+            true => not_there("every name was told, and none could do harm"),
+            false => Err(Attempt::NoAnswer { why: "the list of changes does not name them".to_owned() }),
+        }
+    })
+    .control(Control::No("outside nobody lists them")),
     Attack::new("A-sys", "look into /sys", GONE, |_| said("stat", fs::metadata("/sys/kernel")).map(|_| "it is there".into())),
     Attack::new("A-proc-sys", "open anything in /proc/sys for writing", &[], |s| writable_below(s, "/proc/sys"))
         .control(Control::WorksForRoot),
@@ -597,6 +615,24 @@ fn overlay_attribute(stage: &Stage) -> Tried {
         drop(call(libc::SYS_setxattr, args));
     }
     if marked.join("bait").exists() { Ok("the overlay followed the mark".into()) } else { not_there("no mark was followed") }
+}
+
+fn make_names(stage: &Stage) -> Tried {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = stage.scratch()?;
+    let long = "n".repeat(255);
+    let names: [&[u8]; 7] =
+        [b"fine-name", b"escape-here\x1b[2J\x1b]0;x\x07", b"new\nline", b"bad\xff\xfe", b"--help", b"\xe2\x80\xaetxt.exe", long.as_bytes()];
+    for name in names {
+        prepare("create", fs::write(folder.join(std::ffi::OsStr::from_bytes(name)), "x"))?;
+    }
+    // Deeper than any path that the kernel takes at once.
+    prepare("chdir", std::env::set_current_dir(&folder))?;
+    for _ in 0..2500 {
+        prepare("mkdir", fs::create_dir("d"))?;
+        prepare("chdir", std::env::set_current_dir("d"))?;
+    }
+    Ok("made them".into())
 }
 
 /// Opens every file below a folder for writing, without writing. The control stops at the first.

@@ -251,7 +251,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         said("write", file.write_all(b"attacked\n")).map(|()| "wrote".into())
     }),
     Attack::driven("B-stubborn", "outlive the limit: no SIGTERM, setsid, forks", stubborn, |d| {
-        ends_at(d, &["--wall", "700ms"], Cause::Wall)
+        ends_at(d, &["--wall", "700ms"], &[Cause::Wall])
     }),
     Attack::driven("B-held-pipe", "outlive the main process and hold its pipes", held_pipe, outlive),
     Attack::driven("B-late-writer", "write the workspace after the main one ended", late_writer, outlive),
@@ -267,8 +267,12 @@ pub(super) const ATTACKS: &[Attack] = &[
         }
     })
     .control(Control::No("where cores go is the host's own choice")),
-    Attack::driven("B-fork-bomb", "fork without end", |_| fork_many(400, true), |d| ends_at(d, &["--pids", "32"], Cause::Pids)),
-    Attack::driven("B-zombies", "leave 1,000 zombies", |_| fork_many(1000, false), |d| ends_at(d, &["--pids", "64"], Cause::Pids)),
+    Attack::driven("B-orphan-flood", "keep the first process busy with orphans", orphan_flood, |d| {
+        ends_at(d, &["--wall", "1s"], &[Cause::Wall, Cause::Pids])
+    })
+    .control(Control::No("it would keep the host's first process busy")),
+    Attack::driven("B-fork-bomb", "fork without end", |_| fork_many(400, true), |d| ends_at(d, &["--pids", "32"], &[Cause::Pids])),
+    Attack::driven("B-zombies", "leave 1,000 zombies", |_| fork_many(1000, false), |d| ends_at(d, &["--pids", "64"], &[Cause::Pids])),
 ];
 
 /// CAP_SYS_NICE.
@@ -406,6 +410,26 @@ fn late_writer(stage: &Stage) -> Tried {
     Ok("the main process ended".into())
 }
 
+/// Leaves children to the first process as fast as it can.
+fn orphan_flood(_: &Stage) -> Tried {
+    let until = Instant::now() + STUBBORN;
+    while Instant::now() < until {
+        // A child that forks and leaves: its own child is an orphan at once. A refused fork is tried again.
+        match fork_with(0) {
+            Ok(0) => {
+                drop(fork_with(0));
+                leave(0);
+            }
+            Ok(pid) => {
+                let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(-1));
+                prepare("wait", nix::sys::wait::waitpid(pid, None).map_err(std::io::Error::from))?;
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    Ok("went on to its own end".into())
+}
+
 fn crash(_: &Stage) -> Tried {
     let limit = [u64::MAX; 2];
     drop(call(libc::SYS_prlimit64, [0, libc::RLIMIT_CORE as usize, limit.as_ptr() as usize, 0]));
@@ -435,7 +459,7 @@ fn fork_many(count: usize, sleep: bool) -> Tried {
 }
 
 /// Runs the payload under a limit: it must end there, with that cause, and leave nothing alive.
-pub(super) fn ends_at(driver: &Driver, limits: &[&str], cause: Cause) -> Tried {
+pub(super) fn ends_at(driver: &Driver, limits: &[&str], causes: &[Cause]) -> Tried {
     if driver.control() {
         let ended = driver.start(&[])?.end_within(Duration::from_millis(1500))?;
         let alive = driver.survivors().len();
@@ -449,7 +473,7 @@ pub(super) fn ends_at(driver: &Driver, limits: &[&str], cause: Cause) -> Tried {
         };
     }
     let ended = driver.run(limits)?;
-    judge_limit(driver, &ended, &[cause])
+    judge_limit(driver, &ended, causes)
 }
 
 /// What a run under a limit shows.

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::attack::{Attack, Attempt, Control, Gap, Stage, Tried, not_there, prepare, said};
+use super::attack::{Answer, Attack, Attempt, Control, Gap, Stage, Tried, not_there, prepare, said};
 use super::attacker::pour;
 use super::calls::{call, fd, owned};
 use super::drive::Driver;
@@ -96,6 +96,25 @@ pub(super) const ATTACKS: &[Attack] = &[
         },
     )
     .control(Control::No("it ends outside too: it is the supervisor that must not hang")),
+    Attack::driven(
+        "E-stdin-unread",
+        "never read an endless input",
+        |_| Ok("the main process ended".into()),
+        |d| {
+            let zeros = File::open("/dev/zero").map_err(|error| Attempt::NoAnswer { why: error.to_string() })?;
+            let ended = d.start_with(&["--wall", "10s"], zeros.into())?.end()?;
+            match ended.code {
+                0 if ended.supervisor_peak < 256 * MIB => not_there("the run ended with its command"),
+                0 => Ok(format!("the supervisor took {}", Size(ended.supervisor_peak))),
+                code => Err(Attempt::NoAnswer { why: format!("exec said {code}: {}", ended.errors) }),
+            }
+        },
+    )
+    .control(Control::No("it ends outside too: it is the supervisor that must not hang")),
+    Attack::driven("E-connect-flood", "keep the supervisor busy with connections", connect_flood, |d| {
+        limit(d, &["--wall", "1s"], &[Cause::Wall])
+    })
+    .control(Control::No("outside nobody watches them")),
     Attack::driven("E-cpu", "use a processor beyond its share", burn, burned).control(Control::No("it ends outside too, after a second")),
     Attack::driven(
         "E-cpu-time",
@@ -238,6 +257,23 @@ fn burn(_: &Stage) -> Tried {
     Ok("four threads for a second".into())
 }
 
+/// Every connection is announced to the supervisor: as many as four threads can make.
+fn connect_flood(_: &Stage) -> Tried {
+    let until = Instant::now() + Duration::from_secs(8);
+    std::thread::scope(|scope| {
+        for thread in 0..4_u16 {
+            scope.spawn(move || {
+                let mut port = thread;
+                while Instant::now() < until {
+                    port = port.wrapping_add(4).max(1);
+                    drop(std::net::TcpStream::connect(("127.0.0.1", port)));
+                }
+            });
+        }
+    });
+    Ok("went on for 8 s".into())
+}
+
 fn burned(driver: &Driver) -> Tried {
     let ended = driver.run(&["--cpus", "0.5"])?;
     let Some(outcome) = &ended.outcome else {
@@ -260,6 +296,10 @@ fn limit(driver: &Driver, options: &[&str], causes: &[Cause]) -> Tried {
             },
             None => Err(Attempt::NoAnswer { why: format!("it ended with {}", ended.code) }),
         };
+    }
+    // What the kernel bounds by itself, below the limit, needs no cause.
+    if let [Answer { attempt: bounded @ Attempt::NotThere { .. }, .. }] = ended.answers.as_slice() {
+        return Err(bounded.clone());
     }
     // A bound that the kernel keeps by an error, while the command goes on, is a limit too: the command was told.
     let told = ended.answers.first().map(|answer| &answer.attempt);
