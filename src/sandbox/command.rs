@@ -189,8 +189,8 @@ impl<'a> Command<'a> {
             }
             Forker::Helper(helper) => helper.launch(&job, theirs, streams, entry)?,
         };
-        let reap = matches!(engine.launcher, Forker::Here(_)).then_some(launched.pid);
-        Running::begin(Wiring { engine, policy, job, group, control, pidfd: launched.pidfd, reap, stdin, stdout, stderr, started })
+        let child = matches!(engine.launcher, Forker::Here(_));
+        Running::begin(Wiring { engine, policy, job, group, control, pidfd: launched.pidfd, pid: launched.pid, child, stdin, stdout, stderr, started })
     }
 }
 

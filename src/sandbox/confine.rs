@@ -11,11 +11,11 @@ use landlock::{
 use nix::sys::resource::{self, setrlimit};
 
 use super::plan::{Landlock, Probe, Resource, Rights};
-use super::{filter, sys};
+use super::{filter, sys, usage};
 
 pub(super) fn limit(which: Resource, value: u64) -> io::Result<()> {
     let kind = match which {
-        Resource::Processes => resource::Resource::RLIMIT_NPROC,
+        Resource::Processes | Resource::MoreProcesses => resource::Resource::RLIMIT_NPROC,
         Resource::OpenFiles => resource::Resource::RLIMIT_NOFILE,
         Resource::FileSize => resource::Resource::RLIMIT_FSIZE,
         Resource::CpuSeconds => resource::Resource::RLIMIT_CPU,
@@ -25,7 +25,8 @@ pub(super) fn limit(which: Resource, value: u64) -> io::Result<()> {
     };
     // A hard limit of the host that is already lower stays: it is narrower.
     let (_, hard) = resource::getrlimit(kind)?;
-    let value = value.min(hard);
+    let besides = if which == Resource::MoreProcesses { usage::threads_of(nix::unistd::getuid().as_raw()) } else { 0 };
+    let value = value.saturating_add(besides).min(hard);
     Ok(setrlimit(kind, value, value)?)
 }
 

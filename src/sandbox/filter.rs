@@ -24,7 +24,7 @@ pub enum Verdict {
     /// Allowed when every condition of one of the lists holds; else the error number (0: success without doing anything).
     When(Vec<Vec<Condition>>, i32),
     /// Refused with the error number when every condition of the list holds; else as the rest says.
-    Unless(Vec<Condition>, i32, Box<Verdict>),
+    Unless(Vec<Condition>, i32, Box<Self>),
 }
 
 /// A condition on one argument.

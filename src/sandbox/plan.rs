@@ -24,9 +24,6 @@ pub const PAYLOAD_ID: u32 = 2_081_422_848;
 /// A file of every root that no rule grants: the self-test reads it, and must fail.
 const UNGRANTED: &str = "/.ungranted";
 
-/// How many processes beyond the limit the kernel's own count lets start: init, and enough to see that the limit is passed.
-const PIDS_SLACK: u64 = 8;
-
 /// Oldest Landlock that the full tier is built on: the first one that can confine renames across folders.
 pub const OLDEST_LANDLOCK: u32 = 2;
 
@@ -156,6 +153,8 @@ impl Namespace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     Processes,
+    /// On top of what this user runs already: the kernel counts them together where no user namespace tells them apart.
+    MoreProcesses,
     OpenFiles,
     FileSize,
     CpuSeconds,
@@ -431,12 +430,12 @@ fn limits(limits: &Limits, namespaced: bool) -> Vec<Step> {
         Step::Limit { resource: Resource::RealTime, value: 0 },
     ];
     let mut limit = |resource, value: Option<u64>| steps.extend(value.map(|value| Step::Limit { resource, value }));
-    // Without a user namespace the kernel counts everything that this user runs, so the number would mean something else.
-    // A few more than the limit: where no group counts, the supervisor must see it passed to name it, and this stops whoever is faster.
-    limit(Resource::Processes, limits.pids.filter(|_| namespaced).map(|n| n + PIDS_SLACK));
+    // Our own init is one more.
+    limit(if namespaced { Resource::Processes } else { Resource::MoreProcesses }, limits.pids.map(|n| n + 1));
     limit(Resource::OpenFiles, limits.open_files);
     limit(Resource::FileSize, limits.file_size.or(limits.disk).map(|s| s.bytes()));
-    limit(Resource::CpuSeconds, limits.cpu_time.map(|t| t.as_secs().max(1)));
+    // A backstop for each process; the sum over all of them is the supervisor's.
+    limit(Resource::CpuSeconds, limits.cpu_time.map(|t| t.as_secs().saturating_add(2)));
     if let Some(cpus) = limits.cpus {
         // At least one processor; the exact share is the cgroup's.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]

@@ -36,8 +36,9 @@ pub(super) struct Wiring<'a> {
     pub(super) group: Group,
     pub(super) control: OwnedFd,
     pub(super) pidfd: OwnedFd,
-    /// The init's pid, when it is our own child and leaves a zombie.
-    pub(super) reap: Option<i32>,
+    pub(super) pid: i32,
+    /// Is init our own child, which leaves a zombie?
+    pub(super) child: bool,
     pub(super) stdin: Incoming,
     pub(super) stdout: Option<Outgoing>,
     pub(super) stderr: Option<Outgoing>,
@@ -54,7 +55,8 @@ pub struct Running<'a> {
     enforced: Enforced,
     control: Option<OwnedFd>,
     pidfd: OwnedFd,
-    reap: Option<i32>,
+    pid: i32,
+    child: bool,
     stdin: Incoming,
     stdout: Option<Outgoing>,
     stderr: Option<Outgoing>,
@@ -87,7 +89,7 @@ impl std::fmt::Debug for Wiring<'_> {
 impl<'a> Running<'a> {
     /// Waits until the sandbox is complete, or says which step failed.
     pub(super) fn begin(wiring: Wiring<'a>) -> Result<Self, SandboxError> {
-        let Wiring { engine, policy, job, group, control, pidfd, reap, stdin, stdout, stderr, started } = wiring;
+        let Wiring { engine, policy, job, group, control, pidfd, pid, child, stdin, stdout, stderr, started } = wiring;
         let enforced = group.enforced();
         let mut running = Self {
             engine,
@@ -97,7 +99,8 @@ impl<'a> Running<'a> {
             enforced,
             control: Some(control),
             pidfd,
-            reap,
+            pid,
+            child,
             stdin,
             stdout,
             stderr,
@@ -356,15 +359,18 @@ impl<'a> Running<'a> {
 
     fn sample(&mut self) {
         let limits = self.policy.limits;
-        let Some(processes) = &self.processes else { return };
         let private = self.private.as_ref().and_then(|folder| disk::held(folder.as_fd()).ok()).unwrap_or(0);
-        let now = usage::look(processes.as_fd(), private);
+        let now = match &self.processes {
+            Some(processes) => usage::look(processes.as_fd()),
+            None => usage::look_below(self.pid),
+        };
+        let now = now.with_private(private);
         self.seen = self.seen.max(now);
         if !self.enforced.memory && limits.memory.is_some_and(|limit| now.memory > limit.bytes()) {
             return self.end(Cause::Memory, "it used more memory than it may");
         }
-        // Our own init is one of them.
-        if !self.enforced.pids && limits.pids.is_some_and(|limit| now.processes > limit) {
+        // The kernel lets no more in, so "as many as it may" is what a fork bomb looks like.
+        if !self.enforced.pids && limits.pids.is_some_and(|limit| now.processes >= limit) {
             return self.end(Cause::Pids, "it started as many processes as it may");
         }
         let cpu = self.group.usage().cpu.unwrap_or(now.cpu);
@@ -444,9 +450,7 @@ impl<'a> Running<'a> {
 
     fn conclude(mut self) -> Finished {
         let wall = self.started.elapsed();
-        if let Some(pid) = self.reap.take() {
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-        }
+        self.reap();
         let used = self.group.usage();
         let processes_left = self.group.processes().len() as u64;
         let (cause, exit_code, signal, detail) = self.verdict(used.oom_kills, used.pids_max_hits);
@@ -485,6 +489,12 @@ impl<'a> Running<'a> {
         Finished { outcome, stdout: memory(&mut self.stdout), stderr: memory(&mut self.stderr), upper: self.upper.take() }
     }
 
+    fn reap(&mut self) {
+        if std::mem::take(&mut self.child) {
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
+        }
+    }
+
     /// What ended the command, from what was seen; the limit that was hit comes before what it looked like from inside.
     fn verdict(&self, oom_kills: u64, pids_max_hits: u64) -> (Cause, i32, Option<i32>, Option<String>) {
         let killed = Some(libc::SIGKILL);
@@ -517,7 +527,7 @@ impl<'a> Running<'a> {
                 if shown != 0 && (file_too_large || self.disk_is_full()) {
                     return (Cause::Disk, exit_code::KILLED, *signal, Some("a file or a private folder grew beyond its limit".to_owned()));
                 }
-                if limits.cpu_time.is_some() && by == Some(libc::SIGXCPU) {
+                if limits.cpu_time.is_some() && matches!(by, Some(libc::SIGXCPU | libc::SIGKILL)) {
                     return (Cause::Cpu, exit_code::KILLED, *signal, Some("it used more processor time than it may".to_owned()));
                 }
                 if shown != 0 && pids_max_hits > 0 {
@@ -546,9 +556,7 @@ impl Drop for Running<'_> {
         // Nothing may be left when this returns: the workspace is read next, and the group is removed.
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
-        if let Some(pid) = self.reap.take() {
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-        }
+        self.reap();
     }
 }
 
