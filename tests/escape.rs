@@ -152,6 +152,30 @@ suite! {
     resources_as_user: "E" as User;
 }
 
+/// Most hosts share the events of their mounts; here they are made to. What the host mounts later must not appear inside.
+#[test]
+fn mounts_of_the_host_do_not_follow_into_the_sandbox() {
+    let name = "mounts_of_the_host_do_not_follow_into_the_sandbox";
+    if skipped(name, Who::Root) {
+        return;
+    }
+    for who in [Who::Root, Who::User] {
+        let place = Place::new(who);
+        let inner = "mount --make-rshared / && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "unchanged", "sh", "-c", inner, "sh"]);
+        if who == Who::User {
+            let (uid, gid) = (format!("--reuid={USER}"), format!("--regid={USER}"));
+            command.args(["setpriv", &uid, &gid, "--clear-groups"]);
+        }
+        command.arg(&place.program).args(["probe", "--json", "--only", "A-propagation"]);
+        command.env("TMPDIR", place.folder.path()).env("HOME", place.folder.path()).env_remove("XDG_RUNTIME_DIR");
+        let report = read(&command.current_dir(place.folder.path()).output().unwrap());
+        assert_eq!(report.attacks[0].control, ControlShown::Works, "{who:?}: the host's mounts are shared");
+        assert_eq!(complaints(&report), Vec::<String>::new());
+    }
+}
+
 /// The judge itself can fail: attacks that are let through are told as holes. A write grant lets one through on purpose.
 #[test]
 fn a_hole_is_reported_as_one() {

@@ -209,6 +209,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         }
     }),
     Attack::new("A-nosuid", "find a mount without nosuid", &[], mounts_with_suid),
+    Attack::new("A-propagation", "find a mount that later host mounts reach", &[], mounts_that_follow_the_host),
     Attack::new("A-capabilities", "find a capability in any set", &[], capabilities),
     Attack::new("A-set-user-id-program", "gain by a set-user-id root program", &[], run_set_user_id).control(Control::WorksForRoot),
     Attack::new("A-chmod-suid", "chmod 4755 a workspace file", FORBIDDEN, |s| {
@@ -519,6 +520,19 @@ fn mounts_with_suid(_: &Stage) -> Tried {
     let bad: Vec<String> =
         fields.filter(|f| f.len() > 5 && !f[5].split(',').any(|option| option == "nosuid")).map(|f| f[4].to_owned()).collect();
     if bad.is_empty() { not_there(format!("all of {} mounts are nosuid", text.lines().count())) } else { Ok(bad.join(" ")) }
+}
+
+/// A mount that shares its events with the host would take in what the host mounts there later, with none of the sandbox's limits on it.
+fn mounts_that_follow_the_host(stage: &Stage) -> Tried {
+    let text = prepare("read /proc/self/mountinfo", fs::read_to_string("/proc/self/mountinfo"))?;
+    let options = text.lines().filter_map(|line| line.split_once(" - ")).map(|(left, _)| left.split(' ').skip(4));
+    let follows = |option: &str| option.starts_with("shared:") || option.starts_with("master:");
+    let found: Vec<&str> = options.filter_map(|mut fields| fields.next().filter(|_| fields.any(follows))).collect();
+    match found.as_slice() {
+        [] if stage.scene.control => inapplicable("this host's own mounts are private"),
+        [] => not_there(format!("all of {} mounts are private", text.lines().count())),
+        found => Ok(format!("{} and {} more", found[0], found.len() - 1)),
+    }
 }
 
 fn capabilities(_: &Stage) -> Tried {

@@ -277,7 +277,9 @@ struct MountAttr {
     userns: u64,
 }
 
-/// Sets attributes of a mount, of every mount below it with `AT_RECURSIVE`; with `idmap` also the mapping of owners.
+/// Sets attributes of a mount, of every mount below it with `AT_RECURSIVE`; with `idmap` also the mapping of owners. It becomes private:
+/// a copy of a shared mount of the host, as every mount is under systemd, would let what the host mounts later appear inside, with
+/// none of these attributes, and what is mounted on it here appear on the host.
 ///
 /// # Errors
 /// What the kernel said.
@@ -285,7 +287,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, flags: u32, set: u64, idmap: Option<
     let attr = MountAttr {
         set: set | if idmap.is_some() { MOUNT_ATTR_IDMAP } else { 0 },
         clear: 0,
-        propagation: 0,
+        propagation: libc::MS_PRIVATE as u64,
         userns: idmap.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = flags | libc::AT_EMPTY_PATH as u32;
