@@ -87,13 +87,18 @@ impl Driver<'_> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let no_answer = |what: &str, error: &dyn std::fmt::Display| Attempt::NoAnswer { why: format!("{what}: {error}") };
         let scene = serde_json::to_string(self.scene).map_err(|error| no_answer("the scene cannot be written", &error))?;
-        let outcome = self.state.join(format!("outcome-{}.json", COUNT.fetch_add(1, Ordering::Relaxed)));
+        let own = options.windows(2).find(|pair| pair[0] == "--outcome").map(|pair| PathBuf::from(pair[1]));
+        let elsewhere = own.is_some();
+        let outcome = own.unwrap_or_else(|| self.state.join(format!("outcome-{}.json", COUNT.fetch_add(1, Ordering::Relaxed))));
         let control = self.control();
         let mut command = Command::new(&self.engine.program);
         if !control {
             command.arg("exec").arg("--quiet").args(["--profile", &self.engine.profile]);
             command.arg("--workspace").arg(&self.scene.workspace).arg("--read").arg(&self.scene.granted);
-            command.arg("--read").arg(&self.engine.program).arg("--outcome").arg(&outcome);
+            command.arg("--read").arg(&self.engine.program);
+            if !elsewhere {
+                command.arg("--outcome").arg(&outcome);
+            }
             command.args(&self.engine.options).args(options).arg("--").arg(&self.engine.program);
         }
         command.args(["__attack", "--scene", &scene]).args(self.ids);

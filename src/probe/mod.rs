@@ -23,6 +23,7 @@ pub mod report;
 mod resources;
 pub mod run;
 pub mod scene;
+mod special;
 
 pub use attack::{Attack, Section};
 pub use report::Report;
@@ -30,7 +31,7 @@ pub use run::{ProbeError, Request, run};
 
 /// Every attack, in the order of the sections.
 pub fn attacks() -> impl Iterator<Item = &'static Attack> {
-    [files::ATTACKS, processes::ATTACKS, kernel::ATTACKS, network::ATTACKS, resources::ATTACKS].into_iter().flatten()
+    [files::ATTACKS, special::ATTACKS, processes::ATTACKS, kernel::ATTACKS, network::ATTACKS, resources::ATTACKS].into_iter().flatten()
 }
 
 /// The attack of that name.
