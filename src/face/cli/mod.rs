@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub mod attack;
+pub mod doctor;
 pub mod exec;
 pub mod failure;
 pub mod printer;
@@ -28,6 +29,8 @@ enum Command {
     Exec(Box<exec::Args>),
     /// Try the attacks of the threat model from inside a sandbox
     Probe(probe::Args),
+    /// Can this host enforce a sandbox? Every layer, and what mends it
+    Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
     #[command(name = "__attack", hide = true)]
@@ -70,6 +73,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Exec(args) => exec::run(*args),
         Command::Attack(args) => attack::run(args),
         Command::Probe(args) => probe::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
     }
 }
