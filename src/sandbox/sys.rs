@@ -287,7 +287,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, flags: u32, set: u64, idmap: Option<
     let attr = MountAttr {
         set: set | if idmap.is_some() { MOUNT_ATTR_IDMAP } else { 0 },
         clear: 0,
-        propagation: libc::MS_PRIVATE as u64,
+        propagation: libc::MS_PRIVATE,
         userns: idmap.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = flags | libc::AT_EMPTY_PATH as u32;
