@@ -169,7 +169,7 @@ impl ControlShown {
         match self {
             Self::Works => "works".to_owned(),
             Self::Arrives { errno } => format!("arrives: {}", errno_name(*errno)),
-            Self::Absent { .. } => "not on this host".to_owned(),
+            Self::Absent { .. } => "not on host".to_owned(),
             Self::NeedsRights => "needs rights".to_owned(),
             Self::Failed { attempt } => format!("fails: {}", attempt.short()),
             Self::NotRun { .. } => "not run".to_owned(),

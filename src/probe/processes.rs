@@ -554,5 +554,33 @@ fn orphaned(driver: &Driver) -> Tried {
     }
     let alive = driver.survivors().len();
     driver.clear();
-    if alive > 0 { Ok(format!("{alive} processes outlived it")) } else { not_there("all dead within a second") }
+    if alive > 0 {
+        return Ok(format!("{alive} processes outlived it"));
+    }
+    if driver.control() {
+        return not_there("all dead within a second");
+    }
+    // The next start sweeps what a killed supervisor could not.
+    Driver { ids: &[super::run::HELLO], ..*driver }.run(&[])?;
+    match group_of(supervisor) {
+        Some(path) => Ok(format!("its control group is still there: {}", path.display())),
+        None => not_there("all dead within a second, and the next start removed the rest"),
+    }
+}
+
+/// A control group that was made by this supervisor and is still there.
+fn group_of(supervisor: i32) -> Option<PathBuf> {
+    let name = format!("cofferdam-{supervisor}-");
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).ok().into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with(&name) {
+                    return Some(entry.path());
+                }
+                open.push(entry.path());
+            }
+        }
+    }
+    None
 }
