@@ -135,7 +135,7 @@ impl Root {
     pub(super) fn processes(&mut self) -> io::Result<()> {
         let proc = sys::new_filesystem(c"proc", &[], CONFINED | sys::MOUNT_ATTR_NOEXEC)?;
         self.attach(&proc, Path::new("/proc"))?;
-        for path in [c"proc/sys", c"proc/irq", c"proc/bus", c"proc/fs"] {
+        for path in [c"proc/sys", c"proc/irq", c"proc/bus", c"proc/fs", c"proc/pressure"] {
             let Some(tree) = if_there(sys::open_tree(self.root.as_fd(), path, sys::OPEN_TREE_CLONE))? else { continue };
             sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
             sys::move_mount(tree.as_fd(), self.root.as_fd(), path)?;
