@@ -12,5 +12,6 @@
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
+pub mod config;
 pub mod face;
 pub mod sandbox;

@@ -59,6 +59,19 @@ pub fn display(duration: Duration) -> String {
     }
 }
 
+/// A length of time as [`parse`] reads it back, to the millisecond: `1h30m`, `250ms`.
+pub fn exact(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [(3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+    let mut rest = ms;
+    let parts = units.map(|(unit, name)| {
+        let n = rest / unit;
+        rest %= unit;
+        if n == 0 { String::new() } else { format!("{n}{name}") }
+    });
+    if ms == 0 { "0ms".to_owned() } else { parts.concat() }
+}
+
 /// Serde for fields that hold a length of time as text.
 pub mod text {
     use super::{Duration, parse};
@@ -103,6 +116,12 @@ mod tests {
         #[test]
         fn never_panics(text in "\\PC{0,16}") {
             drop(parse(&text));
+        }
+
+        #[test]
+        fn the_exact_text_reads_back(ms in 1_u64..31_000_000_000) {
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse(&exact(duration)), Ok(duration));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod duration;
 pub mod id;
+pub mod path;
 pub mod size;
 pub mod source;
 pub mod suggest;

@@ -49,7 +49,7 @@ pub struct Problem {
     pub rule: &'static str,
     pub what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     /// What to do about it.
     pub next: String,
 }
@@ -88,7 +88,16 @@ impl Source {
     }
 
     pub fn error(&self, rule: &'static str, span: &Span, what: impl Into<String>, next: impl Into<String>) -> Problem {
-        Problem { level: Level::Error, rule, what: what.into(), place: Some(self.place(span)), next: next.into() }
+        Problem { level: Level::Error, rule, what: what.into(), place: Some(Box::new(self.place(span))), next: next.into() }
+    }
+
+    /// The same problem with what it points at hidden, because it may be a secret.
+    pub fn masked(&self, mut problem: Problem) -> Problem {
+        if let Some(place) = &mut problem.place {
+            let (from, to) = place.mark;
+            place.excerpt = place.excerpt.chars().enumerate().map(|(i, c)| if (from..to).contains(&i) { '*' } else { c }).collect();
+        }
+        problem
     }
 
     pub fn warning(&self, rule: &'static str, span: &Span, what: impl Into<String>, next: impl Into<String>) -> Problem {

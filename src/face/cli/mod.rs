@@ -4,8 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod config;
 pub mod failure;
 pub mod printer;
+pub mod problems;
+pub mod project;
 
 use failure::Failure;
 
@@ -17,7 +20,10 @@ struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {}
+enum Command {
+    /// Show the configuration and where it comes from
+    Config(config::ConfigArgs),
+}
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -32,5 +38,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
-    match command {}
+    match command {
+        Command::Config(args) => config::run(args),
+    }
 }
