@@ -13,5 +13,6 @@
 
 pub mod base;
 pub mod config;
+pub mod spec;
 pub mod face;
 pub mod sandbox;
