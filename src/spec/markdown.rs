@@ -95,8 +95,9 @@ impl Outline {
         heading.span.end..next.map_or(end, |h| h.span.start).max(heading.span.end)
     }
 
-    pub fn items_in<'a>(&'a self, span: &'a Span) -> impl Iterator<Item = &'a Item> {
-        self.items.iter().filter(|i| i.span.start >= span.start && i.span.start < span.end)
+    pub fn items_in<'a>(&'a self, span: &Span) -> impl Iterator<Item = &'a Item> + use<'a> {
+        let (start, end) = (span.start, span.end);
+        self.items.iter().filter(move |i| i.span.start >= start && i.span.start < end)
     }
 }
 
