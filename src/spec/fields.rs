@@ -127,7 +127,9 @@ impl Fields<'_> {
         let text = self.line(node, key)?;
         match id::flaw(&text) {
             None => Ok(text),
-            Some(why) => Err(self.bad(&node.span, format!("`{}` is no name: {why}", shown(&text)), "write letters, digits, `.`, `_` and `-`")),
+            Some(why) => {
+                Err(self.bad(&node.span, format!("`{}` is no name: {why}", shown(&text)), "write letters, digits, `.`, `_` and `-`"))
+            }
         }
     }
 
@@ -139,7 +141,11 @@ impl Fields<'_> {
     fn count(&self, node: &Node, key: &str, low: u64, high: u64) -> Result<u64, Problem> {
         let wanted = format!("a whole number from {low} to {high}");
         let n = node.count().ok_or_else(|| wrong_kind(self.source, node, key, &wanted))?;
-        if (low..=high).contains(&n) { Ok(n) } else { Err(self.bad(&node.span, format!("`{key}`: {n} is out of bounds"), &format!("write {wanted}"))) }
+        if (low..=high).contains(&n) {
+            Ok(n)
+        } else {
+            Err(self.bad(&node.span, format!("`{key}`: {n} is out of bounds"), &format!("write {wanted}")))
+        }
     }
 
     /// A list, or one item without the list around it.
@@ -188,7 +194,8 @@ impl Fields<'_> {
                         _ => self.problems.push(unknown_key(self.source, entry, "an artifact", &ARTIFACT_KEYS)),
                     }
                 }
-                node.get("path").ok_or_else(|| self.bad(&node.span, "this artifact has no `path`".into(), "add a line such as path: src/lib.rs"))?
+                node.get("path")
+                    .ok_or_else(|| self.bad(&node.span, "this artifact has no `path`".into(), "add a line such as path: src/lib.rs"))?
             }
         };
         rule.path = self.line(path, "path")?;
@@ -217,7 +224,10 @@ impl Fields<'_> {
                     let usd = node.number().filter(|n| *n > 0.0 && *n <= 1e9);
                     budget.usd = Some(usd.ok_or_else(|| wrong_kind(self.source, node, key, "a number greater than 0"))?);
                 }
-                "wall" => budget.wall = Some(duration::parse(&self.line(node, key)?).map_err(|e| self.bad(&node.span, e.to_string(), "write such as 2h"))?),
+                "wall" => {
+                    budget.wall =
+                        Some(duration::parse(&self.line(node, key)?).map_err(|e| self.bad(&node.span, e.to_string(), "write such as 2h"))?)
+                }
                 _ => self.problems.push(unknown_key(self.source, entry, "a budget", &BUDGET_KEYS)),
             }
         }
@@ -248,13 +258,21 @@ impl Fields<'_> {
         }
         let first = |names: &[&str]| names.iter().find_map(|n| item.get(n)).filter(|n| !n.is_null());
         let text = first(&["text", "description", "criterion", "statement", "title"]);
-        let text = text.and_then(Node::any_text).ok_or_else(|| self.bad(&item.span, "this criterion has no `text`".into(), "write { id: AC-1, text: … }"))?;
+        let text = text
+            .and_then(Node::any_text)
+            .ok_or_else(|| self.bad(&item.span, "this criterion has no `text`".into(), "write { id: AC-1, text: … }"))?;
         let id = first(&["id", "number"]).and_then(Node::any_text).map(str::to_owned);
         Ok((id, super::markdown::dedent(text), item.span.clone()))
     }
 
     /// Makes a story of a draft and of what its text gave. Criteria without an id get the next free `AC-n`.
-    pub fn finish(&mut self, draft: Draft, fallback: (StoryId, Span), text: String, criteria: Vec<(Option<String>, String, Span)>) -> Story {
+    pub fn finish(
+        &mut self,
+        draft: Draft,
+        fallback: (StoryId, Span),
+        text: String,
+        criteria: Vec<(Option<String>, String, Span)>,
+    ) -> Story {
         let title_span = draft.title.as_ref().map(|(_, span)| span.clone());
         let (id, head) = draft.id.unwrap_or_else(|| (fallback.0, title_span.unwrap_or(fallback.1)));
         let (after, after_spans) = self.without_repeats("after", draft.after);

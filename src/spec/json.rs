@@ -66,14 +66,24 @@ impl Reader<'_> {
             (None, None) if root.get("title").is_some() => self.stories(std::slice::from_ref(root), None),
             (None, None) => {
                 let next = "write a list of stories under \"userStories\" or \"stories\", or epics with stories under \"epics\"";
-                self.problems.push(self.source.error("no-stories", &(root.span.start..root.span.start + 1), "this file holds no stories", next));
+                self.problems.push(self.source.error(
+                    "no-stories",
+                    &(root.span.start..root.span.start + 1),
+                    "this file holds no stories",
+                    next,
+                ));
             }
         }
         for edge in first(root, &["story_dependencies", "storyDependencies"]).and_then(Node::list).unwrap_or_default() {
             let id = |names: &[&str]| first(edge, names).and_then(|n| Some((slug(n.any_text()?)?, n.span.clone())));
             match (id(&["story", "story_number", "from", "id"]), id(&["depends_on", "depends_on_story", "dependsOn", "to", "after"])) {
                 (Some((story, _)), Some((needs, span))) => self.edges.push((story, needs, span)),
-                _ => self.problems.push(self.source.error("bad-value", &edge.span, "this dependency does not name two stories", "write {\"story\": …, \"depends_on\": …}")),
+                _ => self.problems.push(self.source.error(
+                    "bad-value",
+                    &edge.span,
+                    "this dependency does not name two stories",
+                    "write {\"story\": …, \"depends_on\": …}",
+                )),
             }
         }
     }
@@ -90,7 +100,12 @@ impl Reader<'_> {
             Some((node, None)) => self.problems.push(wrong_kind(self.source, node, "stories", "a list of stories")),
             None => self.problems.push(Problem {
                 level: Level::Warning,
-                ..self.source.error("no-stories", &(epic.span.start..epic.span.start + 1), "this epic holds no stories", "add stories to it, or remove it")
+                ..self.source.error(
+                    "no-stories",
+                    &(epic.span.start..epic.span.start + 1),
+                    "this epic holds no stories",
+                    "add stories to it, or remove it",
+                )
             }),
         }
     }
@@ -115,7 +130,8 @@ impl Reader<'_> {
         let mut fields = Fields { source, problems: &mut problems };
         let here = node.span.start..node.span.start + 1;
         let mut draft = Draft { epic, ..Draft::default() };
-        let title = first(node, &["title", "name", "summary"]).map(|n| Ok::<_, Problem>((fields.line(n, "title")?, n.span.clone()))).transpose()?;
+        let title =
+            first(node, &["title", "name", "summary"]).map(|n| Ok::<_, Problem>((fields.line(n, "title")?, n.span.clone()))).transpose()?;
         let id_node = first(node, &["id", "number", "story_number", "key"]);
         let id = id_node.and_then(Node::any_text).and_then(slug).or_else(|| slug(&title.as_ref()?.0));
         let Some(id) = id else { return Err(super::fields::no_id(source, &here)) };
@@ -215,7 +231,10 @@ impl Reader<'_> {
             place: None,
             ..Problem::anywhere(
                 "in-order",
-                format!("no story of {} says what it depends on, so they are done one after the other, by priority", shown(&self.source.name)),
+                format!(
+                    "no story of {} says what it depends on, so they are done one after the other, by priority",
+                    shown(&self.source.name)
+                ),
                 "add \"dependsOn\": [] to the stories to let them run side by side",
             )
         });
@@ -237,7 +256,10 @@ mod tests {
           {"id": "US-001", "title": "First", "acceptanceCriteria": ["a"], "priority": 1, "passes": true}]}"#;
         let (spec, problems) = parse(&Source::new("prd.json", text));
         assert_eq!(ids(&spec), ["US-001<", "US-002<US-001"]);
-        assert_eq!(problems.iter().map(|p| (p.level, p.rule)).collect::<Vec<_>>(), [(Level::Warning, "claims-done"), (Level::Warning, "in-order")]);
+        assert_eq!(
+            problems.iter().map(|p| (p.level, p.rule)).collect::<Vec<_>>(),
+            [(Level::Warning, "claims-done"), (Level::Warning, "in-order")]
+        );
         assert_eq!(spec.stories[1].criteria.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), ["AC-1", "AC-7"]);
         assert_eq!((spec.stories[1].text.as_str(), spec.overview.as_deref()), ("d\n\nn", Some("About x.")));
     }

@@ -115,7 +115,9 @@ impl<'a> Lint<'a> {
             let origin = &story.origin;
             for required in &rules.require {
                 let (missing, next) = match required.as_str() {
-                    "criteria" => (story.criteria.is_empty(), "add a section `## Acceptance criteria` with a list: what must be true when it is done"),
+                    "criteria" => {
+                        (story.criteria.is_empty(), "add a section `## Acceptance criteria` with a list: what must be true when it is done")
+                    }
                     "artifacts" => (story.artifacts.is_empty(), "add `artifacts` to its front matter: the files it must leave"),
                     "checks" => (story.checks.is_empty(), "add `checks` to its front matter: commands that must exit 0"),
                     _ => (false, ""),
@@ -159,7 +161,12 @@ impl<'a> Lint<'a> {
             let name = story.stream.as_deref().unwrap_or_default();
             let next = nearest(name, rules.streams.iter().map(String::as_str))
                 .map_or_else(|| format!("add [stream.{name}] to cofferdam.toml"), |near| format!("did you mean `{near}`?"));
-            story.origin.source.warning("unknown-stream", &story.origin.head, format!("{} is in the stream `{name}`, which has no settings", story.id), next)
+            story.origin.source.warning(
+                "unknown-stream",
+                &story.origin.head,
+                format!("{} is in the stream `{name}`, which has no settings", story.id),
+                next,
+            )
         };
         unknown.map(warn).collect()
     }
@@ -190,7 +197,10 @@ impl<'a> Lint<'a> {
                 for other in group.iter().filter(|o| upstream.contains(o)) {
                     let (story, other) = (&self.stories[*member], &self.stories[*other]);
                     let span = self.span_of_after(story, other.id.as_str());
-                    let what = format!("{} waits for {} to land, and neither lands without the other, because they are wired together", story.id, other.id);
+                    let what = format!(
+                        "{} waits for {} to land, and neither lands without the other, because they are wired together",
+                        story.id, other.id
+                    );
                     let next = "remove the `after` or the `wired_with`, or set run.start_on = \"ready_for_review\"";
                     problems.push(story.origin.source.error("contradiction", &span, what, next));
                 }
@@ -220,9 +230,18 @@ impl<'a> Lint<'a> {
             for other in wanted.iter().filter(|(path, _)| path::glob_matches(&rule.path, path)).flat_map(|(_, stories)| stories) {
                 if *other != i && upstream.binary_search(other).is_err() && !graph::reachable(after, *other).contains(&i) {
                     let other = &self.stories[*other].id;
-                    let what = format!("{} wants {} to be absent, {other} wants it to be there, and neither comes after the other", story.id, shown(&rule.path));
+                    let what = format!(
+                        "{} wants {} to be absent, {other} wants it to be there, and neither comes after the other",
+                        story.id,
+                        shown(&rule.path)
+                    );
                     let span = story.origin.artifacts.get(k).unwrap_or(&story.origin.head);
-                    problems.push(story.origin.source.error("contradiction", span, what, format!("say which comes first: `after: [{other}]`")));
+                    problems.push(story.origin.source.error(
+                        "contradiction",
+                        span,
+                        what,
+                        format!("say which comes first: `after: [{other}]`"),
+                    ));
                 }
             }
         }
@@ -275,15 +294,40 @@ mod tests {
     fn each_rule_finds_what_it_is_for() {
         let rules = Rules { require: vec!["criteria".into()], streams: vec!["web".into()], stacked: false };
         for (stories, rule, level, what) in [
-            (vec!["{id: a, title: t}", "{id: a, title: u}"], "duplicate-id", Level::Error, "two stories with the id a; the other is s.md:2"),
+            (
+                vec!["{id: a, title: t}", "{id: a, title: u}"],
+                "duplicate-id",
+                Level::Error,
+                "two stories with the id a; the other is s.md:2",
+            ),
             (vec!["{id: a, title: t}", "{id: A, title: u}"], "similar-id", Level::Warning, "upper and lower case"),
             (vec!["{id: a-1, title: t}", "{id: b, title: u, after: [a1]}"], "unknown-id", Level::Error, "a1 is no story"),
             (vec!["{id: a, title: t, after: a}"], "self-reference", Level::Error, "names itself"),
             (vec!["{id: a, title: t, wired_with: b}", "{id: b, title: u}"], "one-sided", Level::Warning, "b does not say so"),
-            (vec!["{id: a, title: t, after: c}", "{id: b, title: u, after: a}", "{id: c, title: v, after: b}"], "cycle", Level::Error, "a → c → b → a"),
-            (vec!["{id: a, title: t, wired_with: c}", "{id: b, title: u, after: a}", "{id: c, title: v, after: b, wired_with: a}"], "contradiction", Level::Error, "neither lands without"),
-            (vec!["{id: a, title: t, artifacts: [{path: x/y, absent: true}]}", "{id: b, title: u, artifacts: [x/y]}"], "contradiction", Level::Error, "neither comes after"),
-            (vec!["{id: a, title: t, artifacts: [x, {path: x, absent: true}]}"], "contradiction", Level::Error, "to be there and to be absent"),
+            (
+                vec!["{id: a, title: t, after: c}", "{id: b, title: u, after: a}", "{id: c, title: v, after: b}"],
+                "cycle",
+                Level::Error,
+                "a → c → b → a",
+            ),
+            (
+                vec!["{id: a, title: t, wired_with: c}", "{id: b, title: u, after: a}", "{id: c, title: v, after: b, wired_with: a}"],
+                "contradiction",
+                Level::Error,
+                "neither lands without",
+            ),
+            (
+                vec!["{id: a, title: t, artifacts: [{path: x/y, absent: true}]}", "{id: b, title: u, artifacts: [x/y]}"],
+                "contradiction",
+                Level::Error,
+                "neither comes after",
+            ),
+            (
+                vec!["{id: a, title: t, artifacts: [x, {path: x, absent: true}]}"],
+                "contradiction",
+                Level::Error,
+                "to be there and to be absent",
+            ),
             (vec!["{id: a, title: t, artifacts: [{path: x, regex: '('}]}"], "bad-value", Level::Error, "no regular expression"),
             (vec!["{id: a, title: t, stream: wbe}"], "unknown-stream", Level::Warning, "no settings"),
             (vec!["{id: a, title: t, criteria: []}"], "incomplete", Level::Error, "no acceptance criteria"),
@@ -296,7 +340,13 @@ mod tests {
 
     #[test]
     fn what_is_right_has_no_problem() {
-        let stories = ["{id: a, title: t, wired_with: b}", "{id: b, title: u, wired_with: a}", "{id: c, title: v, after: [a, b], artifacts: [{path: x, absent: true}]}", "{id: d, title: w, after: c, artifacts: [x]}", "{id: h, title: w, automatable: false, criteria: []}"];
+        let stories = [
+            "{id: a, title: t, wired_with: b}",
+            "{id: b, title: u, wired_with: a}",
+            "{id: c, title: v, after: [a, b], artifacts: [{path: x, absent: true}]}",
+            "{id: d, title: w, after: c, artifacts: [x]}",
+            "{id: h, title: w, automatable: false, criteria: []}",
+        ];
         assert_eq!(lint(&spec(&stories), &Rules { require: vec!["criteria".into()], ..Rules::default() }), []);
     }
 }

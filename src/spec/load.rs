@@ -62,7 +62,8 @@ fn nothing(root: &Path) -> Problem {
 /// Reads one place, below the root.
 pub fn read(root: &Path, place: &str) -> Result<Read, Problem> {
     let path = root.join(place);
-    let unreadable = |error: std::io::Error| Problem::anywhere("unreadable", format!("the stories cannot be read: {error}"), "make them readable");
+    let unreadable =
+        |error: std::io::Error| Problem::anywhere("unreadable", format!("the stories cannot be read: {error}"), "make them readable");
     let metadata = match fs_err::symlink_metadata(&path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -141,7 +142,8 @@ fn optional(root: &Path, path: &str) -> Result<Option<Source>, Problem> {
 
 /// Reads any one file by path, such as the argument of `import`.
 pub fn file(path: &Path, name: &str, longest: u64) -> Result<Source, Problem> {
-    let unreadable = |error: std::io::Error| Problem::anywhere("unreadable", format!("a file cannot be read: {error}"), "name a readable file");
+    let unreadable =
+        |error: std::io::Error| Problem::anywhere("unreadable", format!("a file cannot be read: {error}"), "name a readable file");
     let metadata = fs_err::symlink_metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(not_regular(name));
@@ -193,7 +195,11 @@ fn folder(path: &Path, place: &str) -> Result<Read, Problem> {
         };
         total += source.text.len() as u64;
         if total > LONGEST_SPEC {
-            return Err(Problem::anywhere("too-large", format!("the stories are larger than {} MiB together", LONGEST_SPEC >> 20), "split the plan"));
+            return Err(Problem::anywhere(
+                "too-large",
+                format!("the stories are larger than {} MiB together", LONGEST_SPEC >> 20),
+                "split the plan",
+            ));
         }
         if name == "00-overview.md" {
             spec.overview = Some(source.text.trim().to_owned());
@@ -204,13 +210,18 @@ fn folder(path: &Path, place: &str) -> Result<Read, Problem> {
         spec.stories.extend(story);
     }
     if spec.stories.is_empty() && problems.is_empty() {
-        return Err(Problem::anywhere("no-stories", format!("{} holds no story", shown(place)), "write the first one with `cofferdam add TITLE`"));
+        return Err(Problem::anywhere(
+            "no-stories",
+            format!("{} holds no story", shown(place)),
+            "write the first one with `cofferdam add TITLE`",
+        ));
     }
     Ok(Read { place: place.to_owned(), form: Form::Folder, spec, problems })
 }
 
 fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>, problems: &mut Vec<Problem>) -> Result<(), Problem> {
-    let unreadable = |error: std::io::Error| Problem::anywhere("unreadable", format!("the stories cannot be read: {error}"), "make them readable");
+    let unreadable =
+        |error: std::io::Error| Problem::anywhere("unreadable", format!("the stories cannot be read: {error}"), "make them readable");
     for entry in fs_err::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();

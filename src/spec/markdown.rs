@@ -39,7 +39,9 @@ pub fn outline(source: &Source, part: Span) -> Outline {
     for (event, span) in Parser::new_ext(text, Options::ENABLE_TASKLISTS).into_offset_iter() {
         let span = part.start + span.start..part.start + span.end;
         match event {
-            Event::Start(Tag::Heading { level, .. }) if depth == 0 => open = Some(Heading { level: level as usize, text: String::new(), span }),
+            Event::Start(Tag::Heading { level, .. }) if depth == 0 => {
+                open = Some(Heading { level: level as usize, text: String::new(), span })
+            }
             Event::End(TagEnd::Heading(_)) => out.headings.extend(open.take()),
             Event::Text(text) | Event::Code(text) if open.is_some() => {
                 if let Some(heading) = &mut open {
@@ -134,12 +136,14 @@ pub fn split_id(text: &str) -> (Option<&str>, &str) {
         let Some(rest) = text.strip_prefix(mark) else { continue };
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))).unwrap_or(rest.len());
         let (word, rest) = rest.split_at(end);
-        if id::flaw(word).is_some() || !word.contains(|c: char| c.is_ascii_digit()) || !word.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        if id::flaw(word).is_some() || !word.contains(|c: char| c.is_ascii_digit()) || !word.starts_with(|c: char| c.is_ascii_alphabetic())
+        {
             continue;
         }
         // The colon may stand inside or outside of the emphasis.
         let inside = rest.strip_prefix(':').and_then(|r| r.strip_prefix(mark)).filter(|_| !mark.is_empty());
-        let outside = rest.strip_prefix(mark).map(str::trim_start).and_then(|r| r.strip_prefix([':', '–', '—']).or_else(|| r.strip_prefix("- ")));
+        let outside =
+            rest.strip_prefix(mark).map(str::trim_start).and_then(|r| r.strip_prefix([':', '–', '—']).or_else(|| r.strip_prefix("- ")));
         if let Some(rest) = inside.or(outside) {
             return (Some(word), rest.trim());
         }
@@ -159,10 +163,7 @@ mod tests {
         let outline = outline(&source, 0..text.len());
         assert_eq!(outline.headings.iter().map(|h| (h.level, h.text.as_str())).collect::<Vec<_>>(), [(1, "T x"), (2, "S")]);
         let items: Vec<_> = outline.items.iter().map(|i| (item_text(&source, i), i.checked)).collect();
-        assert_eq!(
-            items,
-            [("one\nmore".into(), Some(false)), ("two\n\n- inner".into(), Some(true)), ("**AC-1**: three".into(), None)]
-        );
+        assert_eq!(items, [("one\nmore".into(), Some(false)), ("two\n\n- inner".into(), Some(true)), ("**AC-1**: three".into(), None)]);
         assert_eq!(outline.items_in(&outline.section(1, text.len())).count(), 1);
     }
 

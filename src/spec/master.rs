@@ -53,8 +53,20 @@ const FIELD_NAMES: [(&str, &str); 17] = [
 ];
 
 /// Sections that speak about the whole.
-const OVERVIEW: [&str; 12] =
-    ["overview", "introduction", "goal", "goals", "context", "background", "summary", "notes", "non-goals", "vision", "glossary", "constraints"];
+const OVERVIEW: [&str; 12] = [
+    "overview",
+    "introduction",
+    "goal",
+    "goals",
+    "context",
+    "background",
+    "summary",
+    "notes",
+    "non-goals",
+    "vision",
+    "glossary",
+    "constraints",
+];
 
 /// The files that [`parse`] wants to see: those that are named, and those that usually belong to a numbered section.
 pub fn acceptance_paths(source: &Source) -> Vec<String> {
@@ -97,8 +109,16 @@ pub fn parse(source: &Source, files: &AcceptanceFiles) -> (Spec, Vec<Problem>) {
             let text = source.text.get(section.heading.start..section.body.end).unwrap_or_default().trim();
             overview.push(text.to_owned());
             if !OVERVIEW.contains(&lower.trim_end_matches(':')) {
-                let what = format!("the section `{}` has no acceptance criteria, so it is read as part of the overview and nothing is built for it", shown(&section.title));
-                problems.push(source.warning("no-story", &section.heading, what, "give it a list under `### Acceptance criteria`, or name it Overview or Notes"));
+                let what = format!(
+                    "the section `{}` has no acceptance criteria, so it is read as part of the overview and nothing is built for it",
+                    shown(&section.title)
+                );
+                problems.push(source.warning(
+                    "no-story",
+                    &section.heading,
+                    what,
+                    "give it a list under `### Acceptance criteria`, or name it Overview or Notes",
+                ));
             }
             continue;
         }
@@ -147,7 +167,8 @@ fn numbered(heading: &str) -> Option<(String, &str)> {
     let (number, rest) = rest.split_at(end);
     let rest = rest.trim_start();
     let marked = rest.starts_with(['.', ':', ')', '-', '–', '—']);
-    (!number.is_empty() && number.len() < 6 && (marked || (word && rest.is_empty()))).then(|| (number.to_owned(), rest.trim_start_matches(['.', ':', ')', '-', '–', '—', ' '])))
+    (!number.is_empty() && number.len() < 6 && (marked || (word && rest.is_empty())))
+        .then(|| (number.to_owned(), rest.trim_start_matches(['.', ':', ')', '-', '–', '—', ' '])))
 }
 
 fn field_lines(source: &Source, body: &Span) -> Vec<FieldLine> {
@@ -169,7 +190,12 @@ fn field_lines(source: &Source, body: &Span) -> Vec<FieldLine> {
             continue;
         }
         let offset = line.find(value.as_str()).unwrap_or_default();
-        fields.push(FieldLine { key, value_span: span.start + offset..span.start + line.trim_end().len().max(offset + 1), value, line: span });
+        fields.push(FieldLine {
+            key,
+            value_span: span.start + offset..span.start + line.trim_end().len().max(offset + 1),
+            value,
+            line: span,
+        });
     }
     fields
 }
@@ -201,10 +227,20 @@ fn criteria(source: &Source, outline: &Outline, section: &Section, files: &Accep
         match (found, span, path::flaw(&file)) {
             (Some(file), ..) => criteria.extend(acceptance_file(file).into_iter().map(|(id, text, _)| (id, text, section.heading.clone()))),
             (None, Some(span), Some(flaw)) => {
-                problems.push(source.error("outside-tree", span, format!("`{}` {flaw}", shown(&file)), "name a file inside the repository"));
+                problems.push(source.error(
+                    "outside-tree",
+                    span,
+                    format!("`{}` {flaw}", shown(&file)),
+                    "name a file inside the repository",
+                ));
             }
             (None, Some(span), None) => {
-                problems.push(source.error("missing-file", span, format!("{} does not exist", shown(&file)), "write that file, or put the criteria into this section"));
+                problems.push(source.error(
+                    "missing-file",
+                    span,
+                    format!("{} does not exist", shown(&file)),
+                    "write that file, or put the criteria into this section",
+                ));
             }
             (None, None, _) => {}
         }
@@ -244,13 +280,22 @@ fn story(source: &Source, section: &Section, (criteria, taken): Criteria, proble
             },
             "priority" => match field.value.parse::<u64>().ok().filter(|p| (1..=9).contains(p)) {
                 Some(priority) => draft.priority = Some(priority),
-                None => problems.push(bad(format!("`{}` is no priority", shown(&field.value)), "write a number from 1, which goes first, to 9")),
+                None => {
+                    problems.push(bad(format!("`{}` is no priority", shown(&field.value)), "write a number from 1, which goes first, to 9"))
+                }
             },
             "artifacts" => {
                 for word in field.value.split(',').map(|w| w.trim().trim_matches('`')).filter(|w| !w.is_empty()) {
                     match path::glob_flaw(word) {
-                        None => draft.artifacts.push((ArtifactRule { path: word.to_owned(), ..ArtifactRule::default() }, field.value_span.clone())),
-                        Some(why) => problems.push(source.error("outside-tree", &field.value_span, format!("the artifact `{}` {why}", shown(word)), "write paths inside the repository")),
+                        None => draft
+                            .artifacts
+                            .push((ArtifactRule { path: word.to_owned(), ..ArtifactRule::default() }, field.value_span.clone())),
+                        Some(why) => problems.push(source.error(
+                            "outside-tree",
+                            &field.value_span,
+                            format!("the artifact `{}` {why}", shown(word)),
+                            "write paths inside the repository",
+                        )),
                     }
                 }
             }
@@ -293,7 +338,8 @@ fn split_references(text: &str) -> impl Iterator<Item = &str> {
 
 fn unknown(source: &Source, span: &Span, reference: &str, stories: &[(usize, Story)]) -> Problem {
     let names = stories.iter().flat_map(|(_, s)| [s.id.as_str(), s.title.as_str()]);
-    let next = nearest(reference, names).map_or_else(|| "name a section by its number, its title or its id".to_owned(), |near| format!("did you mean `{near}`?"));
+    let next = nearest(reference, names)
+        .map_or_else(|| "name a section by its number, its title or its id".to_owned(), |near| format!("did you mean `{near}`?"));
     source.error("unknown-id", span, format!("`{}` is no section of this file", shown(reference)), next)
 }
 
@@ -329,7 +375,8 @@ fn wire(stories: &mut [(usize, Story)], a: &StoryId, b: &StoryId, span: &Span) {
 }
 
 fn add(story: &mut Story, id: StoryId, span: &Span, wired: bool) {
-    let (ids, spans) = if wired { (&mut story.wired_with, &mut story.origin.wired_with) } else { (&mut story.after, &mut story.origin.after) };
+    let (ids, spans) =
+        if wired { (&mut story.wired_with, &mut story.origin.wired_with) } else { (&mut story.after, &mut story.origin.after) };
     if !ids.contains(&id) {
         ids.push(id);
         spans.push(span.clone());
@@ -337,7 +384,14 @@ fn add(story: &mut Story, id: StoryId, span: &Span, wired: bool) {
 }
 
 /// A section `Integration checks` with items such as `between section 3 and section 4`.
-fn integration(source: &Source, outline: &Outline, section: &Section, sections: &[Section], stories: &mut [(usize, Story)], problems: &mut Vec<Problem>) {
+fn integration(
+    source: &Source,
+    outline: &Outline,
+    section: &Section,
+    sections: &[Section],
+    stories: &mut [(usize, Story)],
+    problems: &mut Vec<Problem>,
+) {
     for item in outline.items_in(&section.body) {
         let text = item_text(source, item);
         let text = text.lines().next().unwrap_or_default();
@@ -347,7 +401,12 @@ fn integration(source: &Source, outline: &Outline, section: &Section, sections: 
         let ids: Vec<Option<StoryId>> = split_references(text).map(|r| resolve(r, sections, stories)).collect();
         if ids.len() < 2 || ids.iter().any(Option::is_none) {
             let what = "this integration check does not name two sections";
-            problems.push(source.error("unknown-id", &item.content, what, "write `- between section 3 and section 4`, by number, title or id"));
+            problems.push(source.error(
+                "unknown-id",
+                &item.content,
+                what,
+                "write `- between section 3 and section 4`, by number, title or id",
+            ));
             continue;
         }
         let ids: Vec<StoryId> = ids.into_iter().flatten().collect();
@@ -375,13 +434,20 @@ mod tests {
     fn sections_become_stories() {
         let source = Source::new("master_spec.md", SAMPLE);
         assert_eq!(acceptance_paths(&source)[0], "docs/acceptance/auth.md");
-        let files = BTreeMap::from([("docs/acceptance/auth.md".to_owned(), Some(Source::new("auth.md", "# Auth\n- [ ] logs in\n- note\n")))]);
+        let files =
+            BTreeMap::from([("docs/acceptance/auth.md".to_owned(), Some(Source::new("auth.md", "# Auth\n- [ ] logs in\n- note\n")))]);
         let (spec, problems) = parse(&source, &files);
         assert_eq!(problems.iter().map(|p| p.rule).collect::<Vec<_>>(), ["no-story"]);
-        let shape: Vec<_> = spec.stories.iter().map(|s| (s.id.as_str(), s.title.as_str(), s.after.len(), s.wired_with.len(), s.criteria.len())).collect();
+        let shape: Vec<_> =
+            spec.stories.iter().map(|s| (s.id.as_str(), s.title.as_str(), s.after.len(), s.wired_with.len(), s.criteria.len())).collect();
         assert_eq!(
             shape,
-            [("section-1", "Landing", 0, 0, 2), ("section-2", "Auth", 1, 0, 1), ("section-3", "Billing", 2, 1, 1), ("section-4", "Settings", 1, 1, 1)]
+            [
+                ("section-1", "Landing", 0, 0, 2),
+                ("section-2", "Auth", 1, 0, 1),
+                ("section-3", "Billing", 2, 1, 1),
+                ("section-4", "Settings", 1, 1, 1)
+            ]
         );
         assert_eq!(spec.stories[0].text, "A page.");
         assert_eq!(spec.stories[1].criteria[0].text, "logs in");

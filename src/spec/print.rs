@@ -114,8 +114,14 @@ pub fn scalar(text: &str) -> String {
     // Words that other readers of YAML take for something else stay in quotes, for their sake.
     let lower = text.to_ascii_lowercase();
     let special = matches!(lower.as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "null" | "y" | "n" | "." | "..");
-    let plain = text.starts_with(first) && text.chars().all(inner) && !text.ends_with(' ') && !special && text.len() < 200 && !text.starts_with("...");
-    let number_like = text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.chars().all(|c| c.is_ascii_hexdigit() || "._+-xo".contains(c));
+    let plain = text.starts_with(first)
+        && text.chars().all(inner)
+        && !text.ends_with(' ')
+        && !special
+        && text.len() < 200
+        && !text.starts_with("...");
+    let number_like =
+        text.starts_with(|c: char| c.is_ascii_digit() || c == '.') && text.chars().all(|c| c.is_ascii_hexdigit() || "._+-xo".contains(c));
     if plain && !number_like {
         return text.to_owned();
     }

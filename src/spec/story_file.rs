@@ -34,7 +34,8 @@ fn read(source: &Source, stem: &str, prompt: bool) -> (Option<Story>, Vec<Proble
         Err(problem) => return (None, vec![problem]),
     };
     let body = front.as_ref().map_or_else(|| bom(source), |f| f.body)..source.text.len();
-    let node = match front.as_ref().map(|f| if f.toml { tree::toml(source, f.inner.clone()) } else { tree::yaml(source, f.inner.clone()) }) {
+    let node = match front.as_ref().map(|f| if f.toml { tree::toml(source, f.inner.clone()) } else { tree::yaml(source, f.inner.clone()) })
+    {
         Some(Ok(node)) => node,
         Some(Err(problem)) => return (None, vec![problem]),
         None => Node { span: 0..0, value: Value::Null },
@@ -45,7 +46,8 @@ fn read(source: &Source, stem: &str, prompt: bool) -> (Option<Story>, Vec<Proble
     let first_line = body.start..source.text[body.clone()].find('\n').map_or(body.end, |i| body.start + i);
 
     if draft.title.is_none() && prompt {
-        let title = clean_title(parts.text.lines().find(|l| !l.trim().is_empty()).unwrap_or_default().trim_start_matches(['#', '-', '*', ' ']));
+        let title =
+            clean_title(parts.text.lines().find(|l| !l.trim().is_empty()).unwrap_or_default().trim_start_matches(['#', '-', '*', ' ']));
         if title.is_empty() {
             problems.push(source.error("empty", &first_line, "this prompt says nothing", "write what is to be done"));
             return (None, problems);
@@ -53,7 +55,12 @@ fn read(source: &Source, stem: &str, prompt: bool) -> (Option<Story>, Vec<Proble
         draft.title = Some((crate::base::text::cut(&title, 72), first_line.clone()));
     }
     if draft.title.is_none() {
-        problems.push(source.error("missing-key", &first_line, "this story has no title", "add a line such as `# Keys can expire`, or a `title` to its front matter"));
+        problems.push(source.error(
+            "missing-key",
+            &first_line,
+            "this story has no title",
+            "add a line such as `# Keys can expire`, or a `title` to its front matter",
+        ));
     }
     let Some(fallback) = draft.id.as_ref().map(|(id, _)| id.clone()).or_else(|| slug(stem)) else {
         problems.push(super::fields::no_id(source, &first_line));
@@ -104,7 +111,8 @@ struct Parts {
 /// Takes title and criteria out of the Markdown; the rest is the story's text.
 fn body_parts(source: &Source, body: Span, draft: &mut Draft) -> Parts {
     let outline = outline(source, body.clone());
-    let title = outline.headings.iter().find(|h| h.level == 1).map(|h| (clean_title(&h.text), h.span.clone())).filter(|(t, _)| !t.is_empty());
+    let title =
+        outline.headings.iter().find(|h| h.level == 1).map(|h| (clean_title(&h.text), h.span.clone())).filter(|(t, _)| !t.is_empty());
     // Criteria in the front matter mean that nothing of the Markdown is taken as anything but text.
     if let Some(criteria) = draft.criteria.take() {
         draft.title = draft.title.take().or(title);
@@ -122,7 +130,11 @@ fn body_parts(source: &Source, body: Span, draft: &mut Draft) -> Parts {
     let mut take = |item: &super::markdown::Item, removed: &mut Vec<Span>| {
         let text = item_text(source, item);
         let (id, text) = split_id(&text);
-        criteria.push((id.map(str::to_owned), super::markdown::dedent(text), if item.content.is_empty() { item.span.clone() } else { item.content.clone() }));
+        criteria.push((
+            id.map(str::to_owned),
+            super::markdown::dedent(text),
+            if item.content.is_empty() { item.span.clone() } else { item.content.clone() },
+        ));
         removed.push(item.span.clone());
     };
     if sections.is_empty() {

@@ -102,7 +102,8 @@ fn task(source: &Source, item: &Item) -> Option<Task> {
     let has_id = id::flaw(word).is_none() && word.starts_with('T') && word[1..].starts_with(|c: char| c.is_ascii_digit());
     let (id, mut rest) = if has_id { (word.to_owned(), rest.trim_start()) } else { (String::new(), text.as_str()) };
     let mut parallel = false;
-    while let Some((mark, tail)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')).filter(|(m, _)| m.len() < 12 && !m.contains(' ')) {
+    while let Some((mark, tail)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')).filter(|(m, _)| m.len() < 12 && !m.contains(' '))
+    {
         parallel |= mark == "P";
         rest = tail.trim_start();
     }
