@@ -226,7 +226,7 @@ impl Fields<'_> {
                 }
                 "wall" => {
                     budget.wall =
-                        Some(duration::parse(&self.line(node, key)?).map_err(|e| self.bad(&node.span, e.to_string(), "write such as 2h"))?)
+                        Some(duration::parse(&self.line(node, key)?).map_err(|e| self.bad(&node.span, e.to_string(), "write such as 2h"))?);
                 }
                 _ => self.problems.push(unknown_key(self.source, entry, "a budget", &BUDGET_KEYS)),
             }

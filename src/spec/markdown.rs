@@ -40,7 +40,7 @@ pub fn outline(source: &Source, part: Span) -> Outline {
         let span = part.start + span.start..part.start + span.end;
         match event {
             Event::Start(Tag::Heading { level, .. }) if depth == 0 => {
-                open = Some(Heading { level: level as usize, text: String::new(), span })
+                open = Some(Heading { level: level as usize, text: String::new(), span });
             }
             Event::End(TagEnd::Heading(_)) => out.headings.extend(open.take()),
             Event::Text(text) | Event::Code(text) if open.is_some() => {

@@ -4,8 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod blocked;
 pub mod config;
 pub mod failure;
+pub mod graph;
+pub mod lint;
+pub mod next;
+pub mod plan;
 pub mod printer;
 pub mod problems;
 pub mod project;
@@ -21,6 +26,16 @@ struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Show the waves, what the plan may cost at most, and what each sandbox may touch
+    Plan(plan::PlanCommandArgs),
+    /// Show what waits for what
+    Graph(graph::GraphArgs),
+    /// Show who starts now, and why not the others
+    Next(next::NextArgs),
+    /// Show what holds the plan up, the root first
+    Blocked(blocked::BlockedArgs),
+    /// Check the stories and the configuration
+    Lint(lint::LintArgs),
     /// Show the configuration and where it comes from
     Config(config::ConfigArgs),
 }
@@ -39,6 +54,11 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Plan(args) => plan::run(args),
+        Command::Graph(args) => graph::run(args),
+        Command::Next(args) => next::run(args),
+        Command::Blocked(args) => blocked::run(args),
+        Command::Lint(args) => lint::run(args),
         Command::Config(args) => config::run(args),
     }
 }
