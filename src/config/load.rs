@@ -31,7 +31,7 @@ pub struct Options {
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The project's folder: the top of the repository, or the folder itself when there is none.
+    /// The project's folder: the one that was named, else the top of the repository, else the current folder.
     pub root: PathBuf,
     pub target: Target,
     pub settings: Settings,
@@ -81,10 +81,12 @@ pub fn load(cwd: &Path, environment: &Environment, options: &Options) -> Result<
         return Err(vec![Problem::anywhere("project", what, "set COFFERDAM_PROJECT_DIR to the project's folder, or unset it")]);
     }
     let repository = open(&start).map_err(|p| vec![p])?;
-    let root = match &repository {
+    let top = match &repository {
         Some(repository) => repository.workdir().map(Path::to_owned).ok_or_else(|| vec![bare(repository)])?,
-        None => start,
+        None => start.clone(),
     };
+    // Whoever names the project's folder means that one, also when it lies inside a larger repository.
+    let root = if environment.project_dir.is_some() { start } else { top.clone() };
 
     let mut settings = Settings::new();
     let add = |settings: &mut Settings, problems: &mut Vec<Problem>, (layer, more): (Vec<layer::Setting>, Vec<Problem>)| {
@@ -121,7 +123,7 @@ pub fn load(cwd: &Path, environment: &Environment, options: &Options) -> Result<
         if let (Some(source), Target::At { branch, commit }) = (&source, &target) {
             add(&mut settings, &mut problems, layer::read(source, &Origin::Target { branch: branch.clone(), commit: commit.clone() }));
         }
-        problems.extend(uncommitted(&root, &target, source.as_ref()));
+        problems.extend(uncommitted(&top, &target, source.as_ref()));
     }
     for flag in flags {
         add(&mut settings, &mut problems, flag);

@@ -158,10 +158,17 @@ impl Fields<'_> {
     }
 
     fn lines(&self, node: &Node, key: &str) -> Result<Vec<(String, Span)>, Problem> {
+        self.no_table(node, key, "a list of texts")?;
         self.items(node, key)?.iter().map(|item| Ok((self.line(item, key)?, item.span.clone()))).collect()
     }
 
+    fn no_table(&self, node: &Node, key: &str, wanted: &str) -> Result<(), Problem> {
+        let wrong = node.list().unwrap_or(std::slice::from_ref(node)).iter().find(|n| n.any_text().is_none());
+        wrong.map_or(Ok(()), |node| Err(wrong_kind(self.source, node, key, wanted)))
+    }
+
     fn ids(&self, node: &Node, key: &str) -> Result<Vec<(StoryId, Span)>, Problem> {
+        self.no_table(node, key, "a list of story ids, such as [US-1.1]")?;
         self.items(node, key)?.iter().map(|item| Ok((self.story_id(item, key)?, item.span.clone()))).collect()
     }
 

@@ -65,7 +65,8 @@ pub fn outline(source: &Source, part: Span) -> Outline {
             Event::TaskListMarker(checked) => {
                 if let Some(item) = item.as_mut().filter(|_| depth == 2) {
                     item.checked = Some(checked);
-                    item.content.start = span.end;
+                    let blank = text.get(span.end - part.start..).map_or(0, |rest| rest.len() - rest.trim_start_matches(' ').len());
+                    item.content.start = (span.end + blank).min(item.content.end);
                 }
             }
             _ => start_content(&mut item, depth, &span),
