@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::import::{order, stem};
 use super::{Spec, json, master, story_file, tasks};
 use crate::base::path as tree_path;
 use crate::base::source::{Level, Problem, Source};
@@ -171,17 +172,12 @@ fn not_regular(name: &str) -> Problem {
     Problem::anywhere("not-regular", what, "put a regular file there")
 }
 
-fn stem(name: &str) -> &str {
-    let name = name.rsplit('/').next().unwrap_or(name);
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
-}
-
 /// A folder of story files, in the order of their paths. `00-overview.md` is kept aside, `README.md` is for people.
 fn folder(path: &Path, place: &str) -> Result<Read, Problem> {
     let mut names = Vec::new();
     let mut problems = Vec::new();
     walk(path, "", 0, &mut names, &mut problems)?;
-    names.sort();
+    names.sort_by_cached_key(|name| order(name));
     let mut spec = Spec::default();
     let mut total = 0;
     for name in names {
@@ -217,6 +213,15 @@ fn folder(path: &Path, place: &str) -> Result<Read, Problem> {
         ));
     }
     Ok(Read { place: place.to_owned(), form: Form::Folder, spec, problems })
+}
+
+/// The names of the story files in a folder; none when it is not there.
+pub fn names(folder: &Path) -> Result<Vec<String>, Problem> {
+    let mut names = Vec::new();
+    if folder.symlink_metadata().is_ok() {
+        walk(folder, "", 0, &mut names, &mut Vec::new())?;
+    }
+    Ok(names)
 }
 
 fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>, problems: &mut Vec<Problem>) -> Result<(), Problem> {

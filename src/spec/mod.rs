@@ -12,6 +12,7 @@
 
 pub mod edit;
 pub mod fields;
+pub mod import;
 pub mod json;
 pub mod lint;
 pub mod load;

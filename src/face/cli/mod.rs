@@ -4,10 +4,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod add;
 pub mod blocked;
 pub mod config;
 pub mod failure;
+pub mod files;
 pub mod graph;
+pub mod import;
 pub mod lint;
 pub mod next;
 pub mod plan;
@@ -34,6 +37,10 @@ enum Command {
     Next(next::NextArgs),
     /// Show what holds the plan up, the root first
     Blocked(blocked::BlockedArgs),
+    /// Add a story
+    Add(Box<add::AddArgs>),
+    /// Make story files of what other tools wrote
+    Import(import::ImportArgs),
     /// Check the stories and the configuration
     Lint(lint::LintArgs),
     /// Show the configuration and where it comes from
@@ -58,6 +65,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Graph(args) => graph::run(args),
         Command::Next(args) => next::run(args),
         Command::Blocked(args) => blocked::run(args),
+        Command::Add(args) => add::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Lint(args) => lint::run(args),
         Command::Config(args) => config::run(args),
     }
