@@ -190,20 +190,7 @@ impl<'a> Command<'a> {
             Forker::Helper(helper) => helper.launch(&job, theirs, streams, entry)?,
         };
         let child = matches!(engine.launcher, Forker::Here(_));
-        Running::begin(Wiring {
-            engine,
-            policy,
-            job,
-            group,
-            control,
-            pidfd: launched.pidfd,
-            pid: launched.pid,
-            child,
-            stdin,
-            stdout,
-            stderr,
-            started,
-        })
+        Running::begin(Wiring { engine, policy, job, group, control, pidfd: launched.pidfd, pid: launched.pid, child, stdin, stdout, stderr, started })
     }
 }
 
