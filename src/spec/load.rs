@@ -259,3 +259,36 @@ fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>, probl
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(read: Result<Read, Problem>) -> Vec<&'static str> {
+        read.map_or_else(|p| vec![p.rule], |r| r.problems.iter().map(|p| p.rule).collect())
+    }
+
+    #[test]
+    fn a_folder_has_bounds_and_an_order() {
+        let root = tempfile::tempdir().expect("temp");
+        let write = |name: &str, text: &str| {
+            let path = root.path().join(name);
+            fs_err::create_dir_all(path.parent().expect("parent")).expect("folder");
+            fs_err::write(path, text).expect("write");
+        };
+        assert_eq!(rules(load(root.path(), "stories", true)), ["no-stories"]);
+        for name in ["1000-c.md", "990-b.md", "a/010-a.md", "README.md", ".hidden.md", "notes.txt"] {
+            write(&format!("stories/{name}"), "# T\n- [ ] x\n");
+        }
+        write("stories/00-overview.md", "About.\n");
+        let read = read(root.path(), "stories").expect("read");
+        assert_eq!(read.spec.stories.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["990-b", "1000-c", "010-a"]);
+        assert_eq!((read.spec.overview.as_deref(), read.problems.len()), (Some("About."), 0));
+        write("stories/b/c/d/e/x.md", "# T\n");
+        write("stories/long.md", &"x".repeat(usize::try_from(LONGEST_STORY).expect("size") + 1));
+        assert_eq!(rules(super::read(root.path(), "stories")), ["too-large", "too-large"]);
+        std::os::unix::fs::symlink(root.path().join("stories"), root.path().join("link")).expect("link");
+        assert_eq!(rules(super::read(root.path(), "link")), ["not-regular"]);
+        assert_eq!(rules(super::read(root.path(), "none")), ["no-stories"]);
+    }
+}

@@ -10,6 +10,7 @@
 //!
 //! All but [`load`] is pure. Readers never stop at the first problem, and a spec with an error in it is never used in part.
 
+pub mod change;
 pub mod edit;
 pub mod fields;
 pub mod import;
@@ -19,6 +20,7 @@ pub mod load;
 pub mod markdown;
 pub mod master;
 pub mod print;
+pub mod schema;
 pub mod story_file;
 pub mod tasks;
 

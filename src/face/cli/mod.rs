@@ -19,6 +19,7 @@ pub mod printer;
 pub mod problems;
 pub mod profile;
 pub mod project;
+pub mod schema;
 
 use failure::{Exit, Failure};
 
@@ -47,6 +48,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Check the stories and the configuration
     Lint(lint::LintArgs),
+    /// Print the JSON Schema of a file format
+    Schema(schema::SchemaArgs),
     /// Show the configuration and where it comes from
     Config(config::ConfigArgs),
     /// Run one command in a sandbox
@@ -97,6 +100,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Add(args) => add::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Lint(args) => lint::run(args),
+        Command::Schema(args) => schema::run(&args),
         Command::Config(args) => config::run(args),
     }
 }
