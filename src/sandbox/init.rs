@@ -246,7 +246,7 @@ fn start(job: &Job, control: &OwnedFd, world: World) -> io::Result<()> {
 /// Ends everything below this process, which is the reaper of all orphans. What is stopped cannot fork, so stopping comes first,
 /// in rounds until nobody new is found; then everybody is killed.
 fn end_descendants() {
-    let signal = |pids: &BTreeSet<i32>, signal| pids.iter().for_each(|pid| drop(nix::sys::signal::kill(Pid::from_raw(*pid), signal).ok()));
+    let signal = |pids: &BTreeSet<i32>, signal| pids.iter().for_each(|pid| _ = nix::sys::signal::kill(Pid::from_raw(*pid), signal));
     let reap = || while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {};
     loop {
         let mut stopped = BTreeSet::new();
@@ -325,7 +325,7 @@ fn attend(control: &OwnedFd, signals: &SignalFd, payload: Pid) -> io::Result<Opt
         if message {
             match receive::<ToInit>(control.as_fd(), false) {
                 Ok(Some((ToInit::Signal(number), _))) => {
-                    drop(nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok()))
+                    _ = nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok());
                 }
                 Ok(None) => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -333,7 +333,7 @@ fn attend(control: &OwnedFd, signals: &SignalFd, payload: Pid) -> io::Result<Opt
             }
         }
         if child {
-            drop(signals.read_signal());
+            let _ = signals.read_signal();
             if let Some(ended) = reap(payload)? {
                 return Ok(Some(ended));
             }

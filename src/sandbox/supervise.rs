@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
 
+use crate::base::size::Size;
+
 use super::cgroup::{Enforced, Group};
 use super::command::{Engine, Finished, SandboxError, io_error};
 use super::disk;
@@ -72,9 +74,14 @@ pub struct Running<'a> {
     requests: Option<OwnedFd>,
     asked: Option<(i32, Instant)>,
     disk: Option<disk::Watch>,
+    /// When the supervised limits and the disk were last looked at.
+    sampled: Instant,
+    measured: Instant,
     connections: Connections,
     output_bytes: u64,
     seen: Seen,
+    /// When the group's counters were read last: not every limit of it wakes us.
+    looked: Instant,
     ended: Option<FromInit>,
     stopped: Option<(Cause, String)>,
     gone: bool,
@@ -115,9 +122,12 @@ impl<'a> Running<'a> {
             requests: None,
             asked: None,
             disk: None,
+            sampled: started,
+            measured: started,
             connections: Connections::default(),
             output_bytes: 0,
             seen: Seen::default(),
+            looked: started,
             ended: None,
             stopped: None,
             gone: false,
@@ -156,7 +166,7 @@ impl<'a> Running<'a> {
     }
 
     fn watch_disk(&self) -> io::Result<Option<disk::Watch>> {
-        let limits = (self.policy.limits.disk.map(|s| s.bytes()), self.policy.limits.files);
+        let limits = (self.policy.limits.disk.map(Size::bytes), self.policy.limits.files);
         if limits == (None, None) || self.policy.workspace.access == super::policy::Access::Read {
             return Ok(None);
         }
@@ -219,7 +229,7 @@ impl<'a> Running<'a> {
             self.stdin.turn();
         }
         self.relay_output()?;
-        if ready.group {
+        if ready.group || self.group.look_every().is_some_and(|every| self.looked.elapsed() >= every) {
             self.check_group();
         }
         self.check_limits();
@@ -242,7 +252,7 @@ impl<'a> Running<'a> {
             fds.push((Source::Pidfd, PollFd::new(self.pidfd.as_fd(), input)));
             fds.extend(self.control.as_ref().map(|fd| (Source::Control, PollFd::new(fd.as_fd(), input))));
             fds.extend(self.watch.as_ref().map(|fd| (Source::Watch, PollFd::new(fd.as_fd(), input))));
-            fds.extend(self.group.events().map(|fd| (Source::Group, PollFd::new(fd, input | PollFlags::POLLPRI))));
+            fds.extend(self.group.events().map(|(fd, flags)| (Source::Group, PollFd::new(fd, flags))));
             fds.extend(self.stdin.interest().map(|fd| (Source::Stdin, fd)));
         }
         fds.extend(self.requests.as_ref().map(|fd| (Source::Requests, PollFd::new(fd.as_fd(), input))));
@@ -286,7 +296,10 @@ impl<'a> Running<'a> {
         if self.supervises() {
             at_most(TICK);
         }
-        if limits.disk.is_some() || limits.files.is_some() {
+        if let Some(every) = self.group.look_every().filter(|_| self.enforced.pids) {
+            at_most(every.saturating_sub(self.looked.elapsed()));
+        }
+        if self.measures_disk() {
             at_most(DISK_TICK);
         }
         // Rounded up: a deadline is looked at when it has passed, not just before.
@@ -299,8 +312,12 @@ impl<'a> Running<'a> {
         (limits.memory.is_some() && !self.enforced.memory) || (limits.pids.is_some() && !self.enforced.pids) || limits.cpu_time.is_some()
     }
 
+    fn measures_disk(&self) -> bool {
+        self.policy.limits.disk.is_some() || self.policy.limits.files.is_some()
+    }
+
     fn relay_output(&mut self) -> io::Result<()> {
-        let cap = self.policy.limits.output.map_or(u64::MAX, |s| s.bytes());
+        let cap = self.policy.limits.output.map_or(u64::MAX, Size::bytes);
         let mut over = false;
         for stream in self.stdout.iter_mut().chain(&mut self.stderr) {
             let new = stream.turn(cap.saturating_sub(self.output_bytes))?;
@@ -318,6 +335,7 @@ impl<'a> Running<'a> {
     }
 
     fn check_group(&mut self) {
+        self.looked = Instant::now();
         let usage = self.group.usage();
         if usage.oom_kills > 0 {
             self.end(Cause::Memory, "it used more memory than it may");
@@ -337,9 +355,15 @@ impl<'a> Running<'a> {
         if self.asked.is_some_and(|(_, deadline)| Instant::now() >= deadline) {
             self.end(Cause::Cancelled, "it did not stop when it was asked to");
         }
-        if self.supervises() {
+        if self.supervises() && due(&mut self.sampled, TICK) {
             self.sample();
         }
+        if self.measures_disk() && due(&mut self.measured, DISK_TICK) {
+            self.check_disk();
+        }
+    }
+
+    fn check_disk(&mut self) {
         match self.disk.as_ref().map(disk::Watch::passed) {
             Some(Ok((true, _))) => self.end(Cause::Disk, "it wrote more to its workspace than it may"),
             Some(Ok((_, true))) => self.end(Cause::Files, "it made more files in its workspace than it may"),
@@ -556,6 +580,16 @@ impl Drop for Running<'_> {
         while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
         self.reap();
     }
+}
+
+/// Has `every` passed since `last`? Then it counts from now on.
+fn due(last: &mut Instant, every: Duration) -> bool {
+    let now = Instant::now();
+    let due = now.duration_since(*last) >= every;
+    if due {
+        *last = now;
+    }
+    due
 }
 
 enum Source {

@@ -47,7 +47,9 @@ pub(super) fn descendants() -> Vec<i32> {
 /// How many threads a user runs, as the kernel counts them for its limit of processes.
 pub(super) fn threads_of(uid: u32) -> u64 {
     let Ok(proc) = sys::open_at(sys::cwd(), c"/proc", libc::O_DIRECTORY, 0) else { return 0 };
-    let owned = |p: &&Process| nix::sys::stat::fstatat(&proc, p.pid.to_string().as_str(), nix::fcntl::AtFlags::empty()).is_ok_and(|s| s.st_uid == uid);
+    let owned = |p: &&Process| {
+        nix::sys::stat::fstatat(&proc, p.pid.to_string().as_str(), nix::fcntl::AtFlags::empty()).is_ok_and(|s| s.st_uid == uid)
+    };
     list(proc.as_fd()).iter().filter(owned).map(|p| p.threads).sum()
 }
 

@@ -155,7 +155,7 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(&args.profile, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
     let options = options(&args)?;
-    let resolved = resolve(&Host, &chosen, &options, &around).map_err(|e| profile::refused(&e))?;
+    let resolved = resolve(&Host::default(), &chosen, &options, &around).map_err(|e| profile::refused(&e))?;
     if !args.quiet {
         resolved.notices.iter().for_each(|notice| printer::err(&format!("cofferdam: {}", one_line(notice))));
     }
@@ -163,8 +163,6 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let mut outcome_file = args.outcome.as_deref().map(OutcomeFile::create).transpose()?;
 
     let engine = Engine::here(Facts::read());
-    // What a killed supervisor left behind is nobody's any more. Failing to remove it must not keep this run from starting.
-    drop(engine.cgroups.sweep());
     let finished = supervise(&engine, &policy, &args)?;
     let outcome = &finished.outcome;
     if let Some(file) = &mut outcome_file {
@@ -255,7 +253,7 @@ fn supervise(engine: &Engine, policy: &Policy, args: &Args) -> Result<Finished, 
 fn signals() -> std::io::Result<OwnedFd> {
     let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH]);
     set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?.as_fd().try_clone_to_owned()?)
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?.as_fd().try_clone_to_owned()
 }
 
 /// Our terminal in raw mode: every key goes to the command's own terminal.

@@ -7,6 +7,7 @@ use clap::Parser;
 pub mod add;
 pub mod blocked;
 pub mod config;
+pub mod doctor;
 pub mod exec;
 pub mod failure;
 pub mod files;
@@ -54,6 +55,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
+    /// Can this host enforce a sandbox? Every layer, and what mends it
+    Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
 }
@@ -92,6 +95,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Graph(args) => graph::run(args),

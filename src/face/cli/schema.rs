@@ -7,8 +7,10 @@ use super::printer;
 use crate::base::suggest::nearest;
 use crate::base::text::{list, one_line};
 
+type Schema = (&'static str, fn() -> serde_json::Value);
+
 /// Every schema there is, by name.
-const SCHEMAS: [(&str, fn() -> serde_json::Value); 2] = [("config", crate::config::schema::schema), ("story", crate::spec::schema::schema)];
+const SCHEMAS: [Schema; 2] = [("config", crate::config::schema::schema), ("story", crate::spec::schema::schema)];
 
 #[derive(Debug, clap::Args)]
 pub struct SchemaArgs {
