@@ -63,6 +63,7 @@ fn nothing(root: &Path) -> Problem {
 /// Reads one place, below the root.
 pub fn read(root: &Path, place: &str) -> Result<Read, Problem> {
     let path = root.join(place);
+    no_links(root, place)?;
     let unreadable =
         |error: std::io::Error| Problem::anywhere("unreadable", format!("the stories cannot be read: {error}"), "make them readable");
     let metadata = match fs_err::symlink_metadata(&path) {
@@ -135,10 +136,24 @@ pub fn parse(source: &Source, form: Form, root: &Path) -> (Spec, Vec<Problem>) {
 /// A file below the root, `None` when it is not there.
 fn optional(root: &Path, path: &str) -> Result<Option<Source>, Problem> {
     let full = root.join(path);
+    no_links(root, path)?;
     if fs_err::symlink_metadata(&full).is_err() {
         return Ok(None);
     }
     file(&full, path, LONGEST_STORY).map(Some)
+}
+
+/// Refuses a path of which any part below the root is a link. What an agent landed may hold links, and what is read here goes into
+/// prompts: a file from outside the project must not get there.
+fn no_links(root: &Path, path: &str) -> Result<(), Problem> {
+    let mut full = root.to_owned();
+    for part in path.split('/') {
+        full.push(part);
+        if full.symlink_metadata().is_ok_and(|m| m.file_type().is_symlink()) {
+            return Err(not_regular(path));
+        }
+    }
+    Ok(())
 }
 
 /// Reads any one file by path, such as the argument of `import`.
@@ -289,6 +304,14 @@ mod tests {
         assert_eq!(rules(super::read(root.path(), "stories")), ["too-large", "too-large"]);
         std::os::unix::fs::symlink(root.path().join("stories"), root.path().join("link")).expect("link");
         assert_eq!(rules(super::read(root.path(), "link")), ["not-regular"]);
+        assert_eq!(rules(super::read(root.path(), "link/b")), ["not-regular"]);
         assert_eq!(rules(super::read(root.path(), "none")), ["no-stories"]);
+        // An acceptance file behind a link is not read either.
+        let outside = tempfile::tempdir().expect("temp");
+        fs_err::write(outside.path().join("a.md"), "- [ ] secret\n").expect("write");
+        std::os::unix::fs::symlink(outside.path(), root.path().join("docs")).expect("link");
+        write("master_spec.md", "## Section 1: A\nAcceptance: docs/a.md\n");
+        let read = super::read(root.path(), "master_spec.md").expect("read");
+        assert!(read.spec.stories[0].criteria.is_empty() && read.problems.iter().any(|p| p.rule == "not-regular"));
     }
 }
