@@ -4,6 +4,7 @@ pub mod duration;
 pub mod excerpt;
 pub mod graph;
 pub mod id;
+pub mod name;
 pub mod path;
 pub mod size;
 pub mod source;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::keys::{KEYS, Key, Step, steps};
 use super::value::{self, Value};
-use crate::base::id;
+use crate::base::name;
 use crate::base::source::{Problem, Source, Span};
 use crate::base::tree::{self, Entry, Node, unknown_key, wrong_kind};
 
@@ -150,7 +150,7 @@ impl Reader<'_> {
                 Step::OneOf(names) if names.contains(&entry.key.as_str()) => return Ok(step),
                 Step::OneOf(names) => known.extend(names),
                 Step::Any => {
-                    return match id::flaw(&entry.key) {
+                    return match name::flaw(&entry.key) {
                         None => Ok(step),
                         Some(why) => Err(self.source.error(
                             "bad-value",

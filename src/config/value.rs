@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::keys::Kind;
 use crate::base::duration;
-use crate::base::id;
+use crate::base::name;
 use crate::base::path;
 use crate::base::size::Size;
 use crate::base::source::{Problem, Source, Span};
@@ -119,7 +119,7 @@ fn flaw(kind: Kind, text: &str) -> Option<String> {
     }
     let why = match kind {
         Kind::Path => path::flaw(text),
-        Kind::Name => id::flaw(text),
+        Kind::Name => name::flaw(text),
         Kind::Branch => branch_flaw(text),
         Kind::Host => host_flaw(text, false),
         Kind::Header => {

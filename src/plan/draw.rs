@@ -67,7 +67,7 @@ pub fn mermaid(plan: &Plan) -> String {
     };
     let mut out = String::from("graph LR\n");
     for (i, story) in plan.stories.iter().enumerate() {
-        let _ = writeln!(out, "  s{i}[\"{}: {}\"]", story.id, escape(&cut(&story.title, 60)));
+        let _ = writeln!(out, "  s{i}[\"{}: {}\"]", escape(story.id.as_str()), escape(&cut(&story.title, 60)));
     }
     for (a, b, wired) in edges(plan) {
         let _ = writeln!(out, "  s{a} {} s{b}", if wired { "-.-" } else { "-->" });

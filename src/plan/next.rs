@@ -274,7 +274,7 @@ mod tests {
         let mut now = facts(&[Standing::Running, Standing::Waiting, Standing::Waiting, Standing::Waiting, Standing::Cancelled]);
         let choice = choose(&plan, &rules, &now);
         assert_eq!(choice.start, [0; 0]);
-        let id = |n: &str| StoryId::new(n).expect("id");
+        let id = |n: &str| n.parse::<StoryId>().expect("id");
         assert_eq!(choice.not[&1], Reason::After { story: id("s0") });
         assert_eq!(choice.not[&2], Reason::Human);
         assert_eq!(choice.not[&3], Reason::StreamHeld { stream: "held".into() });

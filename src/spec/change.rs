@@ -117,7 +117,7 @@ mod tests {
         let new = spec(&["{id: b, title: u2, after: a}", "{id: a, title: t}", "{id: d, title: w}"]);
         let change = between(&old, &new);
         assert_eq!((change.added.len(), change.removed.len(), change.reordered), (1, 1, true));
-        assert_eq!(change.changed[&StoryId::new("b").expect("id")], ["title", "after"]);
+        assert_eq!(change.changed[&"b".parse::<StoryId>().expect("id")], ["title", "after"]);
         assert!(change.moves_the_plan());
         let words = spec(&["{id: a, title: t9}", "{id: b, title: u}", "{id: c, title: v}"]);
         assert!(!between(&old, &words).moves_the_plan() && !between(&old, &words).is_empty());

@@ -176,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn id(text: &str) -> StoryId {
-        StoryId::new(text).expect("id")
+        text.parse().expect("id")
     }
 
     fn add(text: &str) -> Result<String, EditError> {

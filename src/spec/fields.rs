@@ -2,7 +2,8 @@
 
 use super::{ArtifactRule, Criterion, Origin, Story, StoryBudget};
 use crate::base::duration;
-use crate::base::id::{self, StoryId};
+use crate::base::id::StoryId;
+use crate::base::name;
 use crate::base::path;
 use crate::base::source::{Problem, Source, Span};
 use crate::base::text::list;
@@ -125,7 +126,7 @@ impl Fields<'_> {
 
     fn name(&self, node: &Node, key: &str) -> Result<String, Problem> {
         let text = self.line(node, key)?;
-        match id::flaw(&text) {
+        match name::flaw(&text) {
             None => Ok(text),
             Some(why) => {
                 Err(self.bad(&node.span, format!("`{}` is no name: {why}", shown(&text)), "write letters, digits, `.`, `_` and `-`"))
@@ -135,7 +136,7 @@ impl Fields<'_> {
 
     fn story_id(&self, node: &Node, key: &str) -> Result<StoryId, Problem> {
         let text = self.line(node, key)?;
-        StoryId::new(&text).map_err(|e| self.bad(&node.span, e.to_string(), "choose an id such as US-1.2"))
+        text.parse().map_err(|e: crate::base::id::IdError| self.bad(&node.span, e.to_string(), "choose an id such as US-1.2"))
     }
 
     fn count(&self, node: &Node, key: &str, low: u64, high: u64) -> Result<u64, Problem> {
@@ -330,7 +331,7 @@ impl Fields<'_> {
         let mut next = 1;
         let mut kept: (Vec<Criterion>, Vec<Span>) = (Vec::new(), Vec::new());
         for (given, text, span) in criteria {
-            if let Some(why) = given.as_deref().and_then(id::flaw) {
+            if let Some(why) = given.as_deref().and_then(name::flaw) {
                 let what = format!("`{}` is no id of a criterion: {why}", shown(given.as_deref().unwrap_or_default()));
                 self.problems.push(self.bad(&span, what, "choose an id such as AC-1"));
                 continue;

@@ -130,8 +130,7 @@ impl Namer {
 
     pub fn name(&mut self, story: &Story) -> String {
         let words: String = story.title.to_lowercase();
-        let mut slug =
-            crate::base::id::slug(&words).map_or_else(|| story.id.as_str().to_ascii_lowercase(), |s| s.as_str().replace('.', "-"));
+        let mut slug = crate::base::name::slug(&words).map_or_else(|| "story".to_owned(), |s| s.as_str().replace('.', "-"));
         slug.truncate(40);
         let slug = slug.trim_end_matches('-');
         let mut name = format!("{:0width$}-{slug}.md", self.next, width = self.width);

@@ -4,7 +4,8 @@ use super::fields::{Draft, Fields};
 use super::markdown::dedent;
 use super::story_file::clean_title;
 use super::{ArtifactRule, Spec, Story};
-use crate::base::id::{StoryId, slug};
+use crate::base::id::StoryId;
+use crate::base::name::{id_of, slug};
 use crate::base::path;
 use crate::base::source::{Level, Problem, Source, Span, any_error};
 use crate::base::tree::{self, Node, shown, wrong_kind};
@@ -75,7 +76,7 @@ impl Reader<'_> {
             }
         }
         for edge in first(root, &["story_dependencies", "storyDependencies"]).and_then(Node::list).unwrap_or_default() {
-            let id = |names: &[&str]| first(edge, names).and_then(|n| Some((slug(n.any_text()?)?, n.span.clone())));
+            let id = |names: &[&str]| first(edge, names).and_then(|n| Some((id_of(n.any_text()?)?, n.span.clone())));
             match (id(&["story", "story_number", "from", "id"]), id(&["depends_on", "depends_on_story", "dependsOn", "to", "after"])) {
                 (Some((story, _)), Some((needs, span))) => self.edges.push((story, needs, span)),
                 _ => self.problems.push(self.source.error(
@@ -133,7 +134,7 @@ impl Reader<'_> {
         let title =
             first(node, &["title", "name", "summary"]).map(|n| Ok::<_, Problem>((fields.line(n, "title")?, n.span.clone()))).transpose()?;
         let id_node = first(node, &["id", "number", "story_number", "key"]);
-        let id = id_node.and_then(Node::any_text).and_then(slug).or_else(|| slug(&title.as_ref()?.0));
+        let id = id_node.and_then(Node::any_text).and_then(id_of).or_else(|| slug(&title.as_ref()?.0));
         let Some(id) = id else { return Err(super::fields::no_id(source, &here)) };
         let id_span = id_node.map_or_else(|| here.clone(), |n| n.span.clone());
         draft.title = title;
@@ -148,7 +149,7 @@ impl Reader<'_> {
         let dependencies = ["after", "dependsOn", "depends_on", "dependencies", "blockedBy", "blocked_by"].iter().find_map(|n| node.get(n));
         for item in dependencies.map(|n| n.list().unwrap_or(std::slice::from_ref(n))).unwrap_or_default() {
             let named = item.any_text().or_else(|| first(item, &["id", "number", "story"])?.any_text());
-            match named.and_then(slug) {
+            match named.and_then(id_of) {
                 Some(after) => draft.after.push((after, item.span.clone())),
                 None if item.is_null() => {}
                 None => return Err(wrong_kind(source, item, "dependsOn", "a list of ids")),

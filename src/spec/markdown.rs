@@ -2,7 +2,7 @@
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use crate::base::id;
+use crate::base::name;
 use crate::base::source::{Source, Span};
 
 /// Headings and top-level list items, with spans that count from the start of the source.
@@ -137,7 +137,9 @@ pub fn split_id(text: &str) -> (Option<&str>, &str) {
         let Some(rest) = text.strip_prefix(mark) else { continue };
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))).unwrap_or(rest.len());
         let (word, rest) = rest.split_at(end);
-        if id::flaw(word).is_some() || !word.contains(|c: char| c.is_ascii_digit()) || !word.starts_with(|c: char| c.is_ascii_alphabetic())
+        if name::flaw(word).is_some()
+            || !word.contains(|c: char| c.is_ascii_digit())
+            || !word.starts_with(|c: char| c.is_ascii_alphabetic())
         {
             continue;
         }

@@ -6,7 +6,8 @@ use super::fields::{Draft, Fields};
 use super::markdown::{Item, Outline, is_criteria_heading, item_text, outline, split_id};
 use super::story_file::clean_title;
 use super::{ArtifactRule, Spec, Story};
-use crate::base::id::{StoryId, slug};
+use crate::base::id::StoryId;
+use crate::base::name::slug;
 use crate::base::path;
 use crate::base::source::{Problem, Source, Span};
 use crate::base::suggest::nearest;
@@ -269,7 +270,7 @@ fn story(source: &Source, section: &Section, (criteria, taken): Criteria, proble
     for field in &section.fields {
         let bad = |what: String, next: &str| source.error("bad-value", &field.value_span, what, next);
         match field.key {
-            "id" => match StoryId::new(field.value.trim_matches('`')) {
+            "id" => match field.value.trim_matches('`').parse::<StoryId>() {
                 Ok(id) => draft.id = Some((id, field.value_span.clone())),
                 Err(error) => problems.push(bad(error.to_string(), "choose an id such as US-1")),
             },

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// The schema, as editors and validators take it.
 pub fn schema() -> Value {
     let line = json!({"type": "string", "minLength": 1});
-    let id = json!({"type": ["string", "number"], "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"});
+    let id = json!({"type": ["string", "number"], "minLength": 1, "maxLength": 80, "pattern": "^[^-\\s]\\S*$"});
     let list = |item: &Value| json!({"anyOf": [item, {"type": "array", "items": item}]});
     let count = |low: u64, high: u64| json!({"type": "integer", "minimum": low, "maximum": high});
     let artifact = json!({

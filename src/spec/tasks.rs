@@ -4,7 +4,8 @@ use super::fields::{Draft, Fields};
 use super::markdown::{Item, dedent, item_text, outline};
 use super::story_file::clean_title;
 use super::{ArtifactRule, Spec, Story};
-use crate::base::id::{self, StoryId, slug};
+use crate::base::id::StoryId;
+use crate::base::name::{self, slug};
 use crate::base::path;
 use crate::base::source::{Level, Problem, Source, Span};
 
@@ -80,7 +81,7 @@ fn phase_id(heading: &str, seen: &mut std::collections::HashSet<String>) -> Stor
         id = format!("{}-{n}", base.get(..base.len().min(50)).unwrap_or("phase"));
         n += 1;
     }
-    StoryId::new(&id).unwrap_or_else(|_| unreachable!("a slug and a number are an id"))
+    id.parse().unwrap_or_else(|_| unreachable!("a slug and a number are an id"))
 }
 
 fn phase_kind(heading: &str) -> Phase {
@@ -99,7 +100,7 @@ fn task(source: &Source, item: &Item) -> Option<Task> {
     let done = item.checked?;
     let text = item_text(source, item);
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((&text, ""));
-    let has_id = id::flaw(word).is_none() && word.starts_with('T') && word[1..].starts_with(|c: char| c.is_ascii_digit());
+    let has_id = name::flaw(word).is_none() && word.starts_with('T') && word[1..].starts_with(|c: char| c.is_ascii_digit());
     let (id, mut rest) = if has_id { (word.to_owned(), rest.trim_start()) } else { (String::new(), text.as_str()) };
     let mut parallel = false;
     while let Some((mark, tail)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')).filter(|(m, _)| m.len() < 12 && !m.contains(' '))

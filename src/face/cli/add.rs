@@ -10,7 +10,8 @@ use super::files::write_all;
 use super::import::{after, existing, folder};
 use super::project::ProjectArgs;
 use super::{printer, problems};
-use crate::base::id::{StoryId, slug};
+use crate::base::id::StoryId;
+use crate::base::name::slug;
 use crate::base::source::{Problem, any_error};
 use crate::base::text::one_line;
 use crate::spec::edit::{Ids, add_ids};
@@ -144,7 +145,7 @@ fn free_id(title: &str, spec: &Spec) -> Option<StoryId> {
     let base = slug(&title.to_lowercase())?;
     let short = base.as_str().get(..base.as_str().len().min(40))?.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
     let numbered = (2..1000).map(|n| format!("{short}-{n}"));
-    std::iter::once(short.to_owned()).chain(numbered).find(|id| spec.get(id).is_none()).and_then(|id| StoryId::new(&id).ok())
+    std::iter::once(short.to_owned()).chain(numbered).find(|id| spec.get(id).is_none()).and_then(|id| id.parse().ok())
 }
 
 /// The files of the stories that must know of the new one.

@@ -97,7 +97,7 @@ fn read(args: &ImportArgs) -> Result<(Spec, Vec<Problem>), Problem> {
     // A prompt has no id of its own, and a second one should not meet the first.
     if let (Form::Prompt, [story]) = (form, spec.stories.as_mut_slice())
         && story.id.as_str() == "prompt"
-        && let Some(id) = crate::base::id::slug(&story.title.to_lowercase())
+        && let Some(id) = crate::base::name::slug(&story.title.to_lowercase())
     {
         story.id = id;
     }

@@ -65,7 +65,7 @@ fn waves(project: &Project) -> String {
             }
             let notes = if notes.is_empty() { String::new() } else { format!("  ({})", notes.join("; ")) };
             let mark = if start.contains(story) { "▸" } else { " " };
-            lines.push(format!("{mark} {:<10} {}{notes}", planned.id, one_line(&cut(&planned.title, 70))));
+            lines.push(format!("{mark} {:<10} {}{notes}", planned.id.as_str(), one_line(&cut(&planned.title, 70))));
         }
         if wave.len() > SHOWN * 5 {
             lines.push(format!("  … and {} more", wave.len() - SHOWN * 5));
