@@ -9,8 +9,10 @@
 //!
 //! - [`base`]: words shared by all (sizes, durations, safe text, suggestions). Pure.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
+//! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
 pub mod face;
+pub mod probe;
 pub mod sandbox;

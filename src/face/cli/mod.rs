@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod attack;
 pub mod doctor;
 pub mod exec;
 pub mod failure;
 pub mod printer;
+pub mod probe;
 pub mod profile;
 
 use failure::{Exit, Failure};
@@ -25,10 +27,14 @@ struct Args {
 enum Command {
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
+    /// Try the attacks of the threat model from inside a sandbox
+    Probe(probe::Args),
     /// Can this host enforce a sandbox? Every layer, and what mends it
     Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
+    #[command(name = "__attack", hide = true)]
+    Attack(attack::Args),
 }
 
 /// The program.
@@ -65,6 +71,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
+        Command::Attack(args) => attack::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
     }
