@@ -120,7 +120,7 @@ impl World {
             Step::Folder { path, mode } => self.root()?.folder(path, *mode).map(drop),
             Step::File { path, content } => self.root()?.file(path, content),
             Step::Link { path, target } => self.root()?.link(path, target),
-            Step::Bind { source, path, writable } => match &self.root {
+            Step::Bind { source, path, writable } => match &mut self.root {
                 Some(root) => root.bind(source, path, *writable, prepared),
                 None => mounts::bind_in_place(source, *writable, prepared),
             },

@@ -219,8 +219,12 @@ impl<'a> Running<'a> {
         if ready.watch
             && let Some(watch) = &self.watch
         {
-            // A call whose caller vanished, or a filter nobody uses any more, is no reason to stop.
+            // A call whose caller vanished is no reason to stop.
             drop(self.connections.take(watch.as_fd()));
+        }
+        if ready.watch_over {
+            // Nobody uses the filter any more; its descriptor would be "ready" until everything is gone.
+            self.watch = None;
         }
         if ready.requests {
             self.asked_to_stop();
@@ -268,6 +272,7 @@ impl<'a> Running<'a> {
                 match source {
                     Source::Pidfd => ready.pidfd = true,
                     Source::Control => ready.control = true,
+                    Source::Watch if fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)) => ready.watch_over = true,
                     Source::Watch => ready.watch = true,
                     Source::Group => ready.group = true,
                     Source::Stdin => ready.stdin = true,
@@ -383,10 +388,12 @@ impl<'a> Running<'a> {
 
     fn sample(&mut self) {
         let limits = self.policy.limits;
+        let private = self.private.as_ref().and_then(|folder| disk::held(folder.as_fd()).ok()).unwrap_or(0);
         let now = match &self.processes {
             Some(processes) => usage::look(processes.as_fd()),
             None => usage::look_below(self.pid),
         };
+        let now = now.with_private(private);
         self.seen = self.seen.max(now);
         if !self.enforced.memory && limits.memory.is_some_and(|limit| now.memory > limit.bytes()) {
             return self.end(Cause::Memory, "it used more memory than it may");
@@ -546,7 +553,11 @@ impl<'a> Running<'a> {
                 let by = signal.or_else(|| code.filter(|c| *c > 128).map(|c| c - 128));
                 let limits = &self.policy.limits;
                 let file_too_large = by == Some(libc::SIGXFSZ) && (limits.file_size.is_some() || limits.disk.is_some());
-                if shown != 0 && (file_too_large || self.disk_is_full()) {
+                let (disk_full, files_full) = self.is_full();
+                if shown != 0 && files_full && !disk_full && !file_too_large {
+                    return (Cause::Files, exit_code::KILLED, *signal, Some("it made as many files as it may".to_owned()));
+                }
+                if shown != 0 && (file_too_large || disk_full) {
                     return (Cause::Disk, exit_code::KILLED, *signal, Some("a file or a private folder grew beyond its limit".to_owned()));
                 }
                 if limits.cpu_time.is_some() && matches!(by, Some(libc::SIGXCPU | libc::SIGKILL)) {
@@ -565,9 +576,11 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn disk_is_full(&self) -> bool {
-        let private = self.private.as_ref().is_some_and(|f| disk::full(f.as_fd()).is_ok_and(|(bytes, files)| bytes || files));
-        private || self.disk.as_ref().is_some_and(|d| d.passed().is_ok_and(|(bytes, files)| bytes || files))
+    /// Is the disk limit reached at the end, and the files limit? Both in the private folders and in the workspace.
+    fn is_full(&self) -> (bool, bool) {
+        let private = self.private.as_ref().and_then(|folder| disk::full(folder.as_fd()).ok()).unwrap_or_default();
+        let workspace = self.disk.as_ref().and_then(|watch| watch.passed().ok()).unwrap_or_default();
+        (private.0 || workspace.0, private.1 || workspace.1)
     }
 }
 
@@ -609,6 +622,7 @@ struct Ready {
     pidfd: bool,
     control: bool,
     watch: bool,
+    watch_over: bool,
     group: bool,
     stdin: bool,
     requests: bool,
