@@ -106,6 +106,9 @@ units() {
     has "a limited unit: not escaped" 'has a memory limit of its own' "$out"
     out=$(systemd-run --pipe --wait -q -p MemoryMax=900M -p Delegate=yes "$C" doctor --json)
     has "a limited and delegated unit: inside it" 'cgroup v2 in' "$out"
+    out=$(systemd-run --pipe --wait -q -p MemoryMax=900M unshare --cgroup --mount sh -c "umount /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup && $C doctor --json")
+    has "a container's own hierarchy: inside it" 'cgroup v2 in /sys/fs/cgroup/cofferdam"' "$out"
+    has "a container's own hierarchy: ready" '"verdict": "ready"' "$out"
     check "nothing of it is left" "" "$(find /sys/fs/cgroup -maxdepth 1 -name 'cofferdam*')"
 }
 
