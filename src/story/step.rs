@@ -92,7 +92,13 @@ fn refuse(why: impl Into<String>, instead: impl Into<String>) -> Taken {
 /// Draws the conclusions that the facts allow, after every event.
 fn settle(story: &mut Story) {
     if story.halt.is_none() && story.end.is_none() && !is_waiting(story) {
-        if let Some(spent) = budget::exceeded(story) {
+        // What has not begun is not begun on a budget that is used up; what runs is stopped when it goes beyond it.
+        let is_unbegun = story.active && story.attempt().is_some_and(|attempt| !attempt.started && attempt.ended.is_none());
+        let spent = budget::exceeded(story).or_else(|| if is_unbegun { budget::used_up(story) } else { None });
+        if let Some(spent) = spent {
+            if let Some(attempt) = story.attempts.last_mut().filter(|_| is_unbegun) {
+                attempt.conclusion = Some(Conclusion::Void);
+            }
             halt(story, Halt::Escalated { reason: spent.which.to_owned(), detail: spent.to_string() });
         }
     }

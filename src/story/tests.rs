@@ -418,6 +418,16 @@ fn an_evaluator_that_cannot_judge_is_tried_again_and_then_asked_about() {
 }
 
 #[test]
+fn nothing_is_collected_while_something_may_still_write() {
+    let mut w = World::new(spec());
+    w.start().ok(Kind::AttemptStarted { attempt: no(1), task: Task::Implement, agent: "a".to_owned() });
+    let refused = w.refused(collected(1, 1, "a", 1));
+    assert!(refused.instead.contains("end its processes"), "{refused:?}");
+    w.end(AttemptEnd::Finished, None).ok(collected(1, 1, "a", 1)).ok(collected(1, 1, "a", 1));
+    w.refused(collected(1, 2, "a", 1));
+}
+
+#[test]
 fn a_pass_with_problems_is_no_pass() {
     let mut w = World::new(spec());
     w.start().work(1, "a").ok(judged(1, "checks", Verdict::Pass, 2)).ok(judged(1, "review", Verdict::Pass, 0));

@@ -216,6 +216,7 @@ fn attempt(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Tak
                         halt(story, Halt::Blocked(Block { reason: "agent".to_owned(), question, next: next.clone() }));
                     }
                 }
+                (AttemptEnd::Finished | AttemptEnd::Failed { .. }, _) if !was_started && !story.active => set_down(story),
                 (AttemptEnd::Finished | AttemptEnd::Failed { .. }, _) if !was_started => {
                     block_contract(story, "the process that was asked for the contract ended without one");
                 }
