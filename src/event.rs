@@ -369,7 +369,9 @@ impl Kind {
             Self::IntegrationChecked { evidence: Some(id), .. } => one(id, "integration check"),
             Self::ContractAccepted { evidence: Some(id), .. } | Self::ContractRefused { evidence: Some(id), .. } => one(id, "contract"),
             Self::AttemptEnded { transcript: Some(id), attempt, .. } => vec![(id, format!("transcript of attempt {attempt}"))],
-            Self::EvaluatorFinished { evidence, evaluator, .. } => evidence.iter().map(|id| (id, format!("evaluator {evaluator}"))).collect(),
+            Self::EvaluatorFinished { evidence, evaluator, .. } => {
+                evidence.iter().map(|id| (id, format!("evaluator {evaluator}"))).collect()
+            }
             Self::DiagnosisMade { evidence: Some(id), .. } => one(id, "diagnosis"),
             Self::GateFinished { evidence, gate, .. } => evidence.iter().map(|id| (id, format!("gate {gate}"))).collect(),
             Self::CandidateRefused { evidence: Some(id), .. } => one(id, "candidate"),
@@ -402,4 +404,4 @@ pub fn catalog_markdown() -> String {
 
 #[cfg(test)]
 #[path = "event/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -10,11 +10,13 @@
 //! - [`base`]: words shared by all (sizes, durations, safe text, suggestions). Pure.
 //! - [`event`]: what happened: one versioned enum, and every face is a fold over it. Pure.
 //! - [`story`]: one unit of work: facts, derived phase, `step(story, event, now)`, budgets, failure memory. Pure.
+//! - [`store`]: memory: events (append-only, hash-chained), the folds shown from them, evidence, the runner's lock.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
 pub mod event;
 pub mod face;
-pub mod story;
 pub mod sandbox;
+pub mod store;
+pub mod story;

@@ -57,7 +57,11 @@ impl StoryId {
         let mut rest = encoded.bytes();
         while let Some(byte) = rest.next() {
             if byte == b'%' {
-                let (high, low) = rest.next().and_then(hex_value).zip(rest.next().and_then(hex_value)).ok_or_else(|| fail("a % is not followed by two hex digits"))?;
+                let (high, low) = rest
+                    .next()
+                    .and_then(hex_value)
+                    .zip(rest.next().and_then(hex_value))
+                    .ok_or_else(|| fail("a % is not followed by two hex digits"))?;
                 bytes.push(high << 4 | low);
             } else {
                 bytes.push(byte);
@@ -245,7 +249,11 @@ impl FromStr for AttemptNo {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let number = if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
-        number.and_then(Self::new).ok_or_else(|| IdError { text: text.to_owned(), noun: "an attempt number", why: "it is not a number from 1" })
+        number.and_then(Self::new).ok_or_else(|| IdError {
+            text: text.to_owned(),
+            noun: "an attempt number",
+            why: "it is not a number from 1",
+        })
     }
 }
 
@@ -325,7 +333,9 @@ mod tests {
 
     #[test]
     fn a_story_id_is_refused_with_the_reason() {
-        for (text, why) in [("", "empty"), ("-x", "option"), ("a b", "space"), ("a\u{1b}[2J", "control"), ("a\u{202e}b", "control"), ("a\nb", "space")] {
+        for (text, why) in
+            [("", "empty"), ("-x", "option"), ("a b", "space"), ("a\u{1b}[2J", "control"), ("a\u{202e}b", "control"), ("a\nb", "space")]
+        {
             let error = text.parse::<StoryId>().expect_err(text).to_string();
             assert!(error.contains(why), "{text:?}: {error}");
         }

@@ -164,13 +164,21 @@ pub enum Task {
 pub enum AttemptEnd {
     Finished,
     /// A bad exit code, a limit, a crash. What it left is judged all the same.
-    Failed { cause: String },
+    Failed {
+        cause: String,
+    },
     /// The provider's quota. No failed attempt.
-    ProviderLimit { provider: String, until: Timestamp },
+    ProviderLimit {
+        provider: String,
+        until: Timestamp,
+    },
     /// We stopped it, or we were stopped. No failed attempt.
     Interrupted,
     /// No process came to be: the program is missing, the sandbox cannot be enforced. No failed attempt; a human is needed.
-    CouldNotStart { why: String, next: String },
+    CouldNotStart {
+        why: String,
+        next: String,
+    },
 }
 
 /// What one evaluator says of one commit.

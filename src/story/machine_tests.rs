@@ -13,7 +13,7 @@ use crate::base::id::CommitId;
 use crate::event::*;
 
 /// One move of the world, by numbers: proptest shrinks it well.
-type Move = (u8, u8, u8, u8);
+pub(crate) type Move = (u8, u8, u8, u8);
 
 fn verdict(n: u8) -> Verdict {
     [Verdict::Pass, Verdict::Pass, Verdict::Pass, Verdict::Fail, Verdict::Error, Verdict::NeedsApproval][usize::from(n % 6)]
@@ -50,7 +50,12 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
         4..8 => Kind::AttemptStarted { attempt: no(number), task: current.map_or(Task::Implement, |a| a.task), agent: "a".to_owned() },
         8..12 => ended(number, attempt_end(c, w.second), c.is_multiple_of(13).then_some("which?")),
         // The commit follows the attempt, so that two attempts seldom leave the same one; the patch is one of three.
-        12..16 => collected(number, if a.is_multiple_of(7) { small(b) } else { number + 30 }, ["x", "y", "z"][usize::from(c % 3)], u64::from(!c.is_multiple_of(9))),
+        12..16 => collected(
+            number,
+            if a.is_multiple_of(7) { small(b) } else { number + 30 },
+            ["x", "y", "z"][usize::from(c % 3)],
+            u64::from(!c.is_multiple_of(9)),
+        ),
         16..22 => {
             let mut kind = judged(n, name, verdict(c), u32::from(c % 6 == 3 || c % 23 == 0));
             if let Kind::EvaluatorFinished { proof, .. } = &mut kind {
@@ -67,13 +72,21 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
         29 => Kind::LandingStarted { candidate: commit(candidate), target: "t".to_owned(), from: commit(0) },
         30 | 31 => landed(candidate, n),
         32 => Kind::CandidateDropped { candidate: commit(candidate), why: "w".to_owned() },
-        33 => Kind::CandidateRefused { candidate: Some(commit(candidate)), story_commit: commit(n), why: "red".to_owned(), findings: Vec::new(), evidence: None },
+        33 => Kind::CandidateRefused {
+            candidate: Some(commit(candidate)),
+            story_commit: commit(n),
+            why: "red".to_owned(),
+            findings: Vec::new(),
+            evidence: None,
+        },
         34 => Kind::DiagnosisMade { commit: commit(n), summary: "s".to_owned(), tasks: Vec::new(), evidence: None },
         35 => Kind::ContractAccepted { attempt: no(number), evidence: None },
         36 => Kind::StoryApproved { commit: commit(n) },
         37 => Kind::StoryDequeued { commit: commit(n), why: "w".to_owned() },
         38 => Kind::ApproachDeclared { attempt: no(number), summary: ["one", "two"][usize::from(c % 2)].to_owned() },
-        39 => Kind::BudgetSpent { role: "r".to_owned(), model: None, amount: Amount { model_calls: u64::from(c % 4), ..Amount::default() } },
+        39 => {
+            Kind::BudgetSpent { role: "r".to_owned(), model: None, amount: Amount { model_calls: u64::from(c % 4), ..Amount::default() } }
+        }
         40 => {
             let mut spec = w.story.spec.clone();
             spec.proof = ["p1", "p2"][usize::from(c % 2)].to_owned();
@@ -105,7 +118,11 @@ fn is_command(kind: &Kind) -> bool {
     kind.name().starts_with("story.")
         && matches!(
             kind,
-            Kind::StoryRetried {} | Kind::StoryReset { .. } | Kind::StoryCreated { .. } | Kind::StoryBackfilled { .. } | Kind::StoryReverted { .. }
+            Kind::StoryRetried {}
+                | Kind::StoryReset { .. }
+                | Kind::StoryCreated { .. }
+                | Kind::StoryBackfilled { .. }
+                | Kind::StoryReverted { .. }
         )
 }
 
@@ -120,7 +137,9 @@ fn log_proves(log: &[Kind], story: &CommitId, candidate: &CommitId) -> bool {
     let approved = log.iter().any(|kind| matches!(kind, Kind::StoryApproved { commit } if commit == story));
     let passed = spec.rules.evaluators.iter().all(|name| {
         log.iter().any(|kind| match kind {
-            Kind::EvaluatorFinished { evaluator, commit, verdict, proof, problems, .. } if evaluator == name && commit == story && *proof == spec.proof => {
+            Kind::EvaluatorFinished { evaluator, commit, verdict, proof, problems, .. }
+                if evaluator == name && commit == story && *proof == spec.proof =>
+            {
                 (*verdict == Verdict::Pass && *problems == 0) || (*verdict == Verdict::NeedsApproval && approved)
             }
             _ => false,
@@ -128,13 +147,15 @@ fn log_proves(log: &[Kind], story: &CommitId, candidate: &CommitId) -> bool {
     });
     let green = |on: &CommitId| {
         spec.rules.gates.iter().all(|name| {
-            log.iter().any(|kind| matches!(kind, Kind::GateFinished { gate, commit, result: GateResult::Pass, .. } if gate == name && commit == on))
+            log.iter().any(
+                |kind| matches!(kind, Kind::GateFinished { gate, commit, result: GateResult::Pass, .. } if gate == name && commit == on),
+            )
         })
     };
     was_collected && passed && green(story) && green(candidate)
 }
 
-fn any_spec() -> impl Strategy<Value = StorySpec> {
+pub(crate) fn any_spec() -> impl Strategy<Value = StorySpec> {
     (any::<bool>(), 0_u8..3, 0_u8..3, 1_u32..7, 0_u32..6, 0_u32..4, prop::option::of(1_u64..12)).prop_map(
         |(diagnose, contract, landing, iterations, review_cycles, stagnation, model_calls)| {
             let mut spec = spec();
@@ -145,6 +166,19 @@ fn any_spec() -> impl Strategy<Value = StorySpec> {
             spec
         },
     )
+}
+
+/// What a hostile world got accepted, without what the controller recorded by itself: for tests of the store.
+pub(crate) fn accepted(spec: StorySpec, moves: &[Move]) -> Vec<Kind> {
+    let mut w = World::new(spec);
+    let mut accepted = w.log.clone();
+    for m in moves {
+        let kind = event(&w, *m);
+        if w.take(kind.clone()).is_ok() {
+            accepted.push(kind);
+        }
+    }
+    accepted
 }
 
 /// What the invariants need to remember from outside the machine.
@@ -234,7 +268,7 @@ proptest! {
             if let Phase::Ready { proof } | Phase::Queued { proof } | Phase::Merging { proof, .. } = &after {
                 prop_assert!(log_proves(&w.log, proof.commit(), proof.commit()), "ready without proof");
             }
-            prop_assert!(super::phase::PHASES.contains(&after.name()));
+            prop_assert!(phase::PHASES.contains(&after.name()));
             // The facts survive their JSON, since that is how the store keeps them.
             let text = serde_json::to_string(&w.story).expect("json");
             prop_assert_eq!(&serde_json::from_str::<Story>(&text).expect("json"), &w.story);
@@ -361,7 +395,18 @@ fn answer(w: &World, effect: Effect, a: u8, b: u8, pauses: &mut u32) -> Kind {
         Effect::Diagnose { commit, .. } => Kind::DiagnosisMade { commit, summary: "s".to_owned(), tasks: Vec::new(), evidence: None },
         Effect::RunGate { commit, tree, gate: name, .. } => {
             let result = if a % 6 == 4 { GateResult::Error } else { gate(a) };
-            Kind::GateFinished { gate: name, commit, tree, result, flaky: false, problems: 0, detail: None, evidence: Vec::new(), cached: false, wall_ms: 0 }
+            Kind::GateFinished {
+                gate: name,
+                commit,
+                tree,
+                result,
+                flaky: false,
+                problems: 0,
+                detail: None,
+                evidence: Vec::new(),
+                cached: false,
+                wall_ms: 0,
+            }
         }
         Effect::Enqueue { commit } => Kind::StoryQueued { commit },
         Effect::Dequeue { commit } => Kind::StoryDequeued { commit, why: "w".to_owned() },
@@ -384,6 +429,6 @@ fn the_hostile_world_reaches_every_phase() {
             reached.insert(w.state());
         }
     }
-    let missing: Vec<_> = super::phase::PHASES.iter().filter(|name| !reached.contains(**name)).collect();
+    let missing: Vec<_> = phase::PHASES.iter().filter(|name| !reached.contains(**name)).collect();
     assert!(missing.is_empty(), "never reached: {missing:?}");
 }

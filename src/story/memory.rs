@@ -89,7 +89,11 @@ impl Memory {
 
 impl Failures {
     fn blocked(&self, limit: u32) -> Option<BlockedApproach> {
-        (limit > 0 && self.times >= limit).then(|| BlockedApproach { id: self.id.clone(), summary: self.summary.clone(), times: self.times })
+        (limit > 0 && self.times >= limit).then(|| BlockedApproach {
+            id: self.id.clone(),
+            summary: self.summary.clone(),
+            times: self.times,
+        })
     }
 }
 

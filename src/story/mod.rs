@@ -24,6 +24,6 @@ pub use step::{Refused, Step, create, step};
 pub use wanted::{Effect, wanted};
 
 #[cfg(test)]
-mod machine_tests;
+pub(crate) mod machine_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -50,7 +50,9 @@ impl Verdicts {
             let result = attempt.results.get(name).filter(|result| result.proof == story.spec.proof);
             match result.map(|result| (result.verdict, result)) {
                 None => missing.push(name.clone()),
-                Some((Verdict::Error, result)) if result.errors > rules.limits.evaluator_errors => return Err(Lacking::Broken(name.clone())),
+                Some((Verdict::Error, result)) if result.errors > rules.limits.evaluator_errors => {
+                    return Err(Lacking::Broken(name.clone()));
+                }
                 Some((Verdict::Error, _)) => missing.push(name.clone()),
                 Some((Verdict::Pass, result)) if result.problems == 0 => {}
                 Some((Verdict::NeedsApproval, _)) if story.approvals.contains(&change.commit) => {}
@@ -119,7 +121,11 @@ pub(super) fn green(story: &Story, gates: &BTreeMap<String, GateRun>, tree: &Tre
         }
     }
     // One red gate is enough: the others are not worth waiting for.
-    if failed.is_empty() { lacking(missing, failed)? } else { lacking(Vec::new(), failed)? }
+    if failed.is_empty() {
+        lacking(missing, failed)?
+    } else {
+        lacking(Vec::new(), failed)?
+    }
     Ok(story.spec.rules.gates.clone())
 }
 
@@ -134,24 +140,62 @@ fn lacking(missing: Vec<String>, failed: Vec<String>) -> Result<(), Lacking> {
 /// The phase of a story.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
-    Pending { not_before: Option<Timestamp> },
+    Pending {
+        not_before: Option<Timestamp>,
+    },
     /// A process of its own is asked what it understood.
-    Contracting { attempt: AttemptNo },
-    Implementing { attempt: AttemptNo },
-    Verifying { commit: CommitId, missing: Vec<String> },
-    Diagnosing { commit: CommitId },
-    Repairing { attempt: AttemptNo },
-    GateCheck { verdicts: Verdicts, missing: Vec<String> },
-    Ready { proof: Proof },
-    Queued { proof: Proof },
-    Merging { proof: Proof, candidate: Candidate },
-    Merged { commit: CommitId },
+    Contracting {
+        attempt: AttemptNo,
+    },
+    Implementing {
+        attempt: AttemptNo,
+    },
+    Verifying {
+        commit: CommitId,
+        missing: Vec<String>,
+    },
+    Diagnosing {
+        commit: CommitId,
+    },
+    Repairing {
+        attempt: AttemptNo,
+    },
+    GateCheck {
+        verdicts: Verdicts,
+        missing: Vec<String>,
+    },
+    Ready {
+        proof: Proof,
+    },
+    Queued {
+        proof: Proof,
+    },
+    Merging {
+        proof: Proof,
+        candidate: Candidate,
+    },
+    Merged {
+        commit: CommitId,
+    },
     Blocked(Block),
-    Escalated { reason: String, detail: String },
-    Stagnated { iterations: u32 },
-    Reverted { commit: CommitId, reason: String },
-    Cancelled { reason: String },
-    Backfilled { commit: Option<CommitId>, reason: String },
+    Escalated {
+        reason: String,
+        detail: String,
+    },
+    Stagnated {
+        iterations: u32,
+    },
+    Reverted {
+        commit: CommitId,
+        reason: String,
+    },
+    Cancelled {
+        reason: String,
+    },
+    Backfilled {
+        commit: Option<CommitId>,
+        reason: String,
+    },
 }
 
 /// The names of all phases, in the order of a story's life.

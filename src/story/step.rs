@@ -72,7 +72,8 @@ pub fn create(id: &StoryId, kind: &Kind) -> Result<Step, Refused> {
             state: "unknown",
             attempted: other.name().to_owned(),
             why: "there is no story of this id".to_owned(),
-            instead: "see `cofferdam status` for the stories there are; a story of the plan is known once `cofferdam run` has read it".to_owned(),
+            instead: "see `cofferdam status` for the stories there are; a story of the plan is known once `cofferdam run` has read it"
+                .to_owned(),
         }),
     }
 }
@@ -115,7 +116,10 @@ fn settle(story: &mut Story) {
         return conclude(story, vec![finding("the attempt changed nothing")], vec!["change".to_owned()], false);
     }
     if let Some(blocked) = story.memory.blocks(&approach, story.spec.rules.limits.same_approach) {
-        let text = format!("this approach ({}) failed {} times before and is blocked: {}; take another one", blocked.id, blocked.times, blocked.summary);
+        let text = format!(
+            "this approach ({}) failed {} times before and is blocked: {}; take another one",
+            blocked.id, blocked.times, blocked.summary
+        );
         return conclude(story, vec![finding(&text)], vec!["failure memory".to_owned()], false);
     }
     let lacking = match Verdicts::of(story, attempt, change) {

@@ -8,23 +8,23 @@ use super::*;
 use crate::base::id::{AttemptNo, CommitId, PatchId, TreeId};
 use crate::event::*;
 
-pub(super) fn commit(n: u32) -> CommitId {
+pub(crate) fn commit(n: u32) -> CommitId {
     format!("{n:040x}").parse().expect("a commit id")
 }
 
-pub(super) fn tree(n: u32) -> TreeId {
+pub(crate) fn tree(n: u32) -> TreeId {
     format!("{:040x}", n + 0x1000).parse().expect("a tree id")
 }
 
-pub(super) fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + second).expect("in range")
 }
 
-pub(super) fn no(n: u32) -> AttemptNo {
+pub(crate) fn no(n: u32) -> AttemptNo {
     AttemptNo::new(n).expect("not zero")
 }
 
-pub(super) fn spec() -> StorySpec {
+pub(crate) fn spec() -> StorySpec {
     StorySpec {
         title: "Keys can expire".to_owned(),
         epic: Some("kvstore".to_owned()),
@@ -46,22 +46,22 @@ pub(super) fn spec() -> StorySpec {
 }
 
 /// A story under test: what was accepted is kept, and what is recorded is fed back as the store does.
-pub(super) struct World {
-    pub(super) story: Story,
-    pub(super) log: Vec<Kind>,
-    pub(super) effects: Vec<Effect>,
-    pub(super) second: i64,
+pub(crate) struct World {
+    pub(crate) story: Story,
+    pub(crate) log: Vec<Kind>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) second: i64,
 }
 
 impl World {
-    pub(super) fn new(spec: StorySpec) -> Self {
+    pub(crate) fn new(spec: StorySpec) -> Self {
         let id = "US-1".parse().expect("an id");
         let kind = Kind::StoryCreated { spec };
         let story = create(&id, &kind).expect("created").next;
         Self { story, log: vec![kind], effects: Vec::new(), second: 0 }
     }
 
-    pub(super) fn take(&mut self, kind: Kind) -> Result<(), Refused> {
+    pub(crate) fn take(&mut self, kind: Kind) -> Result<(), Refused> {
         self.second += 1;
         let taken = step(&self.story, &kind, at(self.second))?;
         self.story = taken.next;
@@ -76,13 +76,13 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn ok(&mut self, kind: Kind) -> &mut Self {
+    pub(crate) fn ok(&mut self, kind: Kind) -> &mut Self {
         let name = kind.name().to_owned();
         self.take(kind).unwrap_or_else(|refused| panic!("{name}: {refused}; {}", refused.instead));
         self
     }
 
-    pub(super) fn refused(&mut self, kind: Kind) -> Refused {
+    pub(crate) fn refused(&mut self, kind: Kind) -> Refused {
         let before = self.story.clone();
         let refused = self.take(kind).expect_err("refused");
         assert_eq!(self.story, before);
@@ -90,45 +90,55 @@ impl World {
         refused
     }
 
-    pub(super) fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         phase(&self.story).name()
     }
 
-    pub(super) fn start(&mut self) -> &mut Self {
+    pub(crate) fn start(&mut self) -> &mut Self {
         let attempt = self.story.next_attempt();
         self.ok(Kind::StoryStarted { attempt, base: commit(0) })
     }
 
     /// The current attempt runs, ends and leaves commit `n` with patch `patch`.
-    pub(super) fn work(&mut self, n: u32, patch: &str) -> &mut Self {
+    pub(crate) fn work(&mut self, n: u32, patch: &str) -> &mut Self {
         let (attempt, task) = self.story.attempt().map(|a| (a.no, a.task)).expect("an attempt");
-        self.ok(Kind::AttemptStarted { attempt, task, agent: "command".to_owned() }).end(AttemptEnd::Finished, None).ok(collected(attempt.get(), n, patch, 1))
+        self.ok(Kind::AttemptStarted { attempt, task, agent: "command".to_owned() }).end(AttemptEnd::Finished, None).ok(collected(
+            attempt.get(),
+            n,
+            patch,
+            1,
+        ))
     }
 
-    pub(super) fn end(&mut self, end: AttemptEnd, question: Option<&str>) -> &mut Self {
+    pub(crate) fn end(&mut self, end: AttemptEnd, question: Option<&str>) -> &mut Self {
         let attempt = self.story.attempt().expect("an attempt").no;
         self.ok(ended(attempt.get(), end, question))
     }
 
-    pub(super) fn judge(&mut self, n: u32, checks: Verdict, review: Verdict) -> &mut Self {
-        self.ok(judged(n, "checks", checks, u32::from(checks == Verdict::Fail))).ok(judged(n, "review", review, u32::from(review == Verdict::Fail)))
+    pub(crate) fn judge(&mut self, n: u32, checks: Verdict, review: Verdict) -> &mut Self {
+        self.ok(judged(n, "checks", checks, u32::from(checks == Verdict::Fail))).ok(judged(
+            n,
+            "review",
+            review,
+            u32::from(review == Verdict::Fail),
+        ))
     }
 
-    pub(super) fn ready(&mut self, n: u32) -> &mut Self {
+    pub(crate) fn ready(&mut self, n: u32) -> &mut Self {
         self.start().work(n, &n.to_string()).judge(n, Verdict::Pass, Verdict::Pass).ok(gated(n, GateResult::Pass))
     }
 
-    pub(super) fn recorded(&self, name: &str) -> usize {
+    pub(crate) fn recorded(&self, name: &str) -> usize {
         self.log.iter().filter(|kind| kind.name() == name).count()
     }
 }
 
-pub(super) fn ended(attempt: u32, end: AttemptEnd, question: Option<&str>) -> Kind {
+pub(crate) fn ended(attempt: u32, end: AttemptEnd, question: Option<&str>) -> Kind {
     let question = question.map(str::to_owned);
     Kind::AttemptEnded { attempt: no(attempt), end, summary: None, question, transcript: None, wall_ms: 5 }
 }
 
-pub(super) fn collected(attempt: u32, n: u32, patch: &str, files: u64) -> Kind {
+pub(crate) fn collected(attempt: u32, n: u32, patch: &str, files: u64) -> Kind {
     Kind::ChangeCollected {
         attempt: no(attempt),
         commit: commit(n),
@@ -141,7 +151,7 @@ pub(super) fn collected(attempt: u32, n: u32, patch: &str, files: u64) -> Kind {
     }
 }
 
-pub(super) fn judged(n: u32, evaluator: &str, verdict: Verdict, problems: u32) -> Kind {
+pub(crate) fn judged(n: u32, evaluator: &str, verdict: Verdict, problems: u32) -> Kind {
     Kind::EvaluatorFinished {
         evaluator: evaluator.to_owned(),
         commit: commit(n),
@@ -157,7 +167,7 @@ pub(super) fn judged(n: u32, evaluator: &str, verdict: Verdict, problems: u32) -
     }
 }
 
-pub(super) fn gated(n: u32, result: GateResult) -> Kind {
+pub(crate) fn gated(n: u32, result: GateResult) -> Kind {
     Kind::GateFinished {
         gate: "test".to_owned(),
         commit: commit(n),
@@ -172,11 +182,17 @@ pub(super) fn gated(n: u32, result: GateResult) -> Kind {
     }
 }
 
-pub(super) fn built(candidate: u32, story: u32) -> Kind {
-    Kind::CandidateBuilt { candidate: commit(candidate), tree: tree(candidate), base: commit(0), story_commit: commit(story), behind: Vec::new() }
+pub(crate) fn built(candidate: u32, story: u32) -> Kind {
+    Kind::CandidateBuilt {
+        candidate: commit(candidate),
+        tree: tree(candidate),
+        base: commit(0),
+        story_commit: commit(story),
+        behind: Vec::new(),
+    }
 }
 
-pub(super) fn landed(candidate: u32, story: u32) -> Kind {
+pub(crate) fn landed(candidate: u32, story: u32) -> Kind {
     Kind::StoryLanded {
         commit: commit(candidate),
         tree: tree(candidate),
@@ -356,7 +372,9 @@ fn a_clock_that_says_the_year_3000_does_not_pause_for_ever() {
 fn what_keeps_interrupting_is_asked_about() {
     let mut w = World::new(spec());
     for n in 1..=5 {
-        w.start().ok(Kind::AttemptStarted { attempt: no(n), task: Task::Implement, agent: "a".to_owned() }).end(AttemptEnd::Interrupted, None);
+        w.start()
+            .ok(Kind::AttemptStarted { attempt: no(n), task: Task::Implement, agent: "a".to_owned() })
+            .end(AttemptEnd::Interrupted, None);
     }
     assert_eq!(w.state(), "blocked");
     assert_eq!(budget::iterations(&w.story), 0);
@@ -489,7 +507,10 @@ fn a_story_that_leaves_the_plan_stops_and_may_come_back() {
 #[test]
 fn a_red_candidate_goes_to_repair_and_a_dropped_one_waits() {
     let mut w = World::new(spec());
-    w.ready(1).ok(Kind::StoryQueued { commit: commit(1) }).ok(built(9, 1)).ok(Kind::CandidateDropped { candidate: commit(9), why: "neighbour".to_owned() });
+    w.ready(1)
+        .ok(Kind::StoryQueued { commit: commit(1) })
+        .ok(built(9, 1))
+        .ok(Kind::CandidateDropped { candidate: commit(9), why: "neighbour".to_owned() });
     assert_eq!(w.state(), "queued");
     let refusal = |candidate| Kind::CandidateRefused {
         candidate: Some(commit(candidate)),
@@ -521,7 +542,11 @@ fn a_rejection_goes_back_to_pending_and_is_read_by_the_next_attempt() {
 fn money_stops_what_runs_and_survives_as_a_fact() {
     let mut w = World::new(limits(|l| l.cost_microusd = Some(1_000_000)));
     w.start().ok(Kind::AttemptStarted { attempt: no(1), task: Task::Implement, agent: "a".to_owned() });
-    let spend = |cost| Kind::BudgetSpent { role: "implementer".to_owned(), model: None, amount: Amount { cost_microusd: cost, ..Amount::default() } };
+    let spend = |cost| Kind::BudgetSpent {
+        role: "implementer".to_owned(),
+        model: None,
+        amount: Amount { cost_microusd: cost, ..Amount::default() },
+    };
     w.ok(spend(1_000_000));
     assert_eq!(w.state(), "implementing", "up to the limit is within it");
     w.ok(spend(1));

@@ -63,7 +63,8 @@ pub fn wanted(story: &Story) -> Vec<Effect> {
         Phase::Verifying { commit, missing } => {
             let Some(change) = &attempt.change else { return effects };
             effects.extend(missing.into_iter().map(|evaluator| {
-                let tries = attempt.results.get(&evaluator).filter(|result| result.proof == story.spec.proof).map_or(0, |result| result.tries);
+                let tries =
+                    attempt.results.get(&evaluator).filter(|result| result.proof == story.spec.proof).map_or(0, |result| result.tries);
                 let (tree, proof) = (change.tree.clone(), story.spec.proof.clone());
                 Effect::RunEvaluator { evaluator, attempt: attempt.no, commit: commit.clone(), tree, proof, tries }
             }));

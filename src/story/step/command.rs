@@ -13,7 +13,10 @@ use crate::story::phase::Phase;
 pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Taken {
     let id = story.id.clone();
     if is_landing(story) && !matches!(kind, Kind::StoryNoted { .. }) {
-        return refuse("it is landing at this moment", format!("wait a moment and look at `cofferdam show {id}`; what has landed can be reverted"));
+        return refuse(
+            "it is landing at this moment",
+            format!("wait a moment and look at `cofferdam show {id}`; what has landed can be reverted"),
+        );
     }
     match kind {
         Kind::StoryNoted { text } => {
@@ -52,8 +55,13 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
                 story.resume_from = None;
                 Ok(())
             }
-            Phase::Merged { .. } | Phase::Backfilled { .. } => refuse("it is done", format!("cofferdam revert {id} takes back what landed")),
-            _ => refuse("it has not stopped", format!("cofferdam reset {id} starts it afresh; cofferdam replan {id} asks for another approach")),
+            Phase::Merged { .. } | Phase::Backfilled { .. } => {
+                refuse("it is done", format!("cofferdam revert {id} takes back what landed"))
+            }
+            _ => refuse(
+                "it has not stopped",
+                format!("cofferdam reset {id} starts it afresh; cofferdam replan {id} asks for another approach"),
+            ),
         },
         Kind::StoryReset { forget } => match phase {
             Phase::Merged { .. } => refuse("it has landed", format!("cofferdam revert {id}")),
@@ -165,7 +173,12 @@ fn replan(story: &mut Story, reason: &str, now: Timestamp) {
             let signature = vec!["replan".to_owned()];
             last.conclusion = Some(if last.started {
                 story.memory.record(&last.approach(), &signature);
-                Conclusion::Failed(Failure { why: vec![finding(&format!("another approach is wanted: {reason}"))], signature, improved: false, reviewed: false })
+                Conclusion::Failed(Failure {
+                    why: vec![finding(&format!("another approach is wanted: {reason}"))],
+                    signature,
+                    improved: false,
+                    reviewed: false,
+                })
             } else {
                 Conclusion::Void
             });

@@ -23,13 +23,17 @@ const RECEIPTS_KEPT: usize = 50;
 /// Takes an event that is no command. None when it is one.
 pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Option<Taken> {
     Some(match kind {
-        Kind::StoryCreated { .. } | Kind::StoryChanged { .. } | Kind::StoryRemoved {} | Kind::StoryStarted { .. } => plan(story, phase, kind, now),
+        Kind::StoryCreated { .. } | Kind::StoryChanged { .. } | Kind::StoryRemoved {} | Kind::StoryStarted { .. } => {
+            plan(story, phase, kind, now)
+        }
         Kind::ContractAccepted { .. }
         | Kind::ContractRefused { .. }
         | Kind::AttemptStarted { .. }
         | Kind::ApproachDeclared { .. }
         | Kind::AttemptEnded { .. } => attempt(story, phase, kind, now),
-        Kind::ChangeCollected { .. } | Kind::EvaluatorFinished { .. } | Kind::DiagnosisMade { .. } | Kind::GateFinished { .. } => work(story, kind),
+        Kind::ChangeCollected { .. } | Kind::EvaluatorFinished { .. } | Kind::DiagnosisMade { .. } | Kind::GateFinished { .. } => {
+            work(story, kind)
+        }
         Kind::StoryQueued { .. }
         | Kind::StoryDequeued { .. }
         | Kind::CandidateBuilt { .. }
@@ -269,7 +273,11 @@ fn work(story: &mut Story, kind: &Kind) -> Taken {
             };
             if let Some(change) = &found.change {
                 let same = change.commit == *commit;
-                return if same { Ok(()) } else { refuse(format!("attempt {attempt} was collected as {}", change.commit.short()), "collect into a new attempt") };
+                return if same {
+                    Ok(())
+                } else {
+                    refuse(format!("attempt {attempt} was collected as {}", change.commit.short()), "collect into a new attempt")
+                };
             }
             if found.ended.is_none() {
                 return refuse(format!("attempt {attempt} has not ended, and might still write"), "end its processes, then collect");
@@ -363,17 +371,26 @@ fn gate_result(gates: &mut std::collections::BTreeMap<String, GateRun>, gate: &s
         return;
     }
     let (tries, errors) = before.map_or((0, 0), |before| (before.tries, before.errors));
-    gates.insert(gate.to_owned(), GateRun { tries: run.tries.saturating_add(tries), errors: run.errors.saturating_add(errors), ..run.clone() });
+    gates.insert(
+        gate.to_owned(),
+        GateRun { tries: run.tries.saturating_add(tries), errors: run.errors.saturating_add(errors), ..run.clone() },
+    );
 }
 
 /// Whether a commit is the one being judged now. A commit that the story never had, or another tree, cannot be.
 fn judged(story: &Story, commit: &CommitId, tree: &TreeId) -> Result<bool, Refusal> {
     let found = story.attempts.iter().rev().find(|a| a.change.as_ref().is_some_and(|change| change.commit == *commit));
     let Some((attempt, change)) = found.and_then(|attempt| Some((attempt, attempt.change.as_ref()?))) else {
-        return Err(Refusal { why: format!("commit {} is none of its commits", commit.short()), instead: "judge the collected commit".to_owned() });
+        return Err(Refusal {
+            why: format!("commit {} is none of its commits", commit.short()),
+            instead: "judge the collected commit".to_owned(),
+        });
     };
     if change.tree != *tree {
-        return Err(Refusal { why: format!("tree {} is not that of the commit", tree.short()), instead: format!("judge tree {}", change.tree) });
+        return Err(Refusal {
+            why: format!("tree {} is not that of the commit", tree.short()),
+            instead: format!("judge tree {}", change.tree),
+        });
     }
     Ok(story.attempts.last().is_some_and(|last| last.no == attempt.no))
 }
@@ -402,7 +419,9 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
             Ok(())
         }
         (Kind::StoryQueued { commit }, _) if story.queue.as_ref().is_some_and(|queue| queue.commit == *commit) => Ok(()),
-        (Kind::StoryQueued { commit }, _) => refuse(format!("commit {} is not proven", commit.short()), "only a story that is ready_for_review may enter the queue"),
+        (Kind::StoryQueued { commit }, _) => {
+            refuse(format!("commit {} is not proven", commit.short()), "only a story that is ready_for_review may enter the queue")
+        }
         (Kind::StoryDequeued { commit, .. }, _) => {
             story.queue.take_if(|queue| queue.commit == *commit);
             Ok(())
@@ -411,7 +430,13 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
             if proof.commit() == story_commit && !is_landing(story) =>
         {
             if let Some(queue) = story.queue.as_mut().filter(|queue| queue.candidate.as_ref().is_none_or(|c| c.commit != *candidate)) {
-                let built = Candidate { commit: candidate.clone(), tree: tree.clone(), base: base.clone(), gates: std::collections::BTreeMap::new(), landing: false };
+                let built = Candidate {
+                    commit: candidate.clone(),
+                    tree: tree.clone(),
+                    base: base.clone(),
+                    gates: std::collections::BTreeMap::new(),
+                    landing: false,
+                };
                 queue.candidate = Some(built);
             }
             Ok(())
@@ -445,13 +470,21 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
             }
             Ok(())
         }
-        (Kind::LandingStarted { candidate, .. }, _) => refuse(format!("{} is not its candidate", candidate.short()), "build the candidate again"),
+        (Kind::LandingStarted { candidate, .. }, _) => {
+            refuse(format!("{} is not its candidate", candidate.short()), "build the candidate again")
+        }
         (Kind::StoryLanded { commit, tree, story_commit, .. }, Phase::Merging { proof, candidate }) => {
             if candidate.commit != *commit || candidate.tree != *tree || proof.commit() != story_commit {
-                return refuse("what landed is not what was tested", "find out who moved the target: `cofferdam log` names the tested candidate");
+                return refuse(
+                    "what landed is not what was tested",
+                    "find out who moved the target: `cofferdam log` names the tested candidate",
+                );
             }
             if let Err(lacking) = green(story, &candidate.gates, &candidate.tree) {
-                return refuse(format!("the candidate is not proven: {lacking:?}"), "never move the target before the gates of the candidate are green");
+                return refuse(
+                    format!("the candidate is not proven: {lacking:?}"),
+                    "never move the target before the gates of the candidate are green",
+                );
             }
             story.end = Some(End::Merged { commit: commit.clone(), tree: tree.clone(), story_commit: story_commit.clone() });
             story.queue = None;
@@ -473,7 +506,10 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
 /// Something outside the story's own facts stops it.
 fn stop(story: &mut Story, phase: &Phase, reason: Halt) -> Taken {
     if phase.is_terminal() || is_landing(story) {
-        return refuse(format!("it is {}", if phase.is_terminal() { "over" } else { "landing at this moment" }), "nothing needs to be done");
+        return refuse(
+            format!("it is {}", if phase.is_terminal() { "over" } else { "landing at this moment" }),
+            "nothing needs to be done",
+        );
     }
     // An approval that is asked for is derived from the verdicts; to store it as well would keep it after the approval.
     if matches!((&reason, phase), (Halt::Blocked(block), Phase::Blocked(current)) if block == current) {
