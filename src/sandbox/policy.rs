@@ -18,8 +18,14 @@ pub struct Policy {
     pub profile: String,
     pub tier: Tier,
     pub workspace: Workspace,
-    /// Host paths that are visible inside, in the order in which they are put on.
+    /// Host paths that are visible inside, in the order in which they are put on: no grant comes after one that lies below it.
+    /// What is mounted below a granted folder on the host (a `/usr/local` of its own) is part of the grant.
     pub grants: Vec<Grant>,
+    /// Symbolic links made in the new root, where no grant, cache or workspace brings a file of that name: `/bin` → `usr/bin`.
+    pub links: Vec<Link>,
+    /// Paths below a grant or the workspace that are covered after everything else is put on: a folder by an empty read-only one,
+    /// a file by an empty one.
+    pub masks: Vec<Mask>,
     /// Package caches: readable from the host, written to a private layer.
     pub caches: Vec<Cache>,
     pub network: Network,
@@ -80,6 +86,22 @@ pub struct Grant {
     pub reason: String,
 }
 
+/// A symbolic link of the new root.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Link {
+    pub inside: PathBuf,
+    /// As on the host: it may be relative.
+    pub target: PathBuf,
+}
+
+/// A path that exists on the host below something granted, and must not be seen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mask {
+    pub inside: PathBuf,
+    pub folder: bool,
+    pub reason: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
@@ -113,6 +135,10 @@ pub struct Network {
     pub mode: NetworkMode,
     /// May the payload use TCP on its private loopback?
     pub loopback: bool,
+    /// What the gateway may dial: `host`, `*.host`, `host:port`. Nothing else is reachable through it.
+    pub allow: Vec<String>,
+    /// Who chose the mode, for explanations: `profile default`, `--net`.
+    pub origin: String,
 }
 
 /// A socket opened inside the sandbox's network namespace.

@@ -1,0 +1,501 @@
+//! From a policy and a few facts about the host to the list of steps that build one sandbox.
+//!
+//! Pure. The order of the steps is the order of enforcement; [`super::init`] executes them one by one and names the one that failed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::filter;
+use super::policy::{Access, Grant, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
+
+/// The payload's identity inside. Not 0: agents refuse to run as root, and tools behave differently for it.
+pub const INSIDE_ID: u32 = 1000;
+pub const USER: &str = "agent";
+pub const HOME: &str = "/home/agent";
+pub const HOST_NAME: &str = "cofferdam";
+
+/// The host identity of payloads that root starts: owns nothing, is in no group, and lies above the ranges that distributions,
+/// container managers and systemd give out.
+pub const PAYLOAD_ID: u32 = 2_081_422_848;
+
+/// A file of every root that no rule grants: the self-test reads it, and must fail.
+const UNGRANTED: &str = "/.ungranted";
+
+/// Oldest Landlock that the full tier is built on: the first one that can confine renames across folders.
+pub const OLDEST_LANDLOCK: u32 = 2;
+
+/// What of the host decides the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    pub kernel: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub landlock_abi: Option<u32>,
+    /// May this user make user namespaces, as far as the kernel's settings say?
+    pub user_namespaces: bool,
+}
+
+/// One action of the sandbox's init.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Step {
+    Namespaces(Vec<Namespace>),
+    /// Inside ids, and the host ids they stand for.
+    Identity {
+        inside: u32,
+        uid: u32,
+        gid: u32,
+    },
+    /// The new root: an empty tmpfs, which also holds the private folders.
+    Root {
+        bytes: Option<u64>,
+        files: Option<u64>,
+    },
+    Folder {
+        path: PathBuf,
+        mode: u32,
+    },
+    File {
+        path: PathBuf,
+        content: String,
+    },
+    Link {
+        path: PathBuf,
+        target: PathBuf,
+    },
+    /// A host path, seen at `path`. A link below the final component's place is not followed.
+    Bind {
+        source: PathBuf,
+        path: PathBuf,
+        writable: bool,
+    },
+    /// A private, writable folder on the root's own tmpfs.
+    Private {
+        path: PathBuf,
+        mode: u32,
+    },
+    /// Host folders below, a private or given folder on top.
+    Overlay {
+        path: PathBuf,
+        lower: Vec<PathBuf>,
+        upper: Upper,
+        keep: bool,
+    },
+    /// Something below a granted path that must not be seen.
+    Mask {
+        path: PathBuf,
+        folder: bool,
+    },
+    Device {
+        name: String,
+    },
+    Terminals,
+    Processes,
+    /// The old root is gone after this.
+    Enter,
+    Loopback,
+    Listen(Listener),
+    HostName(String),
+    Session,
+    Limit {
+        resource: Resource,
+        value: u64,
+    },
+    Processors(usize),
+    /// Every capability, the bounding set, and new privileges for ever.
+    Privileges,
+    Landlock(Landlock),
+    Filter(filter::Spec),
+    /// Things that must fail are tried.
+    Probe(Vec<Probe>),
+    Execute,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Namespace {
+    User,
+    Mount,
+    Pid,
+    Network,
+    Ipc,
+    Uts,
+    Cgroup,
+}
+
+impl Namespace {
+    pub const fn flag(self) -> u64 {
+        (match self {
+            Self::User => libc::CLONE_NEWUSER,
+            Self::Mount => libc::CLONE_NEWNS,
+            Self::Pid => libc::CLONE_NEWPID,
+            Self::Network => libc::CLONE_NEWNET,
+            Self::Ipc => libc::CLONE_NEWIPC,
+            Self::Uts => libc::CLONE_NEWUTS,
+            Self::Cgroup => libc::CLONE_NEWCGROUP,
+        }) as u64
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user namespace",
+            Self::Mount => "mount namespace",
+            Self::Pid => "pid namespace",
+            Self::Network => "network namespace",
+            Self::Ipc => "ipc namespace",
+            Self::Uts => "uts namespace",
+            Self::Cgroup => "cgroup namespace",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Resource {
+    Processes,
+    OpenFiles,
+    FileSize,
+    CpuSeconds,
+    Core,
+    MessageQueues,
+    RealTime,
+}
+
+/// The Landlock ruleset, as paths inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Landlock {
+    pub abi: u32,
+    pub rules: Vec<(PathBuf, Rights)>,
+    /// Refuse every TCP port, the private loopback's included.
+    pub no_tcp: bool,
+}
+
+/// What may be done below one path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rights {
+    /// See names only.
+    List,
+    /// Read and execute.
+    Read,
+    /// Read, and write to what is there: `/proc`.
+    Adjust,
+    /// Read, write and control a device.
+    Device,
+    /// Everything but devices.
+    Write,
+}
+
+/// One thing that must fail from inside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Probe {
+    NewUserNamespace,
+    Mount,
+    /// A path that every host has and this sandbox must not.
+    OutsidePath(PathBuf),
+    /// A path that is there and readable by its mode, but that no Landlock rule grants.
+    UngrantedPath(PathBuf),
+    OutsideConnection,
+    OutsideProcess,
+    Capabilities,
+}
+
+/// Everything needed to launch one sandbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub tier: Tier,
+    pub steps: Vec<Step>,
+    /// Where the payload starts.
+    pub folder: PathBuf,
+}
+
+/// Why no plan can be made: the whole list, not the first item.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this host cannot enforce the {tier} tier: {}", list(needs))]
+pub struct Unenforceable {
+    pub tier: &'static str,
+    pub needs: Vec<Need>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    pub need: String,
+    pub have: String,
+}
+
+fn list(needs: &[Need]) -> String {
+    needs.iter().map(|n| format!("needs {}, has {}", n.need, n.have)).collect::<Vec<_>>().join("; ")
+}
+
+impl Tier {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::NoUserns => "no-userns",
+        }
+    }
+}
+
+/// The steps for one run.
+///
+/// # Errors
+/// Everything the tier needs that the host does not have. Never a weaker plan.
+pub fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Unenforceable> {
+    let mut needs = Vec::new();
+    let abi = facts.landlock_abi.unwrap_or(0);
+    if abi < OLDEST_LANDLOCK {
+        let have = facts.landlock_abi.map_or("no Landlock".to_owned(), |abi| format!("ABI {abi}"));
+        needs.push(Need {
+            need: format!("Landlock ABI {OLDEST_LANDLOCK} or newer (Linux 5.19)"),
+            have: format!("{have} (Linux {})", facts.kernel),
+        });
+    }
+    if policy.tier == Tier::Full && !facts.user_namespaces {
+        needs.push(Need { need: "user namespaces".to_owned(), have: "none for this user".to_owned() });
+    }
+    if policy.tier == Tier::NoUserns {
+        // Landlock grants whole trees; only a mount can take something out of one.
+        needs.extend(policy.masks.iter().map(|mask| Need {
+            need: format!("mounts, to cover {} ({})", mask.inside.display(), mask.reason),
+            have: "none in this tier".to_owned(),
+        }));
+    }
+    if !needs.is_empty() {
+        return Err(Unenforceable { tier: policy.tier.name(), needs });
+    }
+    let steps = match policy.tier {
+        Tier::Full => full(policy, facts, abi),
+        Tier::NoUserns => no_userns(policy, facts, abi),
+    };
+    Ok(Plan { tier: policy.tier, steps, folder: policy.workspace.inside.clone() })
+}
+
+fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
+    let own_network = policy.network.mode != NetworkMode::Host;
+    let mut namespaces = vec![Namespace::User, Namespace::Mount, Namespace::Pid];
+    namespaces.extend(own_network.then_some(Namespace::Network));
+    namespaces.extend([Namespace::Ipc, Namespace::Uts, Namespace::Cgroup]);
+    let (uid, gid) = host_ids(facts);
+
+    let mut steps = vec![
+        Step::Namespaces(namespaces),
+        Step::Identity { inside: INSIDE_ID, uid, gid },
+        Step::Root { bytes: policy.limits.disk.map(|s| s.bytes()), files: policy.limits.files },
+    ];
+    let mut rules = vec![(PathBuf::from("/"), Rights::List)];
+    steps.extend(skeleton(&mut rules));
+    steps.extend(policy.links.iter().map(|link| Step::Link { path: link.inside.clone(), target: link.target.clone() }));
+    // A grant within the workspace would be hidden by it: it is put on afterwards.
+    let within = |grant: &&Grant| grant.inside.starts_with(&policy.workspace.inside);
+    for grant in policy.grants.iter().filter(|grant| !within(grant)) {
+        bind(grant, &mut steps, &mut rules);
+    }
+    for cache in &policy.caches {
+        let lower = vec![cache.host.clone()];
+        steps.push(Step::Overlay { path: cache.inside.clone(), lower, upper: Upper::Private, keep: false });
+        rules.push((cache.inside.clone(), Rights::Write));
+    }
+    steps.push(workspace(&policy.workspace));
+    let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
+    rules.push((policy.workspace.inside.clone(), rights));
+    for grant in policy.grants.iter().filter(within) {
+        bind(grant, &mut steps, &mut rules);
+    }
+    steps.extend(policy.masks.iter().map(|mask| Step::Mask { path: mask.inside.clone(), folder: mask.folder }));
+
+    steps.push(Step::Enter);
+    if own_network {
+        steps.push(Step::Loopback);
+    }
+    steps.extend(policy.listeners.iter().map(|l| Step::Listen(*l)));
+    steps.extend([Step::HostName(HOST_NAME.to_owned()), Step::Session]);
+    steps.extend(limits(&policy.limits, true));
+    steps.push(Step::Privileges);
+    let no_tcp = own_network && !policy.network.loopback;
+    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp }));
+    if own_network {
+        // Before the filter: after it every connect waits for the supervisor, who listens only when the sandbox is complete.
+        steps.push(Step::Probe(vec![Probe::OutsideConnection]));
+    }
+    steps.push(Step::Filter(filter::Spec { no_sockets: false, own_process_only: false, watch_connect: own_network }));
+    let granted = |path: &Path| policy.grants.iter().any(|g| path.starts_with(&g.inside) || g.inside.starts_with(path));
+    let outside = ["/sys", "/boot", "/srv", "/mnt"].map(PathBuf::from).into_iter().find(|path| !granted(path));
+    let ungranted = Probe::UngrantedPath(UNGRANTED.into());
+    let mut probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::OutsideProcess, Probe::Capabilities];
+    probes.extend(outside.map(Probe::OutsidePath));
+    steps.extend([Step::Probe(probes), Step::Execute]);
+    steps
+}
+
+fn bind(grant: &Grant, steps: &mut Vec<Step>, rules: &mut Vec<(PathBuf, Rights)>) {
+    let writable = grant.access == Access::Write;
+    steps.push(Step::Bind { source: grant.host.clone(), path: grant.inside.clone(), writable });
+    rules.push((grant.inside.clone(), if writable { Rights::Write } else { Rights::Read }));
+}
+
+/// Landlock, the filter and limits only. The receipt says what is missing.
+fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
+    let (uid, gid) = host_ids(facts);
+    let mut steps = Vec::new();
+    if facts.uid == 0 {
+        // Root needs a mount namespace for the workspace's owner to be the payload; it never runs as root.
+        steps.push(Step::Namespaces(vec![Namespace::Mount]));
+        steps.push(workspace(&policy.workspace));
+    }
+    steps.push(Step::Identity { inside: uid, uid, gid });
+    steps.push(Step::Session);
+    steps.extend(limits(&policy.limits, false));
+    steps.push(Step::Privileges);
+    let mut rules: Vec<(PathBuf, Rights)> =
+        ["null", "zero", "full", "random", "urandom"].iter().map(|d| (Path::new("/dev").join(d), Rights::Device)).collect();
+    // Without a pid namespace the process list is the host's; the receipt says so.
+    rules.push(("/proc".into(), Rights::Read));
+    for grant in &policy.grants {
+        rules.push((grant.inside.clone(), if grant.access == Access::Write { Rights::Write } else { Rights::Read }));
+    }
+    rules.extend(policy.caches.iter().map(|cache| (cache.host.clone(), Rights::Read)));
+    let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
+    rules.push((policy.workspace.inside.clone(), rights));
+    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp: true }));
+    steps.push(Step::Filter(filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false }));
+    let ungranted = Probe::UngrantedPath("/".into());
+    let probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::Capabilities];
+    steps.extend([Step::Probe(probes), Step::Execute]);
+    steps
+}
+
+/// The host ids of the payload: one's own, or for root the dedicated one.
+pub const fn host_ids(facts: &Facts) -> (u32, u32) {
+    if facts.uid == 0 { (PAYLOAD_ID, PAYLOAD_ID) } else { (facts.uid, facts.gid) }
+}
+
+fn workspace(workspace: &Workspace) -> Step {
+    let path = workspace.inside.clone();
+    match &workspace.source {
+        WorkspaceSource::Folder(source) => Step::Bind { source: source.clone(), path, writable: workspace.access == Access::Write },
+        WorkspaceSource::Overlay { lower, upper } => Step::Overlay { path, lower: lower.clone(), upper: upper.clone(), keep: true },
+    }
+}
+
+/// What every root has: devices, processes, private folders, and the files that name its one user.
+fn skeleton(rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for name in ["null", "zero", "full", "random", "urandom"] {
+        steps.push(Step::Device { name: name.to_owned() });
+        rules.push((Path::new("/dev").join(name), Rights::Device));
+    }
+    steps.push(Step::Terminals);
+    rules.push(("/dev/pts".into(), Rights::Device));
+    for (path, target) in [
+        ("/dev/ptmx", "pts/ptmx"),
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/var/tmp", "/tmp"),
+        ("/var/run", "/run"),
+        ("/etc/mtab", "/proc/self/mounts"),
+    ] {
+        steps.push(Step::Link { path: path.into(), target: target.into() });
+    }
+    steps.push(Step::Processes);
+    rules.push(("/proc".into(), Rights::Adjust));
+    for (path, mode) in [("/tmp", 0o1777), ("/dev/shm", 0o1777), (HOME, 0o755)] {
+        steps.push(Step::Private { path: path.into(), mode });
+        rules.push((path.into(), Rights::Write));
+    }
+    for path in ["/run", "/etc", "/var"] {
+        steps.push(Step::Folder { path: path.into(), mode: 0o755 });
+        rules.push((path.into(), Rights::Read));
+    }
+    let (id, nobody) = (INSIDE_ID, 65_534);
+    for (path, content) in [
+        ("/etc/passwd", format!("{USER}:x:{id}:{id}::{HOME}:/bin/sh\nnobody:x:{nobody}:{nobody}::/:/bin/false\n")),
+        ("/etc/group", format!("{USER}:x:{id}:\nnogroup:x:{nobody}:\n")),
+        ("/etc/hosts", format!("127.0.0.1 localhost {HOST_NAME}\n::1 localhost {HOST_NAME}\n")),
+        ("/etc/hostname", format!("{HOST_NAME}\n")),
+        (UNGRANTED, "Only the Landlock layer keeps this file from being read.\n".to_owned()),
+    ] {
+        steps.push(Step::File { path: path.into(), content });
+    }
+    steps
+}
+
+fn limits(limits: &Limits, namespaced: bool) -> Vec<Step> {
+    let mut steps = vec![
+        // 1, not 0: it keeps core handlers that are programs of the host away as well.
+        Step::Limit { resource: Resource::Core, value: 1 },
+        Step::Limit { resource: Resource::MessageQueues, value: 819_200 },
+        Step::Limit { resource: Resource::RealTime, value: 0 },
+    ];
+    let mut limit = |resource, value: Option<u64>| steps.extend(value.map(|value| Step::Limit { resource, value }));
+    // Without a user namespace the kernel counts everything that this user runs, so the number would mean something else.
+    limit(Resource::Processes, limits.pids.filter(|_| namespaced).map(|n| n + 1));
+    limit(Resource::OpenFiles, limits.open_files);
+    limit(Resource::FileSize, limits.file_size.or(limits.disk).map(|s| s.bytes()));
+    limit(Resource::CpuSeconds, limits.cpu_time.map(|t| t.as_secs().max(1)));
+    if let Some(cpus) = limits.cpus {
+        // At least one processor; the exact share is the cgroup's.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        steps.push(Step::Processors(cpus.ceil().max(1.0) as usize));
+    }
+    steps
+}
+
+/// Drops rules that another rule on the same or a higher path already covers.
+fn minimal(rules: Vec<(PathBuf, Rights)>) -> Vec<(PathBuf, Rights)> {
+    let all: BTreeSet<(PathBuf, u8)> = rules.iter().map(|(path, rights)| (path.clone(), *rights as u8)).collect();
+    let covered = |path: &Path, rights: Rights| {
+        let above = path.ancestors().skip(1).any(|above| all.contains(&(above.to_owned(), rights as u8)));
+        above && !matches!(rights, Rights::List)
+    };
+    let mut kept: Vec<(PathBuf, Rights)> = Vec::new();
+    for (path, rights) in rules {
+        if !covered(&path, rights) && !kept.iter().any(|(p, r)| *p == path && *r == rights) {
+            kept.push((path, rights));
+        }
+    }
+    kept
+}
+
+impl fmt::Display for Step {
+    /// One line for a person: `profile explain` prints these.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Namespaces(list) => {
+                let names: Vec<_> = list.iter().map(|n| n.name().trim_end_matches(" namespace")).collect();
+                write!(f, "new namespaces: {}", names.join(", "))
+            }
+            Self::Identity { inside, uid, .. } => write!(f, "user {inside} inside, {uid} on the host"),
+            Self::Root { .. } => f.write_str("an empty root in memory"),
+            Self::Folder { path, .. } => write!(f, "an empty folder {}", path.display()),
+            Self::File { path, .. } => write!(f, "our own {}", path.display()),
+            Self::Link { path, target } => write!(f, "a link {} to {}", path.display(), target.display()),
+            Self::Bind { source, path, writable } => {
+                write!(f, "{} {}", if *writable { "writable:" } else { "readable:" }, path.display())?;
+                if source == path { Ok(()) } else { write!(f, " (from {})", source.display()) }
+            }
+            Self::Private { path, .. } => write!(f, "private and empty: {}", path.display()),
+            Self::Overlay { path, lower, upper, .. } => {
+                let drop = if matches!(upper, Upper::Private) { ", changes are dropped" } else { "" };
+                let below: Vec<_> = lower.iter().map(|l| l.display().to_string()).collect();
+                write!(f, "overlay: {} over {}{drop}", path.display(), below.join(", "))
+            }
+            Self::Mask { path, .. } => write!(f, "covered: {}", path.display()),
+            Self::Device { name } => write!(f, "device /dev/{name}"),
+            Self::Terminals => f.write_str("private terminals in /dev/pts"),
+            Self::Processes => f.write_str("/proc of this sandbox only, with the kernel's settings read-only"),
+            Self::Enter => f.write_str("the host's root is gone"),
+            Self::Loopback => f.write_str("private loopback up"),
+            Self::Listen(listener) => write!(f, "listen on {} for the supervisor", listener.address),
+            Self::HostName(name) => write!(f, "host name {name}"),
+            Self::Session => f.write_str("a session of its own, no terminal of the host"),
+            Self::Limit { resource, value } => write!(f, "limit {resource:?}: {value}"),
+            Self::Processors(count) => write!(f, "at most {count} processors"),
+            Self::Privileges => f.write_str("no capabilities, and no new privileges for ever"),
+            Self::Landlock(l) => write!(f, "Landlock ABI {}: {} paths", l.abi, l.rules.len()),
+            Self::Filter(_) => f.write_str("system call filter"),
+            Self::Probe(probes) => write!(f, "try {} things that must fail", probes.len()),
+            Self::Execute => f.write_str("execute"),
+        }
+    }
+}
