@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::chain::{Broken, Line, Walker};
 use super::fold::{Overview, SpendKey};
@@ -165,7 +165,7 @@ impl Store {
         let story = if filter.story.is_some() { "WHERE story = ?2" } else { "WHERE ?2 IS NULL" };
         let sql = format!("SELECT seq FROM events {story} ORDER BY seq DESC LIMIT 1 OFFSET ?1");
         let parameters = params![signed(count), filter.story.as_ref().map(StoryId::as_str)];
-        let found = rusqlite::OptionalExtension::optional(self.connection.query_row(&sql, parameters, |row| row.get(0)));
+        let found = self.connection.query_row(&sql, parameters, |row| row.get(0)).optional();
         Ok(self.sql(found)?.unwrap_or(0))
     }
 
@@ -270,6 +270,15 @@ impl Store {
             })
         });
         self.sql(rows.and_then(Iterator::collect))
+    }
+
+    /// The phase that this event moved the story to. None when it moved it nowhere.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn moved(&self, story: &str, seq: u64) -> Result<Option<String>, StoreError> {
+        let mut statement = self.sql(self.connection.prepare_cached("SELECT to_phase FROM transitions WHERE story = ?1 AND seq = ?2"))?;
+        self.sql(statement.query_row(params![story, signed(seq)], |row| row.get(0)).optional())
     }
 
     /// What was spent, by story, role and model.

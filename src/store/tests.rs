@@ -54,7 +54,7 @@ fn caches(store: &Store) -> String {
         while let Some(row) = rows.next().expect(table) {
             let values: Vec<String> =
                 (0..columns).map(|i| format!("{:?}", row.get::<_, rusqlite::types::Value>(i).expect("value"))).collect();
-            text.push_str(&format!("{table}: {}\n", values.join(" | ")));
+            text.extend([table, ": ", &values.join(" | "), "\n"]);
         }
     }
     text

@@ -104,19 +104,20 @@ pub(super) fn load_story(connection: &Connection, id: &StoryId) -> Result<Option
 
 /// Brings what an event touches into a view that holds only part of everything.
 pub(super) fn load_touched(connection: &Connection, view: &mut View, event: &Event) -> Result<(), WriteError> {
-    if let Some(id) = event.story.as_ref().filter(|id| !view.stories.contains_key(id)) {
-        if let Some(story) = load_story(connection, id)? {
-            view.stories.insert(id.clone(), story);
-        }
+    if let Some(id) = event.story.as_ref().filter(|id| !view.stories.contains_key(id))
+        && let Some(story) = load_story(connection, id)?
+    {
+        view.stories.insert(id.clone(), story);
     }
     if let Kind::BudgetSpent { role, model, .. } = &event.kind {
         let story = event.story.as_ref().map(ToString::to_string).unwrap_or_default();
         let key = (story, role.clone(), model.clone().unwrap_or_default());
-        if !view.spend.contains_key(&key) {
+        if let std::collections::btree_map::Entry::Vacant(vacant) = view.spend.entry(key) {
             let sql = "SELECT model_calls, tokens_in, tokens_out, cost_microusd, wall_ms FROM spend WHERE story = ?1 AND role = ?2 AND model = ?3";
-            let found = connection.prepare_cached(sql)?.query_row(params![key.0, key.1, key.2], |row| amount_from(row, 0)).optional()?;
+            let (story, role, model) = vacant.key();
+            let found = connection.prepare_cached(sql)?.query_row(params![story, role, model], |row| amount_from(row, 0)).optional()?;
             if let Some(amount) = found {
-                view.spend.insert(key, amount);
+                vacant.insert(amount);
             }
         }
     }

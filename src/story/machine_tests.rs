@@ -57,11 +57,11 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
             u64::from(!c.is_multiple_of(9)),
         ),
         16..22 => {
-            let mut kind = judged(n, name, verdict(c), u32::from(c % 6 == 3 || c % 23 == 0));
-            if let Kind::EvaluatorFinished { proof, .. } = &mut kind {
-                if !a.is_multiple_of(11) {
-                    proof.clone_from(&w.story.spec.proof);
-                }
+            let mut kind = judged(n, name, verdict(c), u32::from(c % 6 == 3 || c.is_multiple_of(23)));
+            if let Kind::EvaluatorFinished { proof, .. } = &mut kind
+                && !a.is_multiple_of(11)
+            {
+                proof.clone_from(&w.story.spec.proof);
             }
             kind
         }
@@ -260,10 +260,8 @@ proptest! {
                 prop_assert_eq!(after.name(), before.name());
                 prop_assert_eq!(w.log.len(), logged + 1, "terminal states tell nothing");
             }
-            if let facts::End::Merged { commit, story_commit, .. } = w.story.end.as_ref().unwrap_or(&facts::End::Cancelled { reason: String::new(), removed: false }) {
-                if !matches!(before, Phase::Merged { .. }) {
-                    prop_assert!(log_proves(&w.log, story_commit, commit), "merged without proof");
-                }
+            if let Some(facts::End::Merged { commit, story_commit, .. }) = w.story.end.as_ref().filter(|_| before.name() != "merged") {
+                prop_assert!(log_proves(&w.log, story_commit, commit), "merged without proof");
             }
             if let Phase::Ready { proof } | Phase::Queued { proof } | Phase::Merging { proof, .. } = &after {
                 prop_assert!(log_proves(&w.log, proof.commit(), proof.commit()), "ready without proof");
@@ -323,7 +321,7 @@ fn helpful(w: &World, a: u8, b: u8, pauses: &mut u32) -> Kind {
             let (candidate, story_commit) = (500 + u32::from(b % 2), proof.commit().clone());
             Kind::CandidateBuilt { candidate: commit(candidate), tree: tree(candidate), base: commit(0), story_commit, behind: Vec::new() }
         }
-        Phase::Merging { proof, candidate } if candidate.gates.is_empty() && a % 3 == 0 => Kind::CandidateRefused {
+        Phase::Merging { proof, candidate } if candidate.gates.is_empty() && a.is_multiple_of(3) => Kind::CandidateRefused {
             candidate: Some(candidate.commit),
             story_commit: proof.commit().clone(),
             why: "red".to_owned(),

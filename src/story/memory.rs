@@ -181,9 +181,9 @@ mod tests {
         ) {
             let spaced: Vec<String> = lines.iter().map(|line| format!("{spaces}{}", line.replace(' ', &spaces))).collect();
             let file = |path: &'static [u8], lines: &'static str| FileChange { path, removed: vec![], added: lines.split(',').map(str::as_bytes).collect() };
-            let a = FileChange { path: b"a", removed: vec![], added: lines.iter().map(|l| l.as_bytes()).collect() };
-            let b = FileChange { path: b"b", removed: other.iter().map(|l| l.as_bytes()).collect(), added: vec![] };
-            let a2 = FileChange { path: b"a", removed: vec![], added: spaced.iter().map(|l| l.as_bytes()).collect() };
+            let a = FileChange { path: b"a", removed: vec![], added: lines.iter().map(String::as_bytes).collect() };
+            let b = FileChange { path: b"b", removed: other.iter().map(String::as_bytes).collect(), added: vec![] };
+            let a2 = FileChange { path: b"a", removed: vec![], added: spaced.iter().map(String::as_bytes).collect() };
             prop_assert_eq!(patch_identity(&[a.clone(), b.clone()]), patch_identity(&[b.clone(), a2]));
             let flipped = FileChange { path: b"b", removed: vec![], added: b.removed.clone() };
             prop_assert_ne!(patch_identity(&[a.clone(), b]), patch_identity(&[a, flipped]));

@@ -121,11 +121,8 @@ pub(super) fn green(story: &Story, gates: &BTreeMap<String, GateRun>, tree: &Tre
         }
     }
     // One red gate is enough: the others are not worth waiting for.
-    if failed.is_empty() {
-        lacking(missing, failed)?
-    } else {
-        lacking(Vec::new(), failed)?
-    }
+    let missing = if failed.is_empty() { missing } else { Vec::new() };
+    lacking(missing, failed)?;
     Ok(story.spec.rules.gates.clone())
 }
 

@@ -148,10 +148,10 @@ fn is_current(story: &Story, no: AttemptNo) -> Result<bool, Refusal> {
 fn attempt(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Taken {
     match kind {
         Kind::ContractAccepted { attempt, .. } => {
-            if is_current(story, *attempt)? {
-                if let Some(current) = story.attempts.last_mut() {
-                    current.contract = true;
-                }
+            if is_current(story, *attempt)?
+                && let Some(current) = story.attempts.last_mut()
+            {
+                current.contract = true;
             }
             Ok(())
         }
@@ -179,10 +179,10 @@ fn attempt(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Tak
             Ok(())
         }
         Kind::ApproachDeclared { attempt, summary } => {
-            if is_current(story, *attempt)? {
-                if let Some(current) = story.attempts.last_mut().filter(|a| a.declared.is_none() && a.conclusion.is_none()) {
-                    current.declared = Some(crate::base::text::cut(summary, FINDING_LENGTH));
-                }
+            if is_current(story, *attempt)?
+                && let Some(current) = story.attempts.last_mut().filter(|a| a.declared.is_none() && a.conclusion.is_none())
+            {
+                current.declared = Some(crate::base::text::cut(summary, FINDING_LENGTH));
             }
             Ok(())
         }
@@ -247,7 +247,7 @@ fn interrupted(story: &mut Story) {
     let limit = story.spec.rules.limits.interruptions;
     if story.halt.is_none() && limit > 0 && times >= limit {
         let question = format!("{times} attempts in a row were interrupted before they ended. What keeps stopping them?");
-        let next = format!("cofferdam log --story {0}; then cofferdam retry {0}", story.id);
+        let next = format!("cofferdam log {0}; then cofferdam retry {0}", story.id);
         halt(story, Halt::Blocked(Block { reason: "interrupted".to_owned(), question, next }));
     }
 }
@@ -353,10 +353,12 @@ fn work(story: &mut Story, kind: &Kind) -> Taken {
                 }
                 gate_result(&mut candidate.gates, gate, &run);
             }
-            if story.attempts.iter().any(|a| a.change.as_ref().is_some_and(|c| c.commit == *commit)) && judged(story, commit, tree)? {
-                if let Some(attempt) = story.attempts.last_mut().filter(|a| a.conclusion.is_none()) {
-                    gate_result(&mut attempt.gates, gate, &run);
-                }
+            let is_own = story.attempts.iter().any(|a| a.change.as_ref().is_some_and(|c| c.commit == *commit));
+            if is_own
+                && judged(story, commit, tree)?
+                && let Some(attempt) = story.attempts.last_mut().filter(|a| a.conclusion.is_none())
+            {
+                gate_result(&mut attempt.gates, gate, &run);
             }
             Ok(())
         }
