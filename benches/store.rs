@@ -112,7 +112,7 @@ fn fill_rest(store: &mut Store, from: u64, until: u64) -> u64 {
         let batch: Vec<Event> = (0..BATCH)
             .map(|_| {
                 number += 1;
-                let n = u32::try_from(number % u64::from(STORIES)).expect("small");
+                let n = u32::try_from((number - 1) % u64::from(STORIES)).expect("small");
                 event(Some(n), life(n, number))
             })
             .collect();
@@ -124,7 +124,7 @@ fn fill_rest(store: &mut Store, from: u64, until: u64) -> u64 {
 /// The first rounds move every story through its life; what follows is what makes logs long.
 fn life(n: u32, number: u64) -> Kind {
     let attempt = AttemptNo::FIRST;
-    match number / u64::from(STORIES) {
+    match (number - 1) / u64::from(STORIES) {
         1 => Kind::StoryStarted { attempt, base: commit(0) },
         2 => Kind::AttemptStarted { attempt, task: Task::Implement, agent: "command".to_owned() },
         3 => Kind::AttemptEnded { attempt, end: AttemptEnd::Finished, summary: None, question: None, transcript: None, wall_ms: 1 },

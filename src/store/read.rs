@@ -243,7 +243,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn all_facts(&self) -> Result<Vec<Story>, StoreError> {
-        let mut statement = self.sql(self.connection.prepare_cached("SELECT facts FROM stories ORDER BY ordinal, id"))?;
+        let mut statement =
+            self.sql(self.connection.prepare_cached("SELECT f.json FROM stories s JOIN facts f ON f.id = s.id ORDER BY s.ordinal, s.id"))?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0));
         let texts: Vec<String> = self.sql(rows.and_then(Iterator::collect))?;
         let damaged = |error: serde_json::Error| StoreError::Damaged {

@@ -47,7 +47,7 @@ fn all(store: &Store) -> Vec<Stored> {
 /// Everything in the caches, as text.
 fn caches(store: &Store) -> String {
     let mut text = String::new();
-    for table in ["overview", "stories", "transitions", "spend", "evidence"] {
+    for table in ["overview", "stories", "facts", "transitions", "spend", "evidence"] {
         let mut statement = store.connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).expect(table);
         let columns = statement.column_count();
         let mut rows = statement.query([]).expect(table);

@@ -97,7 +97,7 @@ pub(super) fn load_overview(connection: &Connection) -> Result<Overview, WriteEr
 }
 
 pub(super) fn load_story(connection: &Connection, id: &StoryId) -> Result<Option<Story>, rusqlite::Error> {
-    let mut statement = connection.prepare_cached("SELECT facts FROM stories WHERE id = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT json FROM facts WHERE id = ?1")?;
     let facts: Option<String> = statement.query_row([id.as_str()], |row| row.get(0)).optional()?;
     facts.map(|facts| serde_json::from_str(&facts).map_err(|error| damaged("a story", &error))).transpose()
 }
@@ -180,8 +180,8 @@ pub(super) fn write_story(connection: &Connection, story: &Story, changed_seq: u
     };
     let (reason, question) = phase.reason().unzip();
     let base = change.map(|c| c.base.as_str()).or_else(|| story.attempt().map(|attempt| attempt.base.as_str()));
-    let sql = "INSERT OR REPLACE INTO stories (id, ordinal, title, epic, phase, attempt, cycle, reason, question, next, commit_id, tree, base, changed_seq, facts)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+    let sql = "INSERT OR REPLACE INTO stories (id, ordinal, title, epic, phase, attempt, cycle, reason, question, next, commit_id, tree, base, changed_seq)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     connection.prepare_cached(sql)?.execute(params![
         story.id.as_str(),
         story.spec.ordinal,
@@ -196,8 +196,9 @@ pub(super) fn write_story(connection: &Connection, story: &Story, changed_seq: u
         commit,
         tree,
         base,
-        signed(changed_seq),
-        facts
+        signed(changed_seq)
     ])?;
+    let sql = "INSERT OR REPLACE INTO facts (id, json) VALUES (?1, ?2)";
+    connection.prepare_cached(sql)?.execute(params![story.id.as_str(), facts])?;
     Ok(())
 }

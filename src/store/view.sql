@@ -3,6 +3,7 @@
 DROP TABLE IF EXISTS view_version;
 DROP TABLE IF EXISTS overview;
 DROP TABLE IF EXISTS stories;
+DROP TABLE IF EXISTS facts;
 DROP TABLE IF EXISTS transitions;
 DROP TABLE IF EXISTS spend;
 DROP TABLE IF EXISTS evidence;
@@ -12,10 +13,10 @@ CREATE TABLE view_version (version INTEGER NOT NULL) STRICT;
 -- One row: the run, the target, totals.
 CREATE TABLE overview (one INTEGER PRIMARY KEY CHECK (one = 1), json TEXT NOT NULL) STRICT;
 
--- What lists show as columns, and all facts as JSON.
+-- What lists show, lying in the order in which lists show it.
 CREATE TABLE stories (
-    id          TEXT PRIMARY KEY,
     ordinal     INTEGER NOT NULL,
+    id          TEXT NOT NULL UNIQUE,
     title       TEXT NOT NULL,
     epic        TEXT,
     phase       TEXT NOT NULL,
@@ -28,9 +29,11 @@ CREATE TABLE stories (
     tree        TEXT,
     base        TEXT,
     changed_seq INTEGER NOT NULL,
-    facts       TEXT NOT NULL
+    PRIMARY KEY (ordinal, id)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX stories_in_order ON stories (ordinal, id);
+
+-- All facts of a story as JSON. A table of its own: a list of all stories must not read through them.
+CREATE TABLE facts (id TEXT PRIMARY KEY, json TEXT NOT NULL) STRICT;
 
 -- Which event moved which story from which phase to which.
 CREATE TABLE transitions (
