@@ -277,6 +277,15 @@ kinds! {
     /// What landed was taken back.
     StoryReverted = "story.reverted" { commit: CommitId, reason: String }
 
+    /// The integration check is red, and the diagnosis points to this story, which has landed. It is repaired on top of the target; nothing is
+    /// unwound.
+    StoryReopened = "story.reopened" {
+        why: String,
+        #[serde(default)]
+        findings: Vec<Finding>,
+        evidence: Option<EvidenceId>,
+    }
+
     /// A human is needed: one reason, one question, one next command.
     StoryBlocked = "story.blocked" { block: Block }
     /// The controller gave up within its budget.
@@ -375,6 +384,7 @@ impl Kind {
             Self::DiagnosisMade { evidence: Some(id), .. } => one(id, "diagnosis"),
             Self::GateFinished { evidence, gate, .. } => evidence.iter().map(|id| (id, format!("gate {gate}"))).collect(),
             Self::CandidateRefused { evidence: Some(id), .. } => one(id, "candidate"),
+            Self::StoryReopened { evidence: Some(id), .. } => one(id, "integration check"),
             Self::SandboxReceipt { evidence, role, .. } => vec![(evidence, format!("receipt of {role}"))],
             _ => Vec::new(),
         }

@@ -107,4 +107,6 @@ fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::tests::*;
+use super::harness::*;
 use super::*;
 use crate::base::id::CommitId;
 use crate::event::*;
@@ -97,6 +97,7 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
             1 => Kind::StoryCreated { spec: w.story.spec.clone() },
             2 => Kind::ContractRefused { attempt: no(number), why: "w".to_owned(), evidence: None },
             3 => Kind::StoryReady { commit: commit(n), tree: tree(n) },
+            _ if b.is_multiple_of(2) => Kind::StoryReopened { why: "w".to_owned(), findings: Vec::new(), evidence: None },
             _ => Kind::StoryReverted { commit: commit(n), reason: "r".to_owned() },
         },
         42 => Kind::StoryRejected { commit: c.is_multiple_of(2).then(|| commit(n)), reason: "r".to_owned() },
@@ -122,6 +123,7 @@ fn is_command(kind: &Kind) -> bool {
                 | Kind::StoryReset { .. }
                 | Kind::StoryCreated { .. }
                 | Kind::StoryBackfilled { .. }
+                | Kind::StoryReopened { .. }
                 | Kind::StoryReverted { .. }
         )
 }
@@ -205,7 +207,7 @@ impl Watch {
 
     fn after(&mut self, w: &World, kind: &Kind) -> Result<(), TestCaseError> {
         self.effects(w)?;
-        if matches!(kind, Kind::StoryRetried {} | Kind::StoryReset { .. }) {
+        if matches!(kind, Kind::StoryRetried {} | Kind::StoryReset { .. } | Kind::StoryReopened { .. }) {
             (self.starts_since_grant, self.void_since_grant) = (0, 0);
         }
         let limits = &w.story.spec.rules.limits;

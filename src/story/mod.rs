@@ -24,6 +24,8 @@ pub use step::{Refused, Step, create, step};
 pub use wanted::{Effect, wanted};
 
 #[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
 pub(crate) mod machine_tests;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -8,7 +8,7 @@ use super::phase::{Lacking, Phase, Proof, Verdicts, phase};
 use super::stagnation;
 use super::wanted::{Effect, owes_contract, wanted};
 use crate::base::id::StoryId;
-use crate::event::{Block, Finding, Kind, Task};
+use crate::event::{Amount, Block, Finding, GateResult, Kind, Task, Verdict};
 
 mod command;
 mod world;
@@ -194,6 +194,20 @@ fn open_attempt(story: &mut Story, no: crate::base::id::AttemptNo, base: crate::
 fn halt(story: &mut Story, halt: Halt) {
     story.halt = Some(halt);
     story.active = false;
+}
+
+/// A fresh budget. The work, the memory and the notes stay.
+fn grant(story: &mut Story) {
+    story.halt = None;
+    story.end = None;
+    story.active = false;
+    story.spent = Amount::default();
+    story.notified = false;
+    let Some(last) = story.attempts.last_mut() else { return };
+    story.granted_after = last.no.get();
+    // Evaluators and gates that could not judge get their tries back.
+    last.results.retain(|_, result| result.verdict != Verdict::Error);
+    last.gates.retain(|_, run| run.result != GateResult::Error);
 }
 
 fn block_contract(story: &mut Story, why: &str) {

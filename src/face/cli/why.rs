@@ -239,7 +239,7 @@ fn everything(store: Option<&Store>, runner: &Runner, as_json: bool) -> Result<(
 mod tests {
     use super::*;
     use crate::event::{AttemptEnd, Kind, Landing, Task, Verdict};
-    use crate::story::tests::{World, at, no, spec};
+    use crate::story::harness::{World, at, no, spec};
 
     fn runner(status: Status) -> Runner {
         Runner { status, pid: Some(7), heartbeat: None, detail: None }
@@ -268,7 +268,7 @@ mod tests {
         let mut w = World::new(spec());
         w.start();
         assert!(asked(&w, &[], &calm, Status::Running).why.contains("attempt 1"));
-        w.work(1, "a").ok(crate::story::tests::judged(1, "checks", Verdict::Pass, 0));
+        w.work(1, "a").ok(crate::story::harness::judged(1, "checks", Verdict::Pass, 0));
         assert_eq!(asked(&w, &[], &calm, Status::Running).why, "it waits for review");
         let mut w = World::new(spec());
         w.start()

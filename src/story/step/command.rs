@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::world::is_landing;
-use super::{Taken, conclude, finding, refuse};
-use crate::event::{Amount, Kind, Verdict};
+use super::{Taken, conclude, finding, grant, refuse};
+use crate::event::Kind;
 use crate::story::facts::{Conclusion, End, Failure, Note, Story};
 use crate::story::memory::Memory;
 use crate::story::phase::Phase;
@@ -112,20 +112,6 @@ fn end(story: &mut Story, how: End) {
     story.end = Some(how);
     story.halt = None;
     story.active = false;
-}
-
-/// A fresh budget. The work, the memory and the notes stay.
-fn grant(story: &mut Story) {
-    story.halt = None;
-    story.end = None;
-    story.active = false;
-    story.spent = Amount::default();
-    story.notified = false;
-    let Some(last) = story.attempts.last_mut() else { return };
-    story.granted_after = last.no.get();
-    // Evaluators and gates that could not judge get their tries back.
-    last.results.retain(|_, result| result.verdict != Verdict::Error);
-    last.gates.retain(|_, run| run.result != crate::event::GateResult::Error);
 }
 
 /// The current attempt is not judged any further.

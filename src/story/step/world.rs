@@ -8,7 +8,7 @@ use super::{Refusal, Taken, block_contract, conclude, finding, halt, next_attemp
 use crate::base::id::{AttemptNo, CommitId, TreeId};
 use crate::event::{AttemptEnd, Block, Finding, GateResult, Kind, Landing, Verdict};
 use crate::story::budget;
-use crate::story::facts::{Candidate, Change, Conclusion, Diagnosis, End, GateRun, Halt, Judgement, Queue, Story};
+use crate::story::facts::{Candidate, Change, Conclusion, Diagnosis, End, Failure, GateRun, Halt, Judgement, Queue, Story};
 use crate::story::phase::{Phase, green};
 use crate::story::wanted::{may_start, owes_contract};
 
@@ -41,7 +41,8 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
         | Kind::CandidateRefused { .. }
         | Kind::LandingStarted { .. }
         | Kind::StoryLanded { .. }
-        | Kind::StoryReverted { .. } => queue(story, phase, kind),
+        | Kind::StoryReverted { .. }
+        | Kind::StoryReopened { .. } => queue(story, phase, kind),
         Kind::StoryReady { commit, .. } => match phase {
             Phase::Ready { proof } | Phase::Queued { proof } | Phase::Merging { proof, .. } if proof.commit() == commit => Ok(()),
             _ => refuse(format!("there is no proof for commit {}", commit.short()), "let the evaluators and gates judge that commit"),
@@ -499,10 +500,27 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
             story.end = Some(End::Reverted { commit: commit.clone(), reason: reason.clone() });
             Ok(())
         }
+        (Kind::StoryReopened { why, findings, .. }, Phase::Merged { .. }) => {
+            reopen(story, why, findings);
+            Ok(())
+        }
+        (Kind::StoryReopened { .. }, _) => refuse("nothing of it has landed that could be at fault", "point to a story that has landed"),
         (Kind::StoryReverted { .. }, Phase::Reverted { .. }) => Ok(()),
         (Kind::StoryReverted { .. }, _) => refuse("nothing of it has landed", format!("cofferdam cancel {}", story.id)),
         _ => Ok(()),
     }
+}
+
+/// What landed is mended by a new attempt from the target as it is, with a budget of its own: the story did nothing wrong within the old one.
+fn reopen(story: &mut Story, why: &str, findings: &[Finding]) {
+    if let Some(attempt) = story.attempts.last_mut() {
+        let mut reasons = vec![finding(&format!("what landed breaks the integration check: {why}"))];
+        reasons.extend(kept(findings));
+        attempt.conclusion =
+            Some(Conclusion::Failed(Failure { why: reasons, signature: vec!["integration".to_owned()], improved: true, reviewed: true }));
+    }
+    super::grant(story);
+    story.resume_from = None;
 }
 
 /// Something outside the story's own facts stops it.
