@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub mod add;
+pub mod attack;
 pub mod blocked;
 pub mod command;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod log;
 pub mod next;
 pub mod plan;
 pub mod printer;
+pub mod probe;
 pub mod problems;
 pub mod profile;
 pub mod project;
@@ -65,6 +67,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
+    /// Try the attacks of the threat model from inside a sandbox
+    Probe(probe::Args),
     /// Can this host enforce a sandbox? Every layer, and what mends it
     Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
@@ -107,6 +111,8 @@ enum Command {
     Pause(command::Pause),
     /// End a pause
     Resume(command::Resume),
+    #[command(name = "__attack", hide = true)]
+    Attack(attack::Args),
 }
 
 /// The program.
@@ -143,6 +149,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
+        Command::Attack(args) => attack::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Plan(args) => plan::run(args),
