@@ -12,11 +12,13 @@
 //! - [`story`]: one unit of work: facts, derived phase, `step(story, event, now)`, budgets, failure memory. Pure.
 //! - [`store`]: memory: events (append-only, hash-chained), the folds shown from them, evidence, the runner's lock.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
+//! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
 pub mod event;
 pub mod face;
+pub mod probe;
 pub mod sandbox;
 pub mod store;
 pub mod story;

@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod attack;
 pub mod command;
+pub mod doctor;
 pub mod evidence;
 pub mod exec;
 pub mod failure;
 pub mod log;
 pub mod printer;
+pub mod probe;
 pub mod profile;
 pub mod report;
 pub mod show;
@@ -33,8 +36,14 @@ struct Args {
 enum Command {
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
+    /// Try the attacks of the threat model from inside a sandbox
+    Probe(probe::Args),
+    /// Can this host enforce a sandbox? Every layer, and what mends it
+    Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
+    #[command(name = "__attack", hide = true)]
+    Attack(attack::Args),
     /// Where every story stands
     Status(status::Args),
     /// Everything about one story
@@ -109,6 +118,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
+        Command::Attack(args) => attack::run(args),
+        Command::Probe(args) => probe::run(args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Status(args) => status::run(&args),
         Command::Show(args) => show::run(&args),
