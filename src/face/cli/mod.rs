@@ -4,17 +4,29 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod add;
 pub mod attack;
+pub mod blocked;
 pub mod command;
+pub mod config;
 pub mod doctor;
 pub mod evidence;
 pub mod exec;
 pub mod failure;
+pub mod files;
+pub mod graph;
+pub mod import;
+pub mod lint;
 pub mod log;
+pub mod next;
+pub mod plan;
 pub mod printer;
 pub mod probe;
+pub mod problems;
 pub mod profile;
+pub mod project;
 pub mod report;
+pub mod schema;
 pub mod show;
 mod state;
 pub mod stats;
@@ -34,6 +46,24 @@ struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Show the waves, what the plan may cost at most, and what each sandbox may touch
+    Plan(plan::PlanCommandArgs),
+    /// Show what waits for what
+    Graph(graph::GraphArgs),
+    /// Show who starts now, and why not the others
+    Next(next::NextArgs),
+    /// Show what holds the plan up, the root first
+    Blocked(blocked::BlockedArgs),
+    /// Add a story
+    Add(Box<add::AddArgs>),
+    /// Make story files of what other tools wrote
+    Import(import::ImportArgs),
+    /// Check the stories and the configuration
+    Lint(lint::LintArgs),
+    /// Print the JSON Schema of a file format
+    Schema(schema::SchemaArgs),
+    /// Show the configuration and where it comes from
+    Config(config::ConfigArgs),
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
     /// Try the attacks of the threat model from inside a sandbox
@@ -122,6 +152,15 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Graph(args) => graph::run(args),
+        Command::Next(args) => next::run(args),
+        Command::Blocked(args) => blocked::run(args),
+        Command::Add(args) => add::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Lint(args) => lint::run(args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Config(args) => config::run(args),
         Command::Status(args) => status::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Why(args) => why::run(&args),
