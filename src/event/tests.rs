@@ -96,7 +96,11 @@ fn the_catalogue_page_is_up_to_date() {
         fs_err::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).expect("docs");
         fs_err::write(path, catalog_markdown()).expect("written");
     }
-    assert_eq!(fs_err::read_to_string(path).expect("docs/event-catalog.md"), catalog_markdown(), "run COFFERDAM_UPDATE_DOCS=1 cargo test event::");
+    assert_eq!(
+        fs_err::read_to_string(path).expect("docs/event-catalog.md"),
+        catalog_markdown(),
+        "run COFFERDAM_UPDATE_DOCS=1 cargo test event::"
+    );
     for kind in CATALOG {
         assert!(kind.doc.trim().ends_with(['.', '?']), "{} is not documented in a sentence", kind.name);
     }
