@@ -397,7 +397,7 @@ pub fn catalog_markdown() -> String {
     let mut page = String::from(
         "# Events\n\nEvery kind of event, as `cofferdam log --json` prints it: one line of JSON with `version`, `seq`, `prev_hash`, `hash`, `at`, `run`, \
          `story`, `kind`, `actor` and `data`.\nThe fields below are those of `data`. A reader must ignore fields and kinds it does not know.\n\
-         This page is generated from `src/event.rs` (`UPDATE_DOCS=1 cargo test event::`).\n",
+         This page is generated from `src/event.rs` (`COFFERDAM_UPDATE_DOCS=1 cargo test event::`).\n",
     );
     for kind in CATALOG {
         // Writing to a string cannot fail.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::id::StoryId;
 
-/// Who caused an event. Written as text: `runner`, `human:alice`.
+/// Who caused an event. Written as text: `runner`, `human:root`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// The controller.

@@ -92,11 +92,15 @@ fn actors_round_trip() {
 #[test]
 fn the_catalogue_page_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/event-catalog.md");
-    if std::env::var_os("UPDATE_DOCS").is_some() {
+    if std::env::var_os("COFFERDAM_UPDATE_DOCS").is_some() {
         fs_err::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).expect("docs");
         fs_err::write(path, catalog_markdown()).expect("written");
     }
-    assert_eq!(fs_err::read_to_string(path).expect("docs/event-catalog.md"), catalog_markdown(), "run UPDATE_DOCS=1 cargo test event::");
+    assert_eq!(
+        fs_err::read_to_string(path).expect("docs/event-catalog.md"),
+        catalog_markdown(),
+        "run COFFERDAM_UPDATE_DOCS=1 cargo test event::"
+    );
     for kind in CATALOG {
         assert!(kind.doc.trim().ends_with(['.', '?']), "{} is not documented in a sentence", kind.name);
     }

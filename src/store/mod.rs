@@ -11,6 +11,12 @@
 //!
 //! An event and everything that follows from it (the caches, and the events that say what the controller decided) are one transaction: what
 //! was acknowledged is whole, and what was not acknowledged never was. Readers never block the writer.
+//!
+//! What a runner does with it: [`lock::RunnerLock::take`], [`place::claim`], [`Store::open`], [`Evidence::sweep`]; `run.stopped` for a run that
+//! died, `attempt.ended` (interrupted) for every attempt that is [`crate::story::Story::running`]; then it performs what
+//! [`crate::story::wanted`] asks of [`Store::all_facts`], and what each [`Store::append`] returns. A command from another terminal is an
+//! event with a number the runner has not seen: it reads [`Store::events`] since its last number a few times a second, and performs what is
+//! wanted then and is not being done already. An `attempt.started` is appended *before* the process is started: when it is refused, none is.
 
 use std::path::{Path, PathBuf};
 

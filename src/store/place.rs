@@ -32,6 +32,8 @@ pub enum PlaceError {
     NoHome,
     #[error("{} is not in a git repository: {detail}", path.display())]
     NoRepository { path: PathBuf, detail: String },
+    #[error("{} belongs to another user", path.display())]
+    NotOwned { path: PathBuf },
     #[error("this repository was at {}, and its state still belongs to that place", from.display())]
     Moved { from: PathBuf, old: PathBuf, new: PathBuf },
     #[error(transparent)]
@@ -44,6 +46,9 @@ impl PlaceError {
         match self {
             Self::NoHome => "set XDG_STATE_HOME to a folder that may be written, such as ~/.local/state".to_owned(),
             Self::NoRepository { .. } => "go to a repository, or make one: git init".to_owned(),
+            Self::NotOwned { path } => {
+                format!("work as that user, or trust the repository: git config --global --add safe.directory {}", shell(path))
+            }
             Self::Moved { old, new, .. } => format!("take the state along: mv {} {}", shell(old), shell(new)),
             Self::Io(_) => "look at the path that is named: does it exist, and may you write there?".to_owned(),
         }
@@ -72,8 +77,10 @@ pub fn state_home(xdg_state_home: Option<&std::ffi::OsStr>, home: Option<&std::f
 /// # Errors
 /// When there is no repository.
 pub fn common_git_dir(start: &Path) -> Result<PathBuf, PlaceError> {
-    let none = |error: &git2::Error| PlaceError::NoRepository { path: start.to_owned(), detail: error.message().to_owned() };
-    let repository = git2::Repository::discover(start).map_err(|error| none(&error))?;
+    let repository = git2::Repository::discover(start).map_err(|error| match error.code() {
+        git2::ErrorCode::Owner => PlaceError::NotOwned { path: start.to_owned() },
+        _ => PlaceError::NoRepository { path: start.to_owned(), detail: error.message().to_owned() },
+    })?;
     Ok(fs::canonicalize(repository.commondir())?)
 }
 
@@ -196,12 +203,34 @@ mod tests {
     }
 
     #[test]
+    fn a_repository_of_another_user_is_not_taken_for_none() {
+        if !nix::unistd::Uid::effective().is_root() {
+            eprintln!("SKIPPED a_repository_of_another_user_is_not_taken_for_none: only root can give a folder away");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("r");
+        git2::Repository::init(&path).expect("init");
+        for given in [path.clone(), path.join(".git")] {
+            std::os::unix::fs::chown(given, Some(12_345), Some(12_345)).expect("given away");
+        }
+        let error = common_git_dir(&path).expect_err("another user's");
+        assert!(matches!(error, PlaceError::NotOwned { .. }) && error.next().contains("safe.directory"), "{error}");
+    }
+
+    #[test]
     fn worktrees_share_their_repository_and_strangers_are_refused() {
         let dir = tempfile::tempdir().expect("dir");
         let error = common_git_dir(dir.path()).expect_err("no repository");
         assert!(error.next().contains("git init"));
-        git2::Repository::init(dir.path().join("r")).expect("init");
+        let repository = git2::Repository::init(dir.path().join("r")).expect("init");
         fs::create_dir(dir.path().join("r/sub")).expect("sub");
+        let tree = repository.treebuilder(None).and_then(|builder| builder.write()).expect("an empty tree");
+        let who = git2::Signature::new("test", "test@localhost", &git2::Time::new(0, 0)).expect("a signature");
+        let tree = repository.find_tree(tree).expect("there");
+        repository.commit(Some("HEAD"), &who, &who, "first", &tree, &[]).expect("committed");
+        repository.worktree("w", &dir.path().join("w"), None).expect("a linked worktree");
+        assert_eq!(common_git_dir(&dir.path().join("w")).expect("found"), common_git_dir(&dir.path().join("r")).expect("found"));
         assert_eq!(common_git_dir(&dir.path().join("r/sub")).expect("found"), common_git_dir(&dir.path().join("r")).expect("found"));
     }
 

@@ -137,6 +137,8 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub fn events(&self, filter: &Filter, mut each: impl FnMut(Stored) -> ControlFlow<()>) -> Result<(), StoreError> {
+        // A follower of a log that was deleted would wait for ever.
+        self.still_there()?;
         let mut since = signed(filter.since);
         if let Some(last) = filter.last {
             since = since.max(self.before_last(filter, last)?);

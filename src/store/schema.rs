@@ -22,7 +22,9 @@ impl Store {
         self.check_owner()?;
         self.write_ahead_log()?;
         // FULL: a commit that was acknowledged survives a power cut. Tables in memory: sorting writes no temporary file on a full disk.
-        self.sql(self.connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;"))?;
+        // A cache of 16 MiB holds the lists of a large plan, which would push each other out of the default of 2 MiB.
+        let settings = "PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -16384;";
+        self.sql(self.connection.execute_batch(settings))?;
         self.migrate(MIGRATIONS)?;
         self.refresh_views()
     }

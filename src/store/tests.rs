@@ -178,7 +178,7 @@ fn what_was_tampered_with_is_found_and_named() {
     };
     let (broken, _dir) = tampered("UPDATE events SET data = '{\"text\":\"x\"}' WHERE seq = 2");
     assert!(broken.seq == 2 && broken.why.contains("changed"), "{broken}");
-    let (broken, _dir) = tampered("UPDATE events SET actor = 'human:eve' WHERE seq = 3");
+    let (broken, _dir) = tampered("UPDATE events SET actor = 'human:nobody' WHERE seq = 3");
     assert_eq!(broken.seq, 3);
     let (broken, dir) = tampered("DELETE FROM events WHERE seq = 2");
     assert!(broken.seq == 2 && broken.why.contains("missing"), "{broken}");

@@ -291,9 +291,18 @@ fn a_protected_change_needs_an_approval_of_that_very_commit() {
     assert_eq!((w.state(), w.recorded("story.blocked")), ("blocked", 1));
     w.refused(Kind::StoryApproved { commit: commit(2) });
     w.refused(Kind::StoryRetried {});
+    let mut reworded = w.story.clone();
     w.ok(Kind::StoryApproved { commit: commit(1) });
     assert_eq!(w.state(), "gate_check");
     assert!(matches!(w.effects[..], [Effect::RunGate { .. }]));
+    // A log of another version asks in other words; a runner may ask for an approval of its own. Neither outlives the approval.
+    let block = Block { reason: "approval".to_owned(), question: "may it?".to_owned(), next: "approve".to_owned() };
+    reworded = step(&reworded, &Kind::StoryBlocked { block: block.clone() }, at(50)).expect("told again").next;
+    assert_eq!(phase(&step(&reworded, &Kind::StoryApproved { commit: commit(1) }, at(51)).expect("approved").next).name(), "gate_check");
+    w.ok(Kind::StoryBlocked { block }).ok(Kind::StoryApproved { commit: commit(1) });
+    assert_eq!(w.state(), "pending");
+    w.start();
+    assert_eq!(w.state(), "gate_check");
 }
 
 #[test]

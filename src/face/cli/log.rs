@@ -46,11 +46,13 @@ pub struct Args {
 /// When the store cannot be read, or the chain is broken.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let state = State::find()?;
-    let Some(mut store) = state.store()? else {
-        if args.follow || args.verify || !args.json {
+    let mut store = match state.store()? {
+        Some(store) => store,
+        None if args.follow => await_store(&state)?,
+        None => {
             printer::err("Nothing has happened in this repository yet.");
+            return Ok(ExitCode::SUCCESS);
         }
-        return Ok(ExitCode::SUCCESS);
     };
     if args.verify {
         return verify(&store, args.contains.as_deref());
@@ -79,6 +81,17 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         (filter.since, filter.last) = (last, None);
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A follower may be there before anything is.
+fn await_store(state: &State) -> Result<Store, Failure> {
+    printer::err("Nothing has happened in this repository yet; waiting.");
+    loop {
+        if let Some(store) = state.store()? {
+            return Ok(store);
+        }
         std::thread::sleep(POLL);
     }
 }

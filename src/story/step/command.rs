@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::world::is_landing;
 use super::{Taken, conclude, finding, grant, refuse};
 use crate::event::Kind;
-use crate::story::facts::{Conclusion, End, Failure, Note, Story};
+use crate::story::facts::{Conclusion, End, Failure, Halt, Note, Story};
 use crate::story::memory::Memory;
 use crate::story::phase::Phase;
 
@@ -26,6 +26,7 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
         Kind::StoryApproved { commit } => match story.change() {
             Some(change) if change.commit == *commit && !phase.is_terminal() => {
                 story.approvals.insert(commit.clone());
+                story.halt.take_if(|halt| matches!(halt, Halt::Blocked(block) if block.reason == "approval"));
                 Ok(())
             }
             Some(change) if !phase.is_terminal() => {

@@ -532,7 +532,8 @@ fn stop(story: &mut Story, phase: &Phase, reason: Halt) -> Taken {
         );
     }
     // An approval that is asked for is derived from the verdicts; to store it as well would keep it after the approval.
-    if matches!((&reason, phase), (Halt::Blocked(block), Phase::Blocked(current)) if block == current) {
+    // By its word, not by its text: another version may have put the question in other words.
+    if matches!((&reason, phase), (Halt::Blocked(block), Phase::Blocked(current)) if block.reason == current.reason) {
         return Ok(());
     }
     halt(story, reason);
