@@ -105,3 +105,45 @@ fn the_mission_has_every_row_once_and_its_paths_exist() {
     let count = format!("Count: {} done, {} part, {} open, {} not ours.", of("done"), of("part"), of("open"), of("not ours"));
     assert!(text.ends_with(&format!("{count}\n")), "the last line should be: {count}");
 }
+
+/// The modules of this crate that the files below `place` name.
+fn imports(place: &Path, found: &mut std::collections::BTreeSet<String>) {
+    if place.is_dir() {
+        for entry in fs_err::read_dir(place).expect("folder") {
+            imports(&entry.expect("entry").path(), found);
+        }
+    } else if place.is_file() && place.extension().is_some_and(|e| e == "rs") {
+        let text = fs_err::read_to_string(place).expect("source");
+        for rest in text.split("crate::").skip(1) {
+            assert!(!rest.starts_with('{'), "{}: one `use crate::module` a line, so that this test reads it", place.display());
+            found.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+}
+
+#[test]
+fn modules_import_only_what_the_chart_allows() {
+    let text = text("docs/architecture.md");
+    let table = text.split("<!-- imports -->").nth(1).and_then(|rest| rest.split("<!-- end -->").next()).expect("marker");
+    let mut allowed = std::collections::BTreeMap::new();
+    for line in table.lines() {
+        let cells: Vec<&str> = line.split('|').collect();
+        if let ["", module, _, may, ""] = cells[..]
+            && let Some(module) = quoted(module).next()
+        {
+            allowed.insert(module, quoted(may).collect::<Vec<_>>());
+        }
+    }
+    let lib = fs_err::read_to_string(file("src/lib.rs")).expect("lib.rs");
+    let modules: Vec<&str> = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert!(modules.len() > 5);
+    for module in modules {
+        let may = allowed.get(module).unwrap_or_else(|| panic!("{module} has no row in docs/architecture.md"));
+        let mut found = std::collections::BTreeSet::new();
+        imports(&file(&format!("src/{module}")), &mut found);
+        imports(&file(&format!("src/{module}.rs")), &mut found);
+        for name in found.iter().filter(|name| allowed.contains_key(name.as_str()) && *name != module) {
+            assert!(may.contains(&name.as_str()), "{module} imports {name}, which the chart does not allow");
+        }
+    }
+}
