@@ -95,17 +95,7 @@ const PURE: &[&str] = &[
 
 #[test]
 fn files_that_decide_do_not_touch_the_world() {
-    let world = [
-        "std::fs",
-        "fs_err::",
-        "std::process",
-        "std::env::",
-        "std::net::Tcp",
-        "std::net::Udp",
-        "SystemTime::now",
-        "Instant::now",
-        "std::thread",
-    ];
+    let world = ["std::fs", "fs_err::", "std::process", "std::env::", "std::net::Tcp", "std::net::Udp", "SystemTime::now", "Instant::now", "std::thread"];
     for (path, text) in sources("src") {
         if PURE.iter().any(|pure| path.starts_with(pure)) {
             let found = world.iter().find(|word| code(&text).contains(*word));
