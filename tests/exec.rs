@@ -331,3 +331,16 @@ fn the_receipt_names_every_layer() {
         assert!(lower.err().contains("the process list can be seen"), "{}", lower.err());
     }
 }
+
+#[test]
+fn a_payload_that_ends_its_init_gains_nothing() {
+    for (n, world) in everybody().into_iter().enumerate() {
+        for tier in ["full", "no-userns"] {
+            let sleep = unique_sleep(50 + u32::try_from(n).unwrap());
+            let script = format!("setsid sleep {sleep} & sleep 0.1; kill -9 $PPID; kill -9 1; sleep {sleep}");
+            let ran = world.sh(&["--wall", "2s", "--require", tier], &script);
+            assert!(ran.took < Duration::from_secs(4), "{:?}: {}", ran.took, ran.err());
+            soon("the end of the tree", || processes_with(&sleep).is_empty());
+        }
+    }
+}
