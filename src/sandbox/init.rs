@@ -61,6 +61,8 @@ fn live(birth: Birth<'_>, control: &OwnedFd) -> Result<(), Failed> {
     keep.extend(streams.iter().flat_map(|s| [&s.stdin, &s.stdout, &s.stderr]).map(AsRawFd::as_raw_fd));
     sys::close_all_but(&keep).map_err(begin)?;
     take_streams(streams).map_err(begin)?;
+    // The helper ignores the end of its children; init must hear of it.
+    sys::default_signal(libc::SIGCHLD).map_err(begin)?;
     join(group).map_err(begin)?;
     wait_for_identity(mapped).map_err(begin)?;
 

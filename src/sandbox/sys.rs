@@ -160,6 +160,16 @@ pub fn ignore_signal(signal: i32) -> io::Result<()> {
     if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Takes back [`ignore_signal`].
+///
+/// # Errors
+/// What the kernel said.
+pub fn default_signal(signal: i32) -> io::Result<()> {
+    // SAFETY: SIG_DFL installs no handler code.
+    let previous = unsafe { libc::signal(signal, libc::SIG_DFL) };
+    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Gives every signal its default action and unblocks all: what a program expects at its start.
 pub fn default_signals() {
     for signal in 1..=64 {
