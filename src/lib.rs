@@ -8,9 +8,11 @@
 //! ```
 //!
 //! - [`base`]: words shared by all (sizes, durations, safe text, suggestions). Pure.
+//! - [`workspace`]: where a story's files are, and how what changed in them comes out as checked data.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
 pub mod face;
 pub mod sandbox;
+pub mod workspace;

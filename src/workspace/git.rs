@@ -1,0 +1,483 @@
+//! The one door to git: objects and refs of the user's repository, and of folders that only we ever wrote.
+//!
+//! Through libgit2, which runs no hook, no filter program and no external diff. **Invariant:** no path that an agent could have written is
+//! ever opened here.
+
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+
+pub use git2::Oid;
+
+use super::convert::{AutoCrlf, LineEnds};
+
+/// Why git could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    #[error("there is no git repository at {} or above it; go into one, or make one with `git init`", path.display())]
+    NotFound { path: PathBuf },
+    #[error("{} belongs to another user; add it to git's `safe.directory`, or run as its owner", path.display())]
+    Owner { path: PathBuf },
+    #[error("{} is a bare repository: it has no files to work on; use a clone with a worktree", path.display())]
+    Bare { path: PathBuf },
+    #[error("{} has no commit yet; make the first one, then try again", path.display())]
+    Unborn { path: PathBuf },
+    #[error("{} {feature}, which cofferdam cannot read safely yet; {advice}", path.display())]
+    Unsupported { path: PathBuf, feature: &'static str, advice: &'static str },
+    #[error("`{}` names no commit in this repository", name.escape_debug())]
+    NoSuchCommit { name: String },
+    #[error("git object {id} holds a name that no folder may hold: `{}`", crate::base::text::bytes_line(name))]
+    BadName { id: Oid, name: Vec<u8> },
+    #[error("cannot {doing}: {}", source.message())]
+    Git { doing: String, source: git2::Error },
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Says what was tried when libgit2 fails.
+fn doing<T>(what: impl FnOnce() -> String) -> impl FnOnce(git2::Error) -> Result<T, GitError> {
+    |source| Err(GitError::Git { doing: what(), source })
+}
+
+/// File modes of git.
+pub mod mode {
+    pub const TREE: u32 = 0o040_000;
+    pub const FILE: u32 = 0o100_644;
+    pub const EXECUTABLE: u32 = 0o100_755;
+    pub const LINK: u32 = 0o120_000;
+    pub const SUBMODULE: u32 = 0o160_000;
+}
+
+/// One name of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: Vec<u8>,
+    pub mode: u32,
+    pub id: Oid,
+}
+
+impl Entry {
+    pub fn is_tree(&self) -> bool {
+        self.mode & 0o170_000 == mode::TREE
+    }
+
+    pub fn is_submodule(&self) -> bool {
+        self.mode & 0o170_000 == mode::SUBMODULE
+    }
+
+    pub fn is_link(&self) -> bool {
+        self.mode & 0o170_000 == mode::LINK
+    }
+
+    pub fn is_executable(&self) -> bool {
+        self.mode & 0o100 != 0 && !self.is_tree() && !self.is_link() && !self.is_submodule()
+    }
+
+    /// The order of git's trees: a folder sorts as if its name ended in a slash.
+    pub fn order(&self, other: &Self) -> Ordering {
+        let shared = self.name.len().min(other.name.len());
+        let end = |entry: &Self| entry.name.get(shared).copied().unwrap_or(if entry.is_tree() { b'/' } else { 0 });
+        self.name[..shared].cmp(&other.name[..shared]).then_with(|| end(self).cmp(&end(other)))
+    }
+}
+
+/// Where trees and blobs are read from.
+pub trait Objects {
+    fn tree(&self, id: Oid) -> Result<Vec<Entry>, GitError>;
+    fn blob(&self, id: Oid) -> Result<Vec<u8>, GitError>;
+}
+
+/// Who writes a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Author {
+    pub name: String,
+    pub email: String,
+}
+
+/// A repository that nobody but its user and we write.
+pub struct Repository {
+    inner: git2::Repository,
+    common: PathBuf,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository").field("common", &self.common).finish()
+    }
+}
+
+impl Repository {
+    /// Opens the repository that holds `path`, and refuses by name what has no safe path.
+    pub fn discover(path: &Path) -> Result<Self, GitError> {
+        let git_dir = match git2::Repository::discover_path(path, std::iter::empty::<&Path>()) {
+            Ok(found) => found,
+            Err(e) if e.code() == git2::ErrorCode::NotFound => return Err(GitError::NotFound { path: path.to_owned() }),
+            Err(e) if e.code() == git2::ErrorCode::Owner => return Err(GitError::Owner { path: path.to_owned() }),
+            Err(e) => return doing(|| format!("look for a repository at {}", path.display()))(e),
+        };
+        refuse_extensions(&git_dir)?;
+        let inner = git2::Repository::open(&git_dir).or_else(|e| match e.code() {
+            git2::ErrorCode::Owner => Err(GitError::Owner { path: git_dir.clone() }),
+            _ => doing(|| format!("open the repository {}", git_dir.display()))(e),
+        })?;
+        let common = fs_err::canonicalize(inner.commondir())?;
+        if inner.is_bare() {
+            return Err(GitError::Bare { path: common });
+        }
+        refuse_extensions(&common)?;
+        Ok(Self { inner, common })
+    }
+
+    /// The same repository once more, for another thread.
+    pub fn reopen(&self) -> Result<Self, GitError> {
+        let inner = git2::Repository::open(self.inner.path()).or_else(doing(|| format!("open {}", self.common.display())))?;
+        Ok(Self { inner, common: self.common.clone() })
+    }
+
+    /// The git directory that all worktrees share; absolute and without links.
+    pub fn common_dir(&self) -> &Path {
+        &self.common
+    }
+
+    pub fn objects_dir(&self) -> PathBuf {
+        self.common.join("objects")
+    }
+
+    /// The worktree this was opened from.
+    pub fn worktree(&self) -> Option<&Path> {
+        self.inner.workdir()
+    }
+
+    /// The name people know the repository by: its main worktree's folder.
+    pub fn name(&self) -> String {
+        let folder = if self.common.ends_with(".git") { self.common.parent() } else { Some(self.common.as_path()) };
+        let name = folder.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        name.filter(|name| !name.is_empty()).unwrap_or_else(|| "repository".to_owned())
+    }
+
+    /// The branch HEAD is on, when it is on one.
+    pub fn branch(&self) -> Option<String> {
+        let head = self.inner.head().ok()?;
+        head.is_branch().then(|| head.shorthand().ok().map(str::to_owned)).flatten()
+    }
+
+    /// The commit that a name stands for.
+    pub fn commit(&self, name: &str) -> Result<Oid, GitError> {
+        if name == "HEAD" && self.inner.head().is_err_and(|e| e.code() == git2::ErrorCode::UnbornBranch) {
+            return Err(GitError::Unborn { path: self.common.clone() });
+        }
+        let found = self.inner.revparse_single(name).and_then(|object| object.peel_to_commit());
+        found.map(|commit| commit.id()).map_err(|_| GitError::NoSuchCommit { name: name.to_owned() })
+    }
+
+    pub fn tree_of(&self, commit: Oid) -> Result<Oid, GitError> {
+        self.inner.find_commit(commit).map(|c| c.tree_id()).or_else(doing(|| format!("read commit {commit}")))
+    }
+
+    /// The raw bytes of a commit object.
+    pub fn message_of(&self, commit: Oid) -> Result<String, GitError> {
+        let commit = self.inner.find_commit(commit).or_else(doing(|| format!("read commit {commit}")))?;
+        Ok(String::from_utf8_lossy(commit.message_bytes()).into_owned())
+    }
+
+    /// `core.autocrlf` and `core.eol`.
+    pub fn line_ends(&self) -> LineEnds {
+        let Ok(config) = self.inner.config() else { return LineEnds::default() };
+        let auto = match config.get_string("core.autocrlf") {
+            Ok(value) if value.eq_ignore_ascii_case("input") => AutoCrlf::Input,
+            Ok(_) if config.get_bool("core.autocrlf").unwrap_or(false) => AutoCrlf::On,
+            _ => AutoCrlf::Off,
+        };
+        let native_crlf = config.get_string("core.eol").is_ok_and(|value| value.eq_ignore_ascii_case("crlf"));
+        LineEnds { auto, native_crlf }
+    }
+
+    /// The ignore lists outside of the tree, weakest first: the user's own, then the repository's.
+    pub fn ignore_lists(&self) -> Vec<Vec<u8>> {
+        self.lists("core.excludesFile", "ignore", "exclude")
+    }
+
+    /// The attributes outside of the tree: the user's own (weaker than the tree's), and the repository's (stronger).
+    pub fn attribute_lists(&self) -> Vec<Vec<u8>> {
+        self.lists("core.attributesFile", "attributes", "attributes")
+    }
+
+    fn lists(&self, key: &str, user: &str, own: &str) -> Vec<Vec<u8>> {
+        let configured = self.inner.config().ok().and_then(|config| config.get_path(key).ok());
+        let user_file = configured.or_else(|| config_home().map(|home| home.join("git").join(user)));
+        let read = |path: PathBuf| fs_err::read(path).unwrap_or_default();
+        vec![user_file.map(read).unwrap_or_default(), read(self.common.join("info").join(own))]
+    }
+
+    /// Who the repository's configuration says is at work, if it does.
+    pub fn author(&self) -> Option<Author> {
+        let signature = self.inner.signature().ok()?;
+        Some(Author { name: signature.name().ok()?.to_owned(), email: signature.email().ok()?.to_owned() })
+    }
+
+    /// What a ref points to.
+    pub fn reference(&self, name: &str) -> Option<Oid> {
+        self.inner.find_reference(name).ok()?.target()
+    }
+
+    /// The refs below a prefix that ends in a slash, with what they point to.
+    pub fn references(&self, prefix: &str) -> Result<Vec<(String, Oid)>, GitError> {
+        let glob = format!("{prefix}*");
+        let found = self.inner.references_glob(&glob).or_else(doing(|| format!("list the refs {glob}")))?;
+        let mut refs = Vec::new();
+        for reference in found {
+            let reference = reference.or_else(doing(|| format!("list the refs {glob}")))?;
+            if let (Ok(name), Some(target)) = (reference.name(), reference.target()) {
+                refs.push((name.to_owned(), target));
+            }
+        }
+        Ok(refs)
+    }
+
+    /// Makes a ref that must not exist yet.
+    pub fn create_reference(&self, name: &str, target: Oid) -> Result<(), GitError> {
+        self.inner.reference(name, target, false, "cofferdam").map(drop).or_else(doing(|| format!("write the ref {name}")))
+    }
+
+    /// Removes a ref that still points to `expected`.
+    pub fn delete_reference(&self, name: &str, expected: Oid) -> Result<(), GitError> {
+        let mut reference = match self.inner.find_reference(name) {
+            Ok(reference) => reference,
+            Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(()),
+            Err(e) => return doing(|| format!("read the ref {name}"))(e),
+        };
+        if reference.target() == Some(expected) {
+            reference.delete().or_else(doing(|| format!("delete the ref {name}")))?;
+        }
+        Ok(())
+    }
+
+    /// Is `commit` reachable from a branch, a remote branch or a tag?
+    pub fn is_reachable_elsewhere(&self, commit: Oid) -> Result<bool, GitError> {
+        for prefix in ["refs/heads/", "refs/remotes/", "refs/tags/"] {
+            for (name, _) in self.references(prefix)? {
+                let Ok(tip) = self.commit(&name) else { continue };
+                if tip == commit || self.inner.graph_descendant_of(tip, commit).unwrap_or(false) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// How many commits stand on `tip` since `base`.
+    pub fn is_ancestor(&self, ancestor: Oid, descendant: Oid) -> bool {
+        ancestor == descendant || self.inner.graph_descendant_of(descendant, ancestor).unwrap_or(false)
+    }
+
+    /// Writes a pack with these objects (trees with all that is below them) into a folder of our own.
+    pub fn write_pack(&self, folder: &Path, whole_trees: &[Oid], single: &[Oid]) -> Result<(), GitError> {
+        let pack = || -> Result<(), git2::Error> {
+            let mut builder = self.inner.packbuilder()?;
+            builder.set_threads(0);
+            for id in single {
+                builder.insert_object(*id, None)?;
+            }
+            for tree in whole_trees {
+                builder.insert_tree(*tree)?;
+            }
+            builder.write(folder, 0o444)
+        };
+        pack().or_else(doing(|| format!("write a pack into {}", folder.display())))
+    }
+
+    /// The change between two trees as a patch, for a person. No external program takes part.
+    pub fn patch(&self, from: Oid, to: Oid) -> Result<Vec<u8>, GitError> {
+        let print = || -> Result<Vec<u8>, git2::Error> {
+            let (from, to) = (self.inner.find_tree(from)?, self.inner.find_tree(to)?);
+            let mut options = git2::DiffOptions::new();
+            options.ignore_submodules(true);
+            let diff = self.inner.diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options))?;
+            let mut out = Vec::new();
+            diff.print(git2::DiffFormat::Patch, |_, _, line| {
+                if matches!(line.origin(), '+' | '-' | ' ') {
+                    out.push(line.origin() as u8);
+                }
+                out.extend_from_slice(line.content());
+                true
+            })?;
+            Ok(out)
+        };
+        print().or_else(doing(|| format!("compare trees {from} and {to}")))
+    }
+}
+
+impl Objects for Repository {
+    fn tree(&self, id: Oid) -> Result<Vec<Entry>, GitError> {
+        read_tree(&self.inner, id)
+    }
+
+    fn blob(&self, id: Oid) -> Result<Vec<u8>, GitError> {
+        self.inner.find_blob(id).map(|blob| blob.content().to_vec()).or_else(doing(|| format!("read blob {id}")))
+    }
+}
+
+fn read_tree(repository: &git2::Repository, id: Oid) -> Result<Vec<Entry>, GitError> {
+    let tree = repository.find_tree(id).or_else(doing(|| format!("read tree {id}")))?;
+    let entry = |e: git2::TreeEntry<'_>| Entry { name: e.name_bytes().to_vec(), mode: u32::try_from(e.filemode_raw()).unwrap_or(0), id: e.id() };
+    Ok(tree.iter().map(entry).collect())
+}
+
+/// A place for new objects that nothing reaches until they are moved: a folder of our own, reading through to the repository's objects.
+pub struct Quarantine {
+    inner: git2::Repository,
+    folder: PathBuf,
+    target: PathBuf,
+}
+
+impl std::fmt::Debug for Quarantine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quarantine").field("folder", &self.folder).finish()
+    }
+}
+
+impl Quarantine {
+    /// Makes a quarantine in a folder that does not exist yet.
+    pub fn create(folder: &Path, repository: &Repository) -> Result<Self, GitError> {
+        fs_err::create_dir_all(folder.join("objects/info"))?;
+        fs_err::create_dir_all(folder.join("refs"))?;
+        fs_err::write(folder.join("HEAD"), "ref: refs/heads/none\n")?;
+        fs_err::write(folder.join("config"), "[core]\n\trepositoryformatversion = 0\n\tbare = true\n")?;
+        let target = repository.objects_dir();
+        let inner = git2::Repository::open_bare(folder).or_else(doing(|| format!("open the quarantine {}", folder.display())))?;
+        // Not written to a file: a path with a line end in it cannot be.
+        let odb = inner.odb().or_else(doing(|| "read the quarantine".to_owned()))?;
+        let text = target.to_str().ok_or_else(|| std::io::Error::other(format!("{} is not UTF-8", target.display())))?;
+        odb.add_disk_alternate(text).or_else(doing(|| format!("read through to {}", target.display())))?;
+        drop(odb);
+        Ok(Self { inner, folder: folder.to_owned(), target })
+    }
+
+    pub fn write_blob(&self, content: &[u8]) -> Result<Oid, GitError> {
+        self.write(git2::ObjectType::Blob, content)
+    }
+
+    /// Writes a tree; the entries may come in any order.
+    pub fn write_tree(&self, mut entries: Vec<Entry>) -> Result<Oid, GitError> {
+        entries.sort_by(Entry::order);
+        let mut bytes = Vec::with_capacity(entries.len() * 48);
+        for entry in &entries {
+            bytes.extend_from_slice(format!("{:o} ", entry.mode).as_bytes());
+            bytes.extend_from_slice(&entry.name);
+            bytes.push(0);
+            bytes.extend_from_slice(entry.id.as_bytes());
+        }
+        self.write(git2::ObjectType::Tree, &bytes)
+    }
+
+    pub fn write_commit(&self, tree: Oid, parents: &[Oid], author: &Author, message: &str) -> Result<Oid, GitError> {
+        let commit = || -> Result<Oid, git2::Error> {
+            let signature = git2::Signature::now(&author.name, &author.email)?;
+            let tree = self.inner.find_tree(tree)?;
+            let parents = parents.iter().map(|id| self.inner.find_commit(*id)).collect::<Result<Vec<_>, _>>()?;
+            self.inner.commit(None, &signature, &signature, message, &tree, &parents.iter().collect::<Vec<_>>())
+        };
+        commit().or_else(doing(|| "write the commit".to_owned()))
+    }
+
+    fn write(&self, kind: git2::ObjectType, content: &[u8]) -> Result<Oid, GitError> {
+        let odb = self.inner.odb().or_else(doing(|| "open the quarantine".to_owned()))?;
+        odb.write(kind, content).or_else(doing(|| format!("write an object into {}", self.folder.display())))
+    }
+
+    /// Moves every object into the repository, durably: files first, the names after. Nothing points to them yet.
+    pub fn release(self) -> Result<u64, GitError> {
+        let mut moves = Vec::new();
+        for fan in fs_err::read_dir(self.folder.join("objects"))? {
+            let fan = fan?;
+            if fan.file_name().len() != 2 {
+                continue;
+            }
+            for object in fs_err::read_dir(fan.path())? {
+                let object = object?;
+                moves.push((object.path(), self.target.join(fan.file_name()), object.file_name()));
+            }
+        }
+        sync_files(&self.folder, moves.iter().map(|(from, ..)| from.as_path()))?;
+        for (from, fan, name) in &moves {
+            match fs_err::create_dir(fan) {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e.into()),
+                _ => {}
+            }
+            let to = fan.join(name);
+            // The same name is the same content; one that is there already is left alone.
+            if !to.exists() {
+                fs_err::rename(from, &to)?;
+            }
+        }
+        fs_err::remove_dir_all(&self.folder)?;
+        Ok(moves.len() as u64)
+    }
+}
+
+impl Objects for Quarantine {
+    fn tree(&self, id: Oid) -> Result<Vec<Entry>, GitError> {
+        read_tree(&self.inner, id)
+    }
+
+    fn blob(&self, id: Oid) -> Result<Vec<u8>, GitError> {
+        self.inner.find_blob(id).map(|blob| blob.content().to_vec()).or_else(doing(|| format!("read blob {id}")))
+    }
+}
+
+/// Above this many files one flush of the file system is cheaper than one for each.
+const SINGLE_SYNCS_MAX: usize = 64;
+
+/// Makes the content of files durable.
+pub(super) fn sync_files<'a>(folder: &Path, files: impl ExactSizeIterator<Item = &'a Path>) -> std::io::Result<()> {
+    if files.len() > SINGLE_SYNCS_MAX {
+        return Ok(nix::unistd::syncfs(fs_err::File::open(folder)?)?);
+    }
+    for file in files {
+        fs_err::File::open(file)?.sync_data()?;
+    }
+    Ok(())
+}
+
+fn config_home() -> Option<PathBuf> {
+    let set = std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
+    set.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")))
+}
+
+/// Refuses what libgit2 cannot read, in words that help; libgit2's own would not.
+fn refuse_extensions(git_dir: &Path) -> Result<(), GitError> {
+    let file = git_dir.join("config");
+    let Ok(config) = git2::Config::open(&file) else { return Ok(()) };
+    let is = |key: &str, value: &str| config.get_string(key).is_ok_and(|v| v.eq_ignore_ascii_case(value));
+    let refuse = |feature, advice| Err(GitError::Unsupported { path: git_dir.to_owned(), feature, advice });
+    if is("extensions.refstorage", "reftable") {
+        return refuse("keeps its refs in reftables", "`git refs migrate --ref-format=files` changes that");
+    }
+    if is("extensions.objectformat", "sha256") {
+        return refuse("is a SHA-256 repository", "use a SHA-1 clone");
+    }
+    let promisor = config.entries(Some("remote\\..*\\.promisor")).is_ok_and(|mut entries| {
+        let mut found = false;
+        while let Some(Ok(entry)) = entries.next() {
+            found |= entry.value().is_ok_and(|v| v != "false");
+        }
+        found
+    });
+    if promisor || config.get_string("extensions.partialclone").is_ok() {
+        return refuse("is a partial clone, whose objects are not all here", "`git fetch --refetch --no-filter` after unsetting `remote.<name>.promisor`, or a full clone, changes that");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_sort_as_git_sorts_them() {
+        let entry = |name: &str, mode| Entry { name: name.into(), mode, id: Oid::ZERO_SHA1 };
+        let mut entries = [entry("a0", mode::FILE), entry("a", mode::TREE), entry("a.b", mode::FILE), entry("a-b", mode::FILE)];
+        entries.sort_by(Entry::order);
+        let names: Vec<_> = entries.iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()).collect();
+        assert_eq!(names, ["a-b", "a.b", "a", "a0"]);
+    }
+}

@@ -1,0 +1,16 @@
+//! Where a story's files are: one overlay per story over an immutable checkout, a private git directory, and what the agent changed, collected
+//! as checked data.
+//!
+//! ```text
+//! commit ─▶ base layer (checked out once) ─▶ overlay in the story's sandbox ─▶ upper folder ─▶ walk + rules ─▶ quarantine ─▶ commit + ref
+//! ```
+//!
+//! **Invariant:** the host never runs git in, and never opens as a repository, anything that an agent could have written. What it left is
+//! read through descriptors, without following anything, after its last process is dead.
+
+pub mod attributes;
+pub mod convert;
+pub mod git;
+pub mod glob;
+pub mod ignore;
+pub mod rules;
