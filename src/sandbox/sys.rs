@@ -545,3 +545,17 @@ pub fn duplicate_onto(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
 pub fn number(fd: &impl AsFd) -> RawFd {
     fd.as_fd().as_raw_fd()
 }
+
+// ---- extended attributes ----
+
+/// Reads an extended attribute of an open file. `Ok(None)` when it has none of that name, or its file system has none at all.
+///
+/// # Errors
+/// What the kernel said; ERANGE when the value is longer than the buffer.
+pub fn get_attribute(fd: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match raw(libc::SYS_fgetxattr, [fd.as_raw_fd() as usize, name.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0]) {
+        Ok(length) => usize::try_from(length).map(Some).map_err(io::Error::other),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}

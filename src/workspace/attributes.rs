@@ -28,10 +28,13 @@ pub struct Attributes {
 /// Git ignores longer lines, and so must we.
 const LINE_MAX_BYTES: usize = 2048;
 
+/// What a line says: names and values, in the order in which they stand.
+type Assigned = Vec<(Vec<u8>, Value)>;
+
 #[derive(Clone, Debug)]
 struct Line {
     pattern: Pattern,
-    assigned: Vec<(Vec<u8>, Value)>,
+    assigned: Assigned,
 }
 
 /// One attributes file.
@@ -40,7 +43,7 @@ pub struct AttributesFile {
     /// The folder it lies in, with a slash at its end; empty at the root.
     folder: Vec<u8>,
     lines: Vec<Line>,
-    macros: Vec<(Vec<u8>, Vec<(Vec<u8>, Value)>)>,
+    macros: Vec<(Vec<u8>, Assigned)>,
 }
 
 impl AttributesFile {
@@ -179,7 +182,7 @@ impl AttributesStack {
         }
     }
 
-    fn fill(&self, assigned: &[(Vec<u8>, Value)], known: &mut Vec<(Vec<u8>, Value)>, depth: usize) {
+    fn fill(&self, assigned: &[(Vec<u8>, Value)], known: &mut Assigned, depth: usize) {
         for (name, value) in assigned.iter().rev() {
             if known.iter().any(|(known, _)| known == name) {
                 continue;

@@ -9,8 +9,11 @@
 //! read through descriptors, without following anything, after its last process is dead.
 
 pub mod attributes;
+pub mod changes;
+pub mod collect;
 pub mod convert;
 pub mod git;
 pub mod glob;
 pub mod ignore;
 pub mod rules;
+pub mod walk;

@@ -110,6 +110,11 @@ pub fn is_git_file(name: &[u8]) -> bool {
     [&b".gitmodules"[..], b".gitignore", b".gitattributes", b".mailmap"].iter().any(|known| is_hfs_alias(name, known) || is_ntfs_alias(name, known))
 }
 
+/// Is it the one of them that git refuses as a link?
+pub fn is_submodules_file(name: &[u8]) -> bool {
+    is_hfs_alias(name, b".gitmodules") || is_ntfs_alias(name, b".gitmodules")
+}
+
 /// NTFS drops trailing dots and spaces, cuts at a colon (streams), folds case, and knows `GIT~1`.
 fn is_ntfs_git(name: &[u8]) -> bool {
     let name = ntfs_plain(name);
