@@ -15,5 +15,7 @@ pub mod convert;
 pub mod git;
 pub mod glob;
 pub mod ignore;
+pub mod removal;
 pub mod rules;
+pub mod state;
 pub mod walk;
