@@ -9,12 +9,14 @@
 //! read through descriptors, without following anything, after its last process is dead.
 
 pub mod attributes;
+pub mod base;
 pub mod changes;
 pub mod collect;
 pub mod convert;
 pub mod git;
 pub mod glob;
 pub mod ignore;
+pub mod layer_files;
 pub mod removal;
 pub mod rules;
 pub mod state;

@@ -149,7 +149,7 @@ pub fn slug(story: &str) -> String {
         if byte.is_ascii_alphanumeric() || (matches!(byte, b'-' | b'_') && at > 0) || plain_dot {
             slug.push(char::from(*byte));
         } else {
-            slug.push_str(&format!("%{byte:02X}"));
+            slug.extend(format!("%{byte:02X}").chars());
         }
     }
     if slug.len() > 100 {
