@@ -59,6 +59,19 @@ pub fn display(duration: Duration) -> String {
     }
 }
 
+/// A length of time as [`parse`] reads it back, to the millisecond: `2h`, `1h30m`, `250ms`.
+pub fn exact(duration: Duration) -> String {
+    let mut left = duration.as_millis();
+    let mut text = String::new();
+    for (unit, ms) in [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
+        if left >= ms {
+            text.extend([(left / ms).to_string().as_str(), unit]);
+            left %= ms;
+        }
+    }
+    if text.is_empty() { "1ms".to_owned() } else { text }
+}
+
 /// Serde for fields that hold a length of time as text.
 pub mod text {
     use super::{Duration, parse};
@@ -100,6 +113,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_written_exactly_is_read_back(ms in 1_u64..366 * 24 * 3_600_000) {
+            let time = Duration::from_millis(ms);
+            let back = parse(&exact(time)).expect("it is well formed");
+            // Parts are added as fractions of a second.
+            prop_assert!(back.abs_diff(time) < Duration::from_micros(1), "{:?} {:?}", time, back);
+        }
+
         #[test]
         fn never_panics(text in "\\PC{0,16}") {
             drop(parse(&text));

@@ -8,15 +8,37 @@
 //! Decisions are pure (`policy`, `plan`, `filter`, `receipt`, `outcome`); effects live in `launch`, `init`, `supervise` and `cgroup`,
 //! and every `unsafe` line in [`sys`].
 
+pub mod cgroup;
+pub mod changes;
+pub mod command;
+mod confine;
 pub mod denial;
+mod disk;
+mod facts;
 pub mod filter;
+pub mod helper;
+mod init;
+pub mod launch;
+mod message;
+mod mounts;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod profile;
 pub mod receipt;
+pub mod resolve;
+pub mod secrets;
+mod streams;
+pub mod supervise;
 pub mod sys;
+pub mod toolchains;
+mod usage;
+mod watch;
 
+pub use command::{Command, Engine, Finished, Sandbox, SandboxError};
 pub use denial::Denial;
 pub use outcome::{Cause, Outcome};
 pub use policy::Policy;
 pub use receipt::{Layer, Receipt};
+pub use streams::Destination;
+pub use supervise::Running;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::filter;
-use super::policy::{Access, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
+use super::policy::{Access, Grant, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
 
 /// The payload's identity inside. Not 0: agents refuse to run as root, and tools behave differently for it.
 pub const INSIDE_ID: u32 = 1000;
@@ -20,6 +20,9 @@ pub const HOST_NAME: &str = "cofferdam";
 /// The host identity of payloads that root starts: owns nothing, is in no group, and lies above the ranges that distributions,
 /// container managers and systemd give out.
 pub const PAYLOAD_ID: u32 = 2_081_422_848;
+
+/// A file of every root that no rule grants: the self-test reads it, and must fail.
+const UNGRANTED: &str = "/.ungranted";
 
 /// Oldest Landlock that the full tier is built on: the first one that can confine renames across folders.
 pub const OLDEST_LANDLOCK: u32 = 2;
@@ -183,12 +186,14 @@ pub enum Rights {
 }
 
 /// One thing that must fail from inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probe {
     NewUserNamespace,
     Mount,
-    OutsidePath,
-    UngrantedPath,
+    /// A path that every host has and this sandbox must not.
+    OutsidePath(PathBuf),
+    /// A path that is there and readable by its mode, but that no Landlock rule grants.
+    UngrantedPath(PathBuf),
     OutsideConnection,
     OutsideProcess,
     Capabilities,
@@ -279,10 +284,10 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     let mut rules = vec![(PathBuf::from("/"), Rights::List)];
     steps.extend(skeleton(&mut rules));
     steps.extend(policy.links.iter().map(|link| Step::Link { path: link.inside.clone(), target: link.target.clone() }));
-    for grant in &policy.grants {
-        let writable = grant.access == Access::Write;
-        steps.push(Step::Bind { source: grant.host.clone(), path: grant.inside.clone(), writable });
-        rules.push((grant.inside.clone(), if writable { Rights::Write } else { Rights::Read }));
+    // A grant within the workspace would be hidden by it: it is put on afterwards.
+    let within = |grant: &&Grant| grant.inside.starts_with(&policy.workspace.inside);
+    for grant in policy.grants.iter().filter(|grant| !within(grant)) {
+        bind(grant, &mut steps, &mut rules);
     }
     for cache in &policy.caches {
         let lower = vec![cache.host.clone()];
@@ -292,6 +297,9 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     steps.push(workspace(&policy.workspace));
     let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
     rules.push((policy.workspace.inside.clone(), rights));
+    for grant in policy.grants.iter().filter(within) {
+        bind(grant, &mut steps, &mut rules);
+    }
     steps.extend(policy.masks.iter().map(|mask| Step::Mask { path: mask.inside.clone(), folder: mask.folder }));
 
     steps.push(Step::Enter);
@@ -304,12 +312,24 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     steps.push(Step::Privileges);
     let no_tcp = own_network && !policy.network.loopback;
     steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp }));
+    if own_network {
+        // Before the filter: after it every connect waits for the supervisor, who listens only when the sandbox is complete.
+        steps.push(Step::Probe(vec![Probe::OutsideConnection]));
+    }
     steps.push(Step::Filter(filter::Spec { no_sockets: false, own_process_only: false, watch_connect: own_network }));
-    let mut probes =
-        vec![Probe::NewUserNamespace, Probe::Mount, Probe::OutsidePath, Probe::UngrantedPath, Probe::OutsideProcess, Probe::Capabilities];
-    probes.extend(own_network.then_some(Probe::OutsideConnection));
+    let granted = |path: &Path| policy.grants.iter().any(|g| path.starts_with(&g.inside) || g.inside.starts_with(path));
+    let outside = ["/sys", "/boot", "/srv", "/mnt"].map(PathBuf::from).into_iter().find(|path| !granted(path));
+    let ungranted = Probe::UngrantedPath(UNGRANTED.into());
+    let mut probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::OutsideProcess, Probe::Capabilities];
+    probes.extend(outside.map(Probe::OutsidePath));
     steps.extend([Step::Probe(probes), Step::Execute]);
     steps
+}
+
+fn bind(grant: &Grant, steps: &mut Vec<Step>, rules: &mut Vec<(PathBuf, Rights)>) {
+    let writable = grant.access == Access::Write;
+    steps.push(Step::Bind { source: grant.host.clone(), path: grant.inside.clone(), writable });
+    rules.push((grant.inside.clone(), if writable { Rights::Write } else { Rights::Read }));
 }
 
 /// Landlock, the filter and limits only. The receipt says what is missing.
@@ -327,10 +347,8 @@ fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     steps.push(Step::Privileges);
     let mut rules: Vec<(PathBuf, Rights)> =
         ["null", "zero", "full", "random", "urandom"].iter().map(|d| (Path::new("/dev").join(d), Rights::Device)).collect();
-    rules.push(("/proc/self".into(), Rights::Read));
-    for file in ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems", "/proc/mounts", "/proc/sys/vm/overcommit_memory"] {
-        rules.push((file.into(), Rights::Read));
-    }
+    // Without a pid namespace the process list is the host's; the receipt says so.
+    rules.push(("/proc".into(), Rights::Read));
     for grant in &policy.grants {
         rules.push((grant.inside.clone(), if grant.access == Access::Write { Rights::Write } else { Rights::Read }));
     }
@@ -339,7 +357,8 @@ fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     rules.push((policy.workspace.inside.clone(), rights));
     steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp: true }));
     steps.push(Step::Filter(filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false }));
-    let probes = vec![Probe::NewUserNamespace, Probe::Mount, Probe::UngrantedPath, Probe::Capabilities];
+    let ungranted = Probe::UngrantedPath("/".into());
+    let probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::Capabilities];
     steps.extend([Step::Probe(probes), Step::Execute]);
     steps
 }
@@ -394,6 +413,7 @@ fn skeleton(rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
         ("/etc/group", format!("{USER}:x:{id}:\nnogroup:x:{nobody}:\n")),
         ("/etc/hosts", format!("127.0.0.1 localhost {HOST_NAME}\n::1 localhost {HOST_NAME}\n")),
         ("/etc/hostname", format!("{HOST_NAME}\n")),
+        (UNGRANTED, "Only the Landlock layer keeps this file from being read.\n".to_owned()),
     ] {
         steps.push(Step::File { path: path.into(), content });
     }

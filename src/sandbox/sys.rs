@@ -546,6 +546,87 @@ pub fn number(fd: &impl AsFd) -> RawFd {
     fd.as_fd().as_raw_fd()
 }
 
+// ---- paths, resolved inside a root that is not yet ours ----
+
+/// Pins `path` below `root` without following any link: what a stranger put there cannot lead elsewhere.
+///
+/// # Errors
+/// What the kernel said; `ELOOP` for a link.
+pub fn open_inside(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct OpenHow {
+        flags: u64,
+        mode: u64,
+        resolve: u64,
+    }
+    const NO_MAGICLINKS: u64 = 0x02;
+    const NO_SYMLINKS: u64 = 0x04;
+    const IN_ROOT: u64 = 0x10;
+    let how = OpenHow { flags: (libc::O_PATH | libc::O_CLOEXEC) as u64, mode: 0, resolve: NO_MAGICLINKS | NO_SYMLINKS | IN_ROOT };
+    raw_fd(libc::SYS_openat2, [root.as_raw_fd() as usize, path.as_ptr() as usize, &raw const how as usize, size_of::<OpenHow>(), 0, 0])
+}
+
+/// Attaches a detached mount on exactly the place that `target` pins.
+///
+/// # Errors
+/// What the kernel said.
+pub fn move_mount_onto(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    const EMPTY_PATHS: usize = 0x4 | 0x40;
+    let empty = c"".as_ptr() as usize;
+    raw(libc::SYS_move_mount, [mount.as_raw_fd() as usize, empty, target.as_raw_fd() as usize, empty, EMPTY_PATHS, 0]).map(drop)
+}
+
+/// Closes every descriptor from 3 on that is not in `keep`.
+///
+/// # Errors
+/// What the kernel said.
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep = keep.to_vec();
+    keep.sort_unstable();
+    let close = |first: RawFd, last: u32| -> io::Result<()> {
+        if first as u32 > last { Ok(()) } else { raw(libc::SYS_close_range, [first as usize, last as usize, 0, 0, 0, 0]).map(drop) }
+    };
+    let mut first = 3;
+    for fd in keep.into_iter().filter(|fd| *fd >= 3) {
+        close(first, fd as u32 - 1)?;
+        first = fd + 1;
+    }
+    close(first, u32::MAX)
+}
+
+/// Closes one descriptor by number; a number that is not open is no error.
+pub fn close_number(fd: RawFd) {
+    drop(raw(libc::SYS_close, [fd as usize, 0, 0, 0, 0, 0]));
+}
+
+/// Takes ownership of a descriptor that just arrived in a message.
+pub(super) fn own_received(number: RawFd) -> OwnedFd {
+    // SAFETY: the kernel made this descriptor for us when it delivered the message; nobody else knows its number.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+// ---- for `cgroup` ------------------------------------------------------------------------------------------------------------------
+
+/// Has the file `path` the extended attribute `name` with exactly this value? No, when that cannot be told.
+pub fn extended_attribute_is(path: &std::path::Path, name: &CStr, value: &[u8]) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_encoded_bytes()) else { return false };
+    let mut buffer = [0_u8; 64];
+    // SAFETY: both strings end in NUL and `buffer` takes at most the length that is passed with it.
+    let got = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(got).is_ok_and(|got| buffer.get(..got) == Some(value))
+}
+
+/// A counter that the kernel adds to and `poll` waits for; reading it never blocks.
+///
+/// # Errors
+/// What the kernel said.
+pub fn event_counter() -> io::Result<OwnedFd> {
+    let fd = raw(libc::SYS_eventfd2, [0, (libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) as usize, 0, 0, 0, 0])?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call above made this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 // ---- extended attributes ----
 
 /// Reads an extended attribute of an open file. `Ok(None)` when it has none of that name, or its file system has none at all.

@@ -4,10 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod exec;
 pub mod failure;
 pub mod printer;
+pub mod profile;
 
-use failure::Failure;
+use failure::{Exit, Failure};
+
+use crate::sandbox::{helper, sys};
 
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, about = "Run untrusted coding agents in parallel; land only what has been proven.")]
@@ -17,11 +21,24 @@ struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {}
+enum Command {
+    /// Run one command in a sandbox
+    Exec(Box<exec::Args>),
+    /// What a sandbox may touch: list, show, check and explain profiles
+    Profile(profile::Args),
+}
 
 /// The program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
+    sys::fill_standard_streams();
+    // Before anything else: this process must stay as small and single-threaded as it was born.
+    if std::env::args_os().nth(1).is_some_and(|first| first == helper::COMMAND) {
+        return if helper::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
     match run(args.command) {
         Ok(code) => code,
         Err(failure) => {
@@ -31,6 +48,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Help goes to standard output and is a success; a typing error keeps `exec`'s own code, because 2 may be its command's.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A terminal that went away cannot be told.
+    drop(error.print());
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let exec = std::env::args_os().nth(1).is_some_and(|first| first == "exec");
+    ExitCode::from(if exec { Exit::ExecOurs } else { Exit::Usage } as u8)
+}
+
 fn run(command: Command) -> Result<ExitCode, Failure> {
-    match command {}
+    match command {
+        Command::Exec(args) => exec::run(*args),
+        Command::Profile(args) => profile::run(args),
+    }
 }

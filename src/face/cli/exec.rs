@@ -1,0 +1,450 @@
+//! `cofferdam exec`: one command in one sandbox.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use super::failure::{Exit, Failure};
+use super::printer;
+use super::profile;
+use crate::base::duration;
+use crate::base::size::Size;
+use crate::base::text::{bytes_line, one_line};
+use crate::sandbox::changes::{self, Kind};
+use crate::sandbox::plan::Facts;
+use crate::sandbox::policy::{Limits, NetworkMode, Policy, Tier, WorkspaceSource};
+use crate::sandbox::resolve::{ExecOptions, resolve};
+use crate::sandbox::toolchains::{Host, Surroundings};
+use crate::sandbox::{Cause, Destination, Engine, Finished, Outcome, SandboxError, command, sys};
+
+/// A changed text file larger than this is listed without its lines.
+const LARGEST_DIFF: usize = 256 * 1024;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: cofferdam exec --wall 20m -- cargo test\n\n\
+    Exit code: the command's own; 124 wall limit, 125 cofferdam itself failed, 126 not executable, 127 not found,\n\
+    128+n ended by signal n, 137 another limit (the outcome says which), 6 the sandbox cannot be enforced here.")]
+pub struct Args {
+    /// What the command may touch: a profile's name or a file
+    #[arg(long, default_value = "default", value_name = "NAME|FILE", help_heading = "Access")]
+    profile: String,
+    /// The folder to work in [default: the current folder]
+    #[arg(long, value_name = "DIR", help_heading = "Access")]
+    workspace: Option<PathBuf>,
+    /// One more path it may read
+    #[arg(long, value_name = "PATH", help_heading = "Access")]
+    read: Vec<PathBuf>,
+    /// One more path it may read and write
+    #[arg(long, value_name = "PATH", help_heading = "Access")]
+    write: Vec<PathBuf>,
+    /// One more variable: NAME takes it from here, NAME=VALUE sets it
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Access")]
+    env: Vec<OsString>,
+    /// The network: none, through the gateway, or the host's own
+    #[arg(long, value_name = "MODE", help_heading = "Access")]
+    net: Option<Net>,
+    /// One more host it may reach through the gateway
+    #[arg(long, value_name = "HOST[:PORT]", help_heading = "Access")]
+    allow: Vec<String>,
+
+    /// Memory, such as 512MiB
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = "Limits")]
+    memory: Option<Size>,
+    /// Processes and threads
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, help_heading = "Limits")]
+    pids: Option<u64>,
+    /// Processors, such as 1.5
+    #[arg(long, value_name = "N", value_parser = processors, allow_hyphen_values = true, help_heading = "Limits")]
+    cpus: Option<f64>,
+    /// Time on the clock, such as 20m
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true, help_heading = "Limits")]
+    wall: Option<Duration>,
+    /// Processor time, such as 10m
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true, help_heading = "Limits")]
+    cpu_time: Option<Duration>,
+    /// What it may print, such as 64MiB
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = "Limits")]
+    output: Option<Size>,
+    /// What it may write to the workspace, and to its private folders
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = "Limits")]
+    disk: Option<Size>,
+    /// How many files it may make
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, help_heading = "Limits")]
+    files: Option<u64>,
+    /// Open files
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, help_heading = "Limits")]
+    open_files: Option<u64>,
+    /// The largest file it may write
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = "Limits")]
+    file_size: Option<Size>,
+
+    /// How the command ended, as a JSON file
+    #[arg(long, value_name = "FILE", help_heading = "Result")]
+    outcome: Option<PathBuf>,
+    /// Run on a throw-away overlay of the workspace
+    #[arg(long, help_heading = "Result")]
+    discard: bool,
+    /// The same, and print what would have changed
+    #[arg(long, help_heading = "Result")]
+    diff: bool,
+    /// How the command ended, as one line of JSON at the end of the output
+    #[arg(long, help_heading = "Result")]
+    json: bool,
+    /// Say nothing beside what the command says
+    #[arg(short, long, help_heading = "Result")]
+    quiet: bool,
+    /// Print what the kernel enforced
+    #[arg(short, long, help_heading = "Result")]
+    verbose: bool,
+    /// The tier: full, or no-userns where user namespaces are not to be had
+    #[arg(long, value_name = "TIER", help_heading = "Access")]
+    require: Option<Require>,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Net {
+    None,
+    Gateway,
+    Host,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Require {
+    Full,
+    NoUserns,
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "it must be a whole number above 0".to_owned())
+}
+
+fn processors(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|n: &f64| n.is_finite() && *n >= 0.01 && *n <= 4096.0)
+        .ok_or_else(|| "it must be a number between 0.01 and 4096".to_owned())
+}
+
+/// # Errors
+/// Everything that kept the command from running, or its outcome from being written.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    execute(args).map_err(|failure| {
+        // The codes 1 to 5 belong to the command; only "cannot be enforced here" keeps its own.
+        let exit = if failure.exit == Exit::Unenforceable { failure.exit } else { Exit::ExecOurs };
+        Failure { exit, ..failure }
+    })
+}
+
+fn execute(args: Args) -> Result<ExitCode, Failure> {
+    if matches!(args.net, Some(Net::Gateway)) || !args.allow.is_empty() {
+        return Err(Failure::usage("there is no gateway in this version")
+            .why("--net gateway and --allow need it: a proxy outside that lets single hosts through")
+            .next("run without network (the default), or with --net host, which opens the host's whole network"));
+    }
+    let around = Surroundings::of_process();
+    let chosen = crate::sandbox::profile::load::load(&args.profile, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
+    let options = options(&args)?;
+    let resolved = resolve(&Host, &chosen, &options, &around).map_err(|e| profile::refused(&e))?;
+    if !args.quiet {
+        resolved.notices.iter().for_each(|notice| printer::err(&format!("cofferdam: {}", one_line(notice))));
+    }
+    let policy = resolved.policy;
+    let mut outcome_file = args.outcome.as_deref().map(OutcomeFile::create).transpose()?;
+
+    let engine = Engine::here(Facts::read());
+    // What a killed supervisor left behind is nobody's any more. Failing to remove it must not keep this run from starting.
+    drop(engine.cgroups.sweep());
+    let finished = supervise(&engine, &policy, &args)?;
+    let outcome = &finished.outcome;
+    if let Some(file) = &mut outcome_file {
+        file.write(outcome)?;
+    }
+    if args.diff {
+        print_changes(&policy, &finished);
+    }
+    report(&args, &policy, outcome);
+    Ok(exit_code(outcome.exit_code))
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
+fn options(args: &Args) -> Result<ExecOptions, Failure> {
+    let cwd = std::env::current_dir().map_err(|e| {
+        Failure::usage("the current folder cannot be used")
+            .because(&e)
+            .next("change to a folder that exists, or name one with --workspace DIR")
+    })?;
+    Ok(ExecOptions {
+        cwd,
+        workspace: args.workspace.clone(),
+        program: args.command.first().cloned(),
+        read: args.read.clone(),
+        write: args.write.clone(),
+        env: args.env.clone(),
+        net: args.net.map(|net| match net {
+            Net::None => NetworkMode::None,
+            Net::Gateway => NetworkMode::Gateway,
+            Net::Host => NetworkMode::Host,
+        }),
+        allow: args.allow.clone(),
+        limits: Limits {
+            memory: args.memory,
+            pids: args.pids,
+            cpus: args.cpus,
+            wall: args.wall,
+            cpu_time: args.cpu_time,
+            output: args.output,
+            disk: args.disk,
+            files: args.files,
+            open_files: args.open_files,
+            file_size: args.file_size,
+        },
+        require: args.require.map(|tier| match tier {
+            Require::Full => Tier::Full,
+            Require::NoUserns => Tier::NoUserns,
+        }),
+        discard: args.discard || args.diff,
+        terminal: terminal(args),
+    })
+}
+
+/// A private terminal for the command, when a person sits at ours.
+fn terminal(args: &Args) -> bool {
+    !matches!(args.require, Some(Require::NoUserns))
+        && std::io::stdin().is_terminal()
+        && std::io::stdout().is_terminal()
+        && std::io::stderr().is_terminal()
+}
+
+fn supervise(engine: &Engine, policy: &Policy, args: &Args) -> Result<Finished, Failure> {
+    let own = |number| {
+        sys::standard(number).try_clone_to_owned().map_err(|e| Failure::new(Exit::ExecOurs, "a standard stream cannot be used").because(&e))
+    };
+    let stdin = own(0)?;
+    let mut sandboxed = engine.sandbox(policy).command(&args.command[0]).args(&args.command[1..]);
+    if !command::is_null(&stdin) {
+        sandboxed = sandboxed.stdin(stdin);
+    }
+    let sandboxed = sandboxed.stdout(Destination::Descriptor(own(1)?)).stderr(Destination::Descriptor(own(2)?));
+    let signals = signals().map_err(|e| Failure::new(Exit::ExecOurs, "signals cannot be received").because(&e))?;
+    let mut running = sandboxed.spawn().map_err(|e| failed(&e, policy.tier))?;
+    running.stop_on(signals);
+    let raw = running.terminal().map(|theirs| {
+        // A terminal without a size has none to copy.
+        drop(sys::copy_window_size(sys::standard(0), theirs));
+        Raw::enter()
+    });
+    let finished = running.wait();
+    drop(raw);
+    finished.map_err(|e| failed(&e, policy.tier))
+}
+
+fn signals() -> std::io::Result<OwnedFd> {
+    let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH]);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?.as_fd().try_clone_to_owned()?)
+}
+
+/// Our terminal in raw mode: every key goes to the command's own terminal.
+struct Raw(Option<Termios>);
+
+impl Raw {
+    fn enter() -> Self {
+        let before = tcgetattr(sys::standard(0)).ok();
+        if let Some(mut raw) = before.clone() {
+            cfmakeraw(&mut raw);
+            // A terminal that refuses stays as it is: keys then arrive line by line.
+            let _ = tcsetattr(sys::standard(0), SetArg::TCSANOW, &raw);
+        }
+        Self(before)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(sys::standard(0), SetArg::TCSANOW, before);
+        }
+    }
+}
+
+/// How the engine's errors read on the command line.
+pub fn failed(error: &SandboxError, tier: Tier) -> Failure {
+    let what = "the sandbox cannot be built here; nothing was run";
+    match error {
+        SandboxError::Unenforceable(missing) => {
+            let mut failure =
+                Failure::new(Exit::Unenforceable, format!("this host cannot enforce the {} tier; nothing was run", missing.tier));
+            for need in &missing.needs {
+                failure = failure.why(format!("need: {}; have: {}", need.need, need.have));
+            }
+            failure.next("cofferdam doctor shows every layer, and what mends it")
+        }
+        SandboxError::Launch(_) | SandboxError::Step { .. } | SandboxError::Vanished => {
+            let failure = Failure::new(Exit::Unenforceable, what).because(error);
+            let failure = failure.next("cofferdam doctor names the layer that is missing, and what mends it");
+            if tier == Tier::Full {
+                failure.next("--require no-userns runs with Landlock and seccomp only, and says what that leaves open")
+            } else {
+                failure
+            }
+        }
+        _ => Failure::new(Exit::ExecOurs, "the command was not run").because(error),
+    }
+}
+
+/// The outcome's file, opened before anything runs: a path that cannot be written is said before, not after hours of work.
+struct OutcomeFile {
+    file: fs_err::File,
+}
+
+impl OutcomeFile {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let file = fs_err::File::create(path).map_err(|e| {
+            Failure::usage("the outcome cannot be written")
+                .because(&e)
+                .next("name a file in a folder that exists and that you may write to")
+        })?;
+        Ok(Self { file })
+    }
+
+    fn write(&mut self, outcome: &Outcome) -> Result<(), Failure> {
+        let bytes =
+            serde_json::to_vec_pretty(outcome).map_err(|e| Failure::new(Exit::ExecOurs, "the outcome cannot be written").because(&e))?;
+        let failed = |e: std::io::Error| Failure::new(Exit::ExecOurs, "the command ran, but its outcome could not be written").because(&e);
+        std::io::Write::write_all(&mut self.file, &bytes).map_err(failed)
+    }
+}
+
+fn report(args: &Args, policy: &Policy, outcome: &Outcome) {
+    if args.json {
+        match serde_json::to_string(outcome) {
+            Ok(line) => printer::out(&line),
+            Err(error) => printer::err(&format!("cofferdam: the outcome cannot be printed: {error}")),
+        }
+    }
+    if args.quiet {
+        return;
+    }
+    if let Some(line) = ending(policy, outcome, &args.command[0]) {
+        printer::err(&format!("cofferdam: {line}"));
+    }
+    if outcome.exit_code != 0 || args.verbose {
+        outcome.denials.iter().for_each(|denial| printer::err(&format!("cofferdam: {denial}")));
+    }
+    if args.verbose {
+        printer::err(&receipt(outcome));
+    }
+}
+
+/// One sentence on what ended the command, when it was not the command itself.
+fn ending(policy: &Policy, outcome: &Outcome, program: &OsString) -> Option<String> {
+    let program = bytes_line(program.as_encoded_bytes());
+    let limits = &policy.limits;
+    let size = |limit: Option<Size>| limit.map_or_else(String::new, |l| l.to_string());
+    let (limit, option) = match outcome.cause {
+        Cause::Exited => return None,
+        Cause::Signalled => {
+            let signal = outcome.signal.unwrap_or(0);
+            let name = Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.to_string());
+            let detail = outcome.detail.as_ref().map_or_else(String::new, |d| format!(": {d}"));
+            return Some(format!("{program} was ended by {name}{detail}"));
+        }
+        Cause::ExecFailed => {
+            let detail = outcome.detail.as_deref().unwrap_or("it cannot be executed");
+            let hint = if outcome.exit_code == 127 {
+                "is it installed, and does PATH lead to it inside? cofferdam profile explain shows"
+            } else {
+                "is it a program, and may it be executed?"
+            };
+            return Some(format!("{program} could not be started: {detail}\n  next: {hint}"));
+        }
+        Cause::Cancelled => return Some(format!("{program} was stopped: {}", outcome.detail.as_deref().unwrap_or("as you asked"))),
+        Cause::Wall => (limits.wall.map(duration::display).unwrap_or_default(), "--wall"),
+        Cause::Cpu => (limits.cpu_time.map(duration::display).unwrap_or_default(), "--cpu-time"),
+        Cause::Memory => (size(limits.memory), "--memory"),
+        Cause::Pids => (limits.pids.map(|n| n.to_string()).unwrap_or_default(), "--pids"),
+        Cause::Disk => (size(limits.disk), "--disk"),
+        Cause::Files => (limits.files.map(|n| n.to_string()).unwrap_or_default(), "--files"),
+        Cause::Output => (size(limits.output), "--output"),
+    };
+    let detail = outcome.detail.as_deref().unwrap_or("a limit was hit");
+    Some(format!("{program} was ended: {detail} (limit {limit})\n  next: raise the limit with {option} if that is what it needs"))
+}
+
+/// The receipt as a short table.
+pub fn receipt(outcome: &Outcome) -> String {
+    let receipt = &outcome.receipt;
+    let mut shown = format!("receipt: tier {}, Linux {}, limits {}", receipt.tier, receipt.kernel, receipt.limits);
+    for layer in receipt.layers.iter().filter(|layer| layer.wanted || !layer.enforced) {
+        let state = match (layer.wanted, layer.enforced, layer.probed) {
+            (false, ..) => "not wanted",
+            (true, false, _) => "MISSING",
+            (true, true, Some(true)) => "enforced, tested",
+            (true, true, Some(false)) => "NOT HOLDING",
+            (true, true, None) => "enforced",
+        };
+        let line = format!("\n  {:<18} {state:<17} {}", layer.name, layer.detail);
+        shown.push_str(line.trim_end());
+    }
+    shown
+}
+
+/// What the throw-away overlay holds: a list, and the lines of text files that changed.
+fn print_changes(policy: &Policy, finished: &Finished) {
+    let (Some(upper), WorkspaceSource::Overlay { lower, .. }) = (&finished.upper, &policy.workspace.source) else { return };
+    let Some(lower) = lower.first() else { return };
+    let (list, more) = match changes::changes(upper, lower) {
+        Ok(found) => found,
+        Err(error) => return printer::err(&format!("cofferdam: what changed cannot be read: {error}")),
+    };
+    if list.is_empty() {
+        return printer::err("cofferdam: nothing would have changed");
+    }
+    for change in &list {
+        let path = bytes_line(change.path.as_os_str().as_encoded_bytes());
+        let mark = match change.kind {
+            Kind::Added => 'A',
+            Kind::Modified => 'M',
+            Kind::Deleted => 'D',
+            Kind::Special => '!',
+        };
+        printer::out(&format!("{mark} {path}"));
+    }
+    if more {
+        printer::err(&format!("cofferdam: more than {} changes; the rest is not shown", changes::MOST));
+    }
+    for change in list.iter().filter(|change| change.kind != Kind::Special) {
+        if let Some(lines) = text_diff(upper, lower, &change.path) {
+            printer::out(&lines);
+        }
+    }
+}
+
+fn text_diff(upper: &OwnedFd, lower: &Path, path: &Path) -> Option<String> {
+    let regular = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() <= LARGEST_DIFF as u64);
+    let host = lower.join(path);
+    let before = if regular(&host) { fs_err::read(&host).ok()? } else { Vec::new() };
+    let after = changes::content(upper, path, LARGEST_DIFF + 1).unwrap_or_default();
+    if after.len() > LARGEST_DIFF || before == after || before.contains(&0) || after.contains(&0) {
+        return None;
+    }
+    let mut patch = git2::Patch::from_buffers(&before, Some(path), &after, Some(path), None).ok()?;
+    let text = patch.to_buf().ok()?;
+    // Lines of a stranger's file: the terminal must show them, not obey them.
+    let lines: Vec<_> = text.split(|b| *b == b'\n').map(bytes_line).collect();
+    Some(lines.join("\n").trim_end().to_owned())
+}

@@ -1,0 +1,321 @@
+//! Builds the sandbox's root, mount by mount, through descriptors: nothing of it is visible on the host.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+
+use super::policy::Upper;
+use super::sys;
+
+/// Attributes of every mount inside: no set-user-id programs, no devices.
+const CONFINED: u64 = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
+
+/// Host folders that a privileged parent opened for one step, in the order in which the step needs them. Empty: open them here.
+pub(super) type Prepared = Vec<OwnedFd>;
+
+/// A root under construction.
+#[derive(Debug)]
+pub(super) struct Root {
+    root: OwnedFd,
+    device: u64,
+    options: (Option<u64>, Option<u64>),
+    stage: Option<Stage>,
+}
+
+/// Where the parts of overlays are put together; gone before the sandbox starts.
+#[derive(Debug)]
+struct Stage {
+    root: OwnedFd,
+    used: usize,
+}
+
+/// A detached copy of a host folder's or file's mount.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn open_source(source: &Path) -> io::Result<OwnedFd> {
+    sys::open_tree(sys::cwd(), &c_path(source)?, sys::OPEN_TREE_CLONE | sys::AT_RECURSIVE)
+}
+
+impl Root {
+    /// An empty root in memory, on top of the old one in this mount namespace.
+    pub(super) fn new(bytes: Option<u64>, files: Option<u64>) -> io::Result<Self> {
+        let root = memory(bytes, files)?;
+        sys::move_mount(root.as_fd(), sys::cwd(), c"/")?;
+        let device = fstat(&root)?.st_dev;
+        Ok(Self { root, device, options: (bytes, files), stage: None })
+    }
+
+    pub(super) fn folder(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+        let at = self.make(path, true)?;
+        // Modes are set afterwards: the umask of whoever started us must not matter.
+        nix::sys::stat::fchmodat(
+            &self.root,
+            &relative(path),
+            Mode::from_bits_truncate(mode),
+            nix::sys::stat::FchmodatFlags::FollowSymlink,
+        )?;
+        Ok(at)
+    }
+
+    pub(super) fn file(&self, path: &Path, content: &str) -> io::Result<()> {
+        self.make_parent(path)?;
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        let fd = sys::open_at(self.root.as_fd(), &c_path(&relative(path))?, flags, 0o444)?;
+        let mut rest = content.as_bytes();
+        while !rest.is_empty() {
+            rest = &rest[nix::unistd::write(&fd, rest)?..];
+        }
+        Ok(())
+    }
+
+    /// A link, unless something of that name is already there.
+    pub(super) fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
+        self.make_parent(path)?;
+        match nix::unistd::symlinkat(target, &self.root, &relative(path)) {
+            Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    pub(super) fn bind(&self, source: &Path, path: &Path, writable: bool, prepared: Prepared) -> io::Result<()> {
+        let tree = prepared.into_iter().next().map_or_else(|| open_source(source), Ok)?;
+        let read_only = if writable { 0 } else { sys::MOUNT_ATTR_RDONLY };
+        sys::mount_setattr(tree.as_fd(), sys::AT_RECURSIVE, CONFINED | read_only, None)?;
+        self.attach(&tree, path)
+    }
+
+    pub(super) fn private(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.folder(path, mode)?;
+        // A mount of its own stays writable when the root becomes read-only.
+        let tree = sys::open_tree(self.root.as_fd(), &c_path(&relative(path))?, sys::OPEN_TREE_CLONE)?;
+        self.attach(&tree, path)
+    }
+
+    pub(super) fn mask(&self, path: &Path, folder: bool, prepared: Prepared) -> io::Result<()> {
+        let tree = if folder {
+            drop(self.folder(Path::new("/.masked"), 0o555)?);
+            sys::open_tree(self.root.as_fd(), c".masked", sys::OPEN_TREE_CLONE)?
+        } else {
+            prepared.into_iter().next().map_or_else(|| open_source(Path::new("/dev/null")), Ok)?
+        };
+        sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
+        // What is not there needs no cover, and a cover must never create it.
+        match sys::open_inside(self.root.as_fd(), &c_path(&relative(path))?) {
+            Ok(at) => sys::move_mount_onto(tree.as_fd(), at.as_fd()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(super) fn device(&self, name: &str, prepared: Prepared) -> io::Result<()> {
+        let path = Path::new("/dev").join(name);
+        let tree = prepared.into_iter().next().map_or_else(|| open_source(&path), Ok)?;
+        sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC, None)?;
+        self.attach(&tree, &path)
+    }
+
+    pub(super) fn terminals(&self) -> io::Result<()> {
+        let options = [(c"ptmxmode", Some(c"0666")), (c"mode", Some(c"0620"))];
+        let devpts = sys::new_filesystem(c"devpts", &options, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC)?;
+        self.attach(&devpts, Path::new("/dev/pts"))
+    }
+
+    /// `/proc` of this pid namespace; the kernel's settings and its doors to the host are read-only or covered.
+    pub(super) fn processes(&self) -> io::Result<()> {
+        let proc = sys::new_filesystem(c"proc", &[], CONFINED | sys::MOUNT_ATTR_NOEXEC)?;
+        self.attach(&proc, Path::new("/proc"))?;
+        for path in [c"proc/sys", c"proc/irq", c"proc/bus", c"proc/fs"] {
+            let Some(tree) = if_there(sys::open_tree(self.root.as_fd(), path, sys::OPEN_TREE_CLONE))? else { continue };
+            sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
+            sys::move_mount(tree.as_fd(), self.root.as_fd(), path)?;
+        }
+        for path in [
+            c"proc/kcore",
+            c"proc/kallsyms",
+            c"proc/keys",
+            c"proc/key-users",
+            c"proc/sysrq-trigger",
+            c"proc/timer_list",
+            c"proc/sched_debug",
+            c"proc/kmsg",
+        ] {
+            let Some(at) = if_there(sys::open_path(self.root.as_fd(), path, libc::O_NOFOLLOW))? else { continue };
+            let null = sys::open_tree(self.root.as_fd(), c"dev/null", sys::OPEN_TREE_CLONE)?;
+            sys::mount_setattr(null.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
+            sys::move_mount_onto(null.as_fd(), at.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// An overlay. Returns the folder that takes its writes, which outlives the sandbox for whoever holds the descriptor.
+    pub(super) fn overlay(&mut self, path: &Path, lower: &[PathBuf], upper: &Upper, prepared: Prepared) -> io::Result<OwnedFd> {
+        let number = self.stage()?.used;
+        self.stage()?.used += 1;
+        let stage = self.stage()?.root.try_clone()?;
+        let place = format!("{number}");
+        mkdirat(&stage, place.as_str(), Mode::S_IRWXU)?;
+        let here = sys::open_at(stage.as_fd(), &c_path(Path::new(&place))?, libc::O_DIRECTORY, 0)?;
+        let mut prepared = prepared.into_iter();
+        let mut source = |host: &Path| prepared.next().map_or_else(|| open_source(host), Ok);
+
+        let mut names = Vec::new();
+        for (i, host) in lower.iter().enumerate() {
+            let name = format!("{i}");
+            let tree = source(host)?;
+            sys::mount_setattr(tree.as_fd(), sys::AT_RECURSIVE, CONFINED | sys::MOUNT_ATTR_RDONLY, None)?;
+            attach_new(&here, &name, &tree)?;
+            names.push(name);
+        }
+        let (upper_name, work_name, volatile) = match upper {
+            Upper::Private => {
+                mkdirat(&here, "u", Mode::from_bits_truncate(0o755))?;
+                mkdirat(&here, "w", Mode::S_IRWXU)?;
+                ("u".to_owned(), "w".to_owned(), true)
+            }
+            Upper::Folders { upper, work } => {
+                // Both must be reached through one mount: that of the folder they share.
+                let shared = upper.parent().filter(|p| work.parent() == Some(p)).ok_or(nix::Error::EXDEV)?;
+                let tree = source(shared)?;
+                sys::mount_setattr(tree.as_fd(), 0, CONFINED, None)?;
+                attach_new(&here, "f", &tree)?;
+                let name = |path: &Path| format!("f/{}", path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default());
+                (name(upper), name(work), false)
+            }
+        };
+        nix::unistd::fchdir(&here)?;
+        let (lower, upper_c, work) = (c_text(&names.join(":"))?, c_text(&upper_name)?, c_text(&work_name)?);
+        let mut options = vec![
+            (c"lowerdir", Some(lower.as_c_str())),
+            (c"upperdir", Some(upper_c.as_c_str())),
+            (c"workdir", Some(work.as_c_str())),
+            (c"userxattr", None),
+            // A redirect or a metadata-only copy would let the upper folder name files below that it never had.
+            (c"redirect_dir", Some(c"nofollow")),
+            (c"metacopy", Some(c"off")),
+            (c"index", Some(c"off")),
+        ];
+        if volatile {
+            options.push((c"volatile", None));
+        }
+        let overlay = sys::new_filesystem(c"overlay", &options, CONFINED)?;
+        let kept = sys::open_at(here.as_fd(), &upper_c, libc::O_DIRECTORY, 0)?;
+        nix::unistd::fchdir(&self.root)?;
+        self.attach(&overlay, path)?;
+        Ok(kept)
+    }
+
+    fn stage(&mut self) -> io::Result<&mut Stage> {
+        if self.stage.is_none() {
+            let root = memory(self.options.0, self.options.1)?;
+            let at = self.folder(Path::new("/.stage"), 0o700)?;
+            sys::move_mount_onto(root.as_fd(), at.as_fd())?;
+            self.stage = Some(Stage { root, used: 0 });
+        }
+        self.stage.as_mut().ok_or_else(|| io::Error::other("no stage"))
+    }
+
+    /// Makes this root the root, drops the old one, and closes it for writing.
+    pub(super) fn enter(self) -> io::Result<()> {
+        nix::unistd::fchdir(&self.root)?;
+        if self.stage.is_some() {
+            umount2(".stage", MntFlags::MNT_DETACH)?;
+            nix::unistd::unlinkat(&self.root, ".stage", nix::unistd::UnlinkatFlags::RemoveDir)?;
+        }
+        nix::unistd::pivot_root(".", ".")?;
+        umount2(".", MntFlags::MNT_DETACH)?;
+        nix::unistd::chdir("/")?;
+        sys::mount_setattr(self.root.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)
+    }
+
+    fn attach(&self, mount: &OwnedFd, path: &Path) -> io::Result<()> {
+        let folder = fstat(mount)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let at = self.make(path, folder)?;
+        sys::move_mount_onto(mount.as_fd(), at.as_fd())
+    }
+
+    /// The place at `path`, made when it is not there: only on the root's own file system, never in a folder of the host.
+    fn make(&self, path: &Path, folder: bool) -> io::Result<OwnedFd> {
+        let relative = relative(path);
+        let name = c_path(&relative)?;
+        match sys::open_inside(self.root.as_fd(), &name) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        self.make_parent(path)?;
+        if folder {
+            mkdirat(&self.root, &relative, Mode::from_bits_truncate(0o755))?;
+        } else {
+            drop(sys::open_at(self.root.as_fd(), &name, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o444)?);
+        }
+        sys::open_inside(self.root.as_fd(), &name)
+    }
+
+    fn make_parent(&self, path: &Path) -> io::Result<()> {
+        let Some(parent) = path.parent().filter(|p| p.parent().is_some()) else { return Ok(()) };
+        let at = self.make(parent, true)?;
+        if fstat(&at)?.st_dev == self.device {
+            return Ok(());
+        }
+        // Something may lie in a folder of the host only where it already is.
+        match sys::open_inside(self.root.as_fd(), &c_path(&relative(path))?) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(nix::Error::EROFS.into()),
+        }
+    }
+}
+
+/// Puts a folder over itself, for a run without a root of its own.
+pub(super) fn bind_in_place(source: &Path, writable: bool, prepared: Prepared) -> io::Result<()> {
+    let tree = prepared.into_iter().next().map_or_else(|| open_source(source), Ok)?;
+    // A mount namespace without a user namespace shares its mounts with the host until told otherwise.
+    let everything = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, everything, None::<&str>)?;
+    let read_only = if writable { 0 } else { sys::MOUNT_ATTR_RDONLY };
+    sys::mount_setattr(tree.as_fd(), sys::AT_RECURSIVE, CONFINED | read_only, None)?;
+    sys::move_mount(tree.as_fd(), sys::cwd(), &c_path(source)?)
+}
+
+fn attach_new(folder: &OwnedFd, name: &str, mount: &OwnedFd) -> io::Result<()> {
+    mkdirat(folder, name, Mode::S_IRWXU)?;
+    sys::move_mount(mount.as_fd(), folder.as_fd(), &c_text(name)?)
+}
+
+fn memory(bytes: Option<u64>, files: Option<u64>) -> io::Result<OwnedFd> {
+    let size = c_text(&bytes.map_or("50%".to_owned(), |n| n.to_string()))?;
+    // A root has some hundred names of its own.
+    let inodes = c_text(&files.map_or(0, |n| n.saturating_add(1024)).to_string())?;
+    let options: [(&CStr, Option<&CStr>); 3] =
+        [(c"size", Some(size.as_c_str())), (c"nr_inodes", Some(inodes.as_c_str())), (c"mode", Some(c"0755"))];
+    sys::new_filesystem(c"tmpfs", &options, CONFINED)
+}
+
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn relative(path: &Path) -> PathBuf {
+    path.strip_prefix("/").map_or_else(|_| path.to_owned(), Path::to_owned)
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+fn c_text(text: &str) -> io::Result<CString> {
+    Ok(CString::new(text)?)
+}
+
+/// The descriptors of prepared folders, for a process that closes all others.
+pub(super) fn numbers(prepared: &[Prepared]) -> impl Iterator<Item = i32> + '_ {
+    prepared.iter().flatten().map(|fd| BorrowedFd::as_raw_fd(&fd.as_fd()))
+}

@@ -1,0 +1,572 @@
+//! Watches one sandbox from outside until nothing of it is left: streams, limits, denials, signals.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{Shutdown, shutdown};
+
+use super::cgroup::{Enforced, Group};
+use super::command::{Engine, Finished, SandboxError, io_error};
+use super::disk;
+use super::launch::Job;
+use super::message::{FromInit, Handed, ToInit, receive, send};
+use super::outcome::{Cause, OUTCOME_VERSION, Outcome, exit_code};
+use super::plan::Probe;
+use super::policy::{Policy, Upper, WorkspaceSource};
+use super::receipt::{self, Kept};
+use super::streams::{Incoming, Outgoing};
+use super::sys;
+use super::usage::{self, Seen};
+use super::watch::{self, Connections};
+
+/// How often limits are looked at that the kernel does not watch for us.
+const TICK: Duration = Duration::from_millis(25);
+/// The same for the disk, whose question costs more.
+const DISK_TICK: Duration = Duration::from_millis(50);
+/// How long a command that was asked to stop may take before it is ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Everything that [`Running`] is made from.
+pub(super) struct Wiring<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) policy: &'a Policy,
+    pub(super) job: Job,
+    pub(super) group: Group,
+    pub(super) control: OwnedFd,
+    pub(super) pidfd: OwnedFd,
+    /// The init's pid, when it is our own child and leaves a zombie.
+    pub(super) reap: Option<i32>,
+    pub(super) stdin: Incoming,
+    pub(super) stdout: Option<Outgoing>,
+    pub(super) stderr: Option<Outgoing>,
+    pub(super) started: Instant,
+}
+
+/// A sandbox that runs. Dropping it ends everything inside.
+#[derive(Debug)]
+pub struct Running<'a> {
+    engine: &'a Engine,
+    policy: &'a Policy,
+    job: Job,
+    group: Group,
+    enforced: Enforced,
+    control: Option<OwnedFd>,
+    pidfd: OwnedFd,
+    reap: Option<i32>,
+    stdin: Incoming,
+    stdout: Option<Outgoing>,
+    stderr: Option<Outgoing>,
+    started: Instant,
+    probes: Vec<(Probe, bool)>,
+    watch: Option<OwnedFd>,
+    processes: Option<OwnedFd>,
+    private: Option<OwnedFd>,
+    upper: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    listeners: Vec<OwnedFd>,
+    /// Where the caller's requests to stop arrive.
+    requests: Option<OwnedFd>,
+    asked: Option<(i32, Instant)>,
+    disk: Option<disk::Watch>,
+    connections: Connections,
+    output_bytes: u64,
+    seen: Seen,
+    ended: Option<FromInit>,
+    stopped: Option<(Cause, String)>,
+    gone: bool,
+}
+
+impl std::fmt::Debug for Wiring<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wiring").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Running<'a> {
+    /// Waits until the sandbox is complete, or says which step failed.
+    pub(super) fn begin(wiring: Wiring<'a>) -> Result<Self, SandboxError> {
+        let Wiring { engine, policy, job, group, control, pidfd, reap, stdin, stdout, stderr, started } = wiring;
+        let enforced = group.enforced();
+        let mut running = Self {
+            engine,
+            policy,
+            job,
+            group,
+            enforced,
+            control: Some(control),
+            pidfd,
+            reap,
+            stdin,
+            stdout,
+            stderr,
+            started,
+            probes: Vec::new(),
+            watch: None,
+            processes: None,
+            private: None,
+            upper: None,
+            terminal: None,
+            listeners: Vec::new(),
+            requests: None,
+            asked: None,
+            disk: None,
+            connections: Connections::default(),
+            output_bytes: 0,
+            seen: Seen::default(),
+            ended: None,
+            stopped: None,
+            gone: false,
+        };
+        let Some(control) = &running.control else { return Err(SandboxError::Vanished) };
+        match receive::<FromInit>(control.as_fd(), true).map_err(io_error("no word from the sandbox"))? {
+            Some((FromInit::Ready { probes, descriptors }, fds)) => {
+                running.probes = probes;
+                running.take(descriptors.into_iter().zip(fds)).map_err(io_error("the sandbox's terminal"))?;
+            }
+            Some((FromInit::Failed { step, errno, detail }, _)) => return Err(SandboxError::Step { step, errno, detail }),
+            Some(_) | None => return Err(SandboxError::Vanished),
+        }
+        running.disk = running.watch_disk().map_err(io_error("the workspace cannot be watched"))?;
+        Ok(running)
+    }
+
+    fn take(&mut self, handed: impl Iterator<Item = (Handed, OwnedFd)>) -> io::Result<()> {
+        for (what, fd) in handed {
+            match what {
+                Handed::Watch => self.watch = Some(fd),
+                Handed::Processes => self.processes = Some(fd),
+                Handed::Private => self.private = Some(fd),
+                Handed::Upper => self.upper = Some(fd),
+                Handed::Listener(_) => self.listeners.push(fd),
+                Handed::Terminal => {
+                    if let Some(stdout) = &mut self.stdout {
+                        stdout.attach(fd.try_clone()?)?;
+                    }
+                    self.stdin.attach(fd.try_clone()?);
+                    self.terminal = Some(fd);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_disk(&self) -> io::Result<Option<disk::Watch>> {
+        let limits = (self.policy.limits.disk.map(|s| s.bytes()), self.policy.limits.files);
+        if limits == (None, None) || self.policy.workspace.access == super::policy::Access::Read {
+            return Ok(None);
+        }
+        let folder = match &self.policy.workspace.source {
+            WorkspaceSource::Folder(folder) => folder,
+            WorkspaceSource::Overlay { upper: Upper::Folders { upper, .. }, .. } => upper,
+            // Its own file system is bounded.
+            WorkspaceSource::Overlay { upper: Upper::Private, .. } => return Ok(None),
+        };
+        let fd = OwnedFd::from(fs_err::File::open(folder)?.into_file());
+        disk::Watch::new(fd, limits).map(Some)
+    }
+
+    /// The sockets that were opened inside, in the policy's order.
+    pub fn listeners(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.listeners)
+    }
+
+    /// The payload's terminal, for its size.
+    pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What arrives on `requests` (a pipe of signal numbers, one byte each, or a signal descriptor) is passed on to the command; the second
+    /// one, or a command that does not follow the first, ends everything.
+    pub fn stop_on(&mut self, requests: OwnedFd) {
+        self.requests = Some(requests);
+    }
+
+    /// Waits until everything inside has ended and every byte of output is handed on.
+    ///
+    /// # Errors
+    /// When the supervisor itself cannot go on; everything inside is ended then.
+    pub fn wait(mut self) -> Result<Finished, SandboxError> {
+        while !self.finished() {
+            self.turn().map_err(io_error("the sandbox cannot be watched any more"))?;
+        }
+        Ok(self.conclude())
+    }
+
+    fn finished(&self) -> bool {
+        let done = |stream: &Option<Outgoing>| stream.as_ref().is_none_or(Outgoing::done);
+        self.gone && done(&self.stdout) && done(&self.stderr)
+    }
+
+    /// One round: wait for something to happen, and answer it.
+    fn turn(&mut self) -> io::Result<()> {
+        let timeout = self.timeout();
+        let ready = self.poll(timeout)?;
+        if ready.watch
+            && let Some(watch) = &self.watch
+        {
+            // A call whose caller vanished, or a filter nobody uses any more, is no reason to stop.
+            drop(self.connections.take(watch.as_fd()));
+        }
+        if ready.requests {
+            self.asked_to_stop();
+        }
+        if ready.stdin {
+            self.stdin.turn();
+        }
+        self.relay_output()?;
+        if ready.group {
+            self.check_group();
+        }
+        self.check_limits();
+        if ready.control {
+            self.hear()?;
+        }
+        if ready.pidfd && !self.gone {
+            // Messages that init sent before it ended are still in the socket.
+            self.hear()?;
+            self.gone = true;
+            self.stdin = Incoming::nothing();
+        }
+        Ok(())
+    }
+
+    fn poll(&self, timeout: PollTimeout) -> io::Result<Ready> {
+        let mut fds: Vec<(Source, PollFd<'_>)> = Vec::with_capacity(12);
+        let input = PollFlags::POLLIN;
+        if !self.gone {
+            fds.push((Source::Pidfd, PollFd::new(self.pidfd.as_fd(), input)));
+            fds.extend(self.control.as_ref().map(|fd| (Source::Control, PollFd::new(fd.as_fd(), input))));
+            fds.extend(self.watch.as_ref().map(|fd| (Source::Watch, PollFd::new(fd.as_fd(), input))));
+            fds.extend(self.group.events().map(|fd| (Source::Group, PollFd::new(fd, input | PollFlags::POLLPRI))));
+            fds.extend(self.stdin.interest().map(|fd| (Source::Stdin, fd)));
+        }
+        fds.extend(self.requests.as_ref().map(|fd| (Source::Requests, PollFd::new(fd.as_fd(), input))));
+        fds.extend(self.stdout.iter().chain(&self.stderr).filter_map(Outgoing::interest).map(|fd| (Source::Output, fd)));
+        let (sources, mut polled): (Vec<Source>, Vec<PollFd<'_>>) = fds.into_iter().unzip();
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut ready = Ready::default();
+        for (source, fd) in sources.into_iter().zip(&polled) {
+            if fd.revents().is_some_and(|events| !events.is_empty()) {
+                match source {
+                    Source::Pidfd => ready.pidfd = true,
+                    Source::Control => ready.control = true,
+                    Source::Watch => ready.watch = true,
+                    Source::Group => ready.group = true,
+                    Source::Stdin => ready.stdin = true,
+                    Source::Requests => ready.requests = true,
+                    Source::Output => {}
+                }
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Until when nothing needs to be looked at by itself.
+    fn timeout(&self) -> PollTimeout {
+        if self.gone {
+            return PollTimeout::NONE;
+        }
+        let limits = &self.policy.limits;
+        let mut wait: Option<Duration> = None;
+        let mut at_most = |d: Duration| wait = Some(wait.map_or(d, |w| w.min(d)));
+        if let Some(wall) = limits.wall {
+            at_most(wall.saturating_sub(self.started.elapsed()));
+        }
+        if let Some((_, deadline)) = self.asked {
+            at_most(deadline.saturating_duration_since(Instant::now()));
+        }
+        if self.supervises() {
+            at_most(TICK);
+        }
+        if limits.disk.is_some() || limits.files.is_some() {
+            at_most(DISK_TICK);
+        }
+        // Rounded up: a deadline is looked at when it has passed, not just before.
+        wait.map_or(PollTimeout::NONE, |d| PollTimeout::try_from(d.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX))
+    }
+
+    /// Is there a limit that only we watch?
+    fn supervises(&self) -> bool {
+        let limits = &self.policy.limits;
+        (limits.memory.is_some() && !self.enforced.memory) || (limits.pids.is_some() && !self.enforced.pids) || limits.cpu_time.is_some()
+    }
+
+    fn relay_output(&mut self) -> io::Result<()> {
+        let cap = self.policy.limits.output.map_or(u64::MAX, |s| s.bytes());
+        let mut over = false;
+        for stream in self.stdout.iter_mut().chain(&mut self.stderr) {
+            let new = stream.turn(cap.saturating_sub(self.output_bytes))?;
+            self.output_bytes = self.output_bytes.saturating_add(new);
+            over |= self.output_bytes > cap;
+        }
+        if over {
+            self.output_bytes = self.output_bytes.min(cap);
+            self.end(Cause::Output, "it wrote more output than it may");
+            for stream in self.stdout.iter_mut().chain(&mut self.stderr) {
+                stream.stop_reading();
+            }
+        }
+        Ok(())
+    }
+
+    fn check_group(&mut self) {
+        let usage = self.group.usage();
+        if usage.oom_kills > 0 {
+            self.end(Cause::Memory, "it used more memory than it may");
+        } else if usage.pids_max_hits > 0 {
+            self.end(Cause::Pids, "it started more processes than it may");
+        }
+    }
+
+    fn check_limits(&mut self) {
+        if self.gone || self.stopped.is_some() {
+            return;
+        }
+        let limits = self.policy.limits;
+        if limits.wall.is_some_and(|wall| self.started.elapsed() >= wall) {
+            self.end(Cause::Wall, "its time was up");
+        }
+        if self.asked.is_some_and(|(_, deadline)| Instant::now() >= deadline) {
+            self.end(Cause::Cancelled, "it did not stop when it was asked to");
+        }
+        if self.supervises() {
+            self.sample();
+        }
+        match self.disk.as_ref().map(disk::Watch::passed) {
+            Some(Ok((true, _))) => self.end(Cause::Disk, "it wrote more to its workspace than it may"),
+            Some(Ok((_, true))) => self.end(Cause::Files, "it made more files in its workspace than it may"),
+            _ => self.check_private(),
+        }
+    }
+
+    fn check_private(&mut self) {
+        let upper = self.upper.as_ref().filter(|_| self.disk.is_none());
+        let full: Vec<_> = self.private.iter().chain(upper).filter_map(|folder| disk::full(folder.as_fd()).ok()).collect();
+        if full.iter().any(|(bytes, _)| *bytes) {
+            self.end(Cause::Disk, "its private folders are full");
+        } else if full.iter().any(|(_, files)| *files) {
+            self.end(Cause::Files, "its private folders hold as many files as they may");
+        }
+    }
+
+    fn sample(&mut self) {
+        let limits = self.policy.limits;
+        let Some(processes) = &self.processes else { return };
+        let now = usage::look(processes.as_fd());
+        self.seen = self.seen.max(now);
+        if !self.enforced.memory && limits.memory.is_some_and(|limit| now.memory > limit.bytes()) {
+            return self.end(Cause::Memory, "it used more memory than it may");
+        }
+        // Our own init is one of them.
+        if !self.enforced.pids && limits.pids.is_some_and(|limit| now.processes > limit) {
+            return self.end(Cause::Pids, "it started as many processes as it may");
+        }
+        let cpu = self.group.usage().cpu.unwrap_or(now.cpu);
+        if limits.cpu_time.is_some_and(|limit| cpu >= limit) {
+            self.end(Cause::Cpu, "it used more processor time than it may");
+        }
+    }
+
+    fn asked_to_stop(&mut self) {
+        let Some(requests) = &self.requests else { return };
+        // One byte from a pipe, or the kernel's record from a signal descriptor, which begins with the number.
+        let mut record = [0; 128];
+        let signal = match nix::unistd::read(requests, &mut record) {
+            Ok(1) => i32::from(record[0]),
+            Ok(128) => i32::from_ne_bytes([record[0], record[1], record[2], record[3]]),
+            Ok(_) => {
+                self.requests = None;
+                return;
+            }
+            Err(_) => return,
+        };
+        if signal == libc::SIGWINCH {
+            if let Some(terminal) = &self.terminal {
+                // A terminal without a size keeps the old one.
+                drop(sys::copy_window_size(sys::standard(0), terminal.as_fd()));
+            }
+            return;
+        }
+        if self.asked.is_some() {
+            return self.end(Cause::Cancelled, "it was told to stop twice");
+        }
+        self.asked = Some((signal, Instant::now() + GRACE));
+        if let Some(control) = &self.control {
+            // A payload that is already gone needs no signal.
+            drop(send(control.as_fd(), &ToInit::Signal(signal), &[]));
+        }
+    }
+
+    fn hear(&mut self) -> io::Result<()> {
+        while let Some(control) = &self.control {
+            match receive::<FromInit>(control.as_fd(), false) {
+                Ok(Some((message @ (FromInit::Ended { .. } | FromInit::ExecFailed { .. }), _))) => {
+                    // The end that follows a failed exec is only its echo.
+                    if !matches!(self.ended, Some(FromInit::ExecFailed { .. })) {
+                        self.ended = Some(message);
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => self.control = None,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends everything inside, for the first reason that came up.
+    fn end(&mut self, cause: Cause, detail: &str) {
+        if self.stopped.is_none() && !self.gone {
+            self.stopped = Some((cause, detail.to_owned()));
+            self.kill();
+        }
+    }
+
+    fn kill(&self) {
+        if self.job.has_pid_namespace() {
+            // With its first process the kernel ends the whole namespace.
+            drop(sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL));
+        } else {
+            // Init ends everything below it when it hears that we are gone; the group makes sure.
+            if let Some(control) = &self.control {
+                let _ = shutdown(std::os::fd::AsRawFd::as_raw_fd(control), Shutdown::Both);
+            }
+            drop(self.group.kill());
+        }
+    }
+
+    fn conclude(mut self) -> Finished {
+        let wall = self.started.elapsed();
+        if let Some(pid) = self.reap.take() {
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        }
+        let used = self.group.usage();
+        let processes_left = self.group.processes().len() as u64;
+        let (cause, exit_code, signal, detail) = self.verdict(used.oom_kills, used.pids_max_hits);
+        let (own_cpu, own_peak) = match &self.ended {
+            Some(FromInit::Ended { cpu_ms, peak_memory_bytes, .. }) => (*cpu_ms, *peak_memory_bytes),
+            _ => (0, 0),
+        };
+        let mut denials = self.connections.denials(self.policy);
+        if exit_code != 0
+            && let Some(errors) = self.stderr.as_ref().or(self.stdout.as_ref())
+        {
+            denials.extend(watch::paths_denied(self.policy, &errors.tail()));
+        }
+        let kept = Kept {
+            group: self.enforced,
+            mode: self.engine.cgroups.mode().name(),
+            detail: self.engine.cgroups.detail(),
+            probes: &self.probes,
+        };
+        let outcome = Outcome {
+            version: OUTCOME_VERSION,
+            cause,
+            exit_code,
+            signal,
+            wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+            cpu_ms: used.cpu.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).max(own_cpu),
+            peak_memory_bytes: used.memory_peak.unwrap_or(0).max(own_peak).max(self.seen.memory),
+            peak_pids: used.pids_peak.unwrap_or(0).max(self.seen.processes).max(1),
+            output_bytes: self.output_bytes,
+            processes_left,
+            detail,
+            denials,
+            receipt: receipt::receipt(&self.engine.facts, &self.job.plan, &self.policy.limits, &kept),
+        };
+        let memory = |stream: &mut Option<Outgoing>| stream.take().map(|s| s.memory).unwrap_or_default();
+        Finished { outcome, stdout: memory(&mut self.stdout), stderr: memory(&mut self.stderr), upper: self.upper.take() }
+    }
+
+    /// What ended the command, from what was seen; the limit that was hit comes before what it looked like from inside.
+    fn verdict(&self, oom_kills: u64, pids_max_hits: u64) -> (Cause, i32, Option<i32>, Option<String>) {
+        let killed = Some(libc::SIGKILL);
+        if let Some((cause, detail)) = &self.stopped {
+            let detail = Some(detail.clone());
+            return match (cause, self.asked) {
+                (Cause::Wall, _) => (Cause::Wall, exit_code::WALL, killed, detail),
+                (Cause::Cancelled, Some((signal, _))) => (Cause::Cancelled, exit_code::signalled(signal), killed, detail),
+                (cause, _) => (*cause, exit_code::KILLED, killed, detail),
+            };
+        }
+        if oom_kills > 0 {
+            return (Cause::Memory, exit_code::KILLED, killed, Some("it used more memory than it may".to_owned()));
+        }
+        match &self.ended {
+            Some(FromInit::ExecFailed { errno }) => {
+                let not_found = matches!(*errno, libc::ENOENT | libc::ENOTDIR);
+                let code = if not_found { exit_code::NOT_FOUND } else { exit_code::NOT_EXECUTABLE };
+                (Cause::ExecFailed, code, None, Some(io::Error::from_raw_os_error(*errno).to_string()))
+            }
+            Some(FromInit::Ended { code, signal, .. }) => {
+                let shown = code.unwrap_or_else(|| exit_code::signalled(signal.unwrap_or(0)));
+                if let Some((signal, _)) = self.asked {
+                    return (Cause::Cancelled, exit_code::signalled(signal), Some(signal), None);
+                }
+                // A shell reports the signal that ended its command as its own code.
+                let by = signal.or_else(|| code.filter(|c| *c > 128).map(|c| c - 128));
+                let limits = &self.policy.limits;
+                let file_too_large = by == Some(libc::SIGXFSZ) && (limits.file_size.is_some() || limits.disk.is_some());
+                if shown != 0 && (file_too_large || self.disk_is_full()) {
+                    return (Cause::Disk, exit_code::KILLED, *signal, Some("a file or a private folder grew beyond its limit".to_owned()));
+                }
+                if limits.cpu_time.is_some() && by == Some(libc::SIGXCPU) {
+                    return (Cause::Cpu, exit_code::KILLED, *signal, Some("it used more processor time than it may".to_owned()));
+                }
+                if shown != 0 && pids_max_hits > 0 {
+                    return (Cause::Pids, exit_code::KILLED, *signal, Some("it started more processes than it may".to_owned()));
+                }
+                let cause = if code.is_some() { Cause::Exited } else { Cause::Signalled };
+                (cause, shown, *signal, None)
+            }
+            // Init was killed and nobody here did it.
+            _ => (Cause::Signalled, exit_code::KILLED, killed, Some("the sandbox's first process was killed from outside".to_owned())),
+        }
+    }
+
+    fn disk_is_full(&self) -> bool {
+        let private = self.private.as_ref().is_some_and(|f| disk::full(f.as_fd()).is_ok_and(|(bytes, files)| bytes || files));
+        private || self.disk.as_ref().is_some_and(|d| d.passed().is_ok_and(|(bytes, files)| bytes || files))
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.gone {
+            return;
+        }
+        self.kill();
+        // Nothing may be left when this returns: the workspace is read next, and the group is removed.
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
+        if let Some(pid) = self.reap.take() {
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+        }
+    }
+}
+
+enum Source {
+    Pidfd,
+    Control,
+    Watch,
+    Group,
+    Stdin,
+    Requests,
+    Output,
+}
+
+#[derive(Default)]
+struct Ready {
+    pidfd: bool,
+    control: bool,
+    watch: bool,
+    group: bool,
+    stdin: bool,
+    requests: bool,
+}
