@@ -253,6 +253,12 @@ impl<'a> Layers<'a> {
         Ok(best)
     }
 
+    /// Writes a commit's files into an empty folder that is nobody's layer.
+    pub fn write_checkout(&self, files: &Path, commit: Oid) -> Result<(), BaseError> {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+        self.whole(files, commit, self.repository.tree_of(commit)?, self.repository.line_ends(), time).map(drop)
+    }
+
     fn whole(&self, files: &Path, commit: Oid, tree: Oid, ends: LineEnds, time: i64) -> Result<Built, BaseError> {
         let mut plan = Plan { warnings: Warnings::default(), jobs: Vec::new(), folders: 0, attributes: self.attributes() };
         plan.folder(self.repository, tree, files, &mut Vec::new())?;

@@ -47,6 +47,20 @@ pub fn between(objects: &impl Objects, from: Option<Oid>, to: Option<Oid>, limit
     Ok(changes)
 }
 
+/// The trees below and including `to` that `from` does not have at the same place.
+pub fn new_trees(objects: &impl Objects, from: Option<Oid>, to: Oid, out: &mut Vec<Oid>) -> Result<(), GitError> {
+    if from == Some(to) {
+        return Ok(());
+    }
+    out.push(to);
+    let old = from.map(|id| objects.tree(id)).transpose()?.unwrap_or_default();
+    for entry in objects.tree(to)?.into_iter().filter(Entry::is_tree) {
+        let before = old.iter().find(|e| e.is_tree() && e.name == entry.name).map(|e| e.id);
+        new_trees(objects, before, entry.id, out)?;
+    }
+    Ok(())
+}
+
 fn compare(
     objects: &impl Objects,
     from: Option<Oid>,

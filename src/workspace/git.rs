@@ -80,6 +80,48 @@ impl Entry {
     }
 }
 
+/// One file as an index knows it: unchanged as long as it has this size and time.
+#[derive(Clone, Debug)]
+pub struct IndexFile {
+    pub path: Vec<u8>,
+    pub mode: u32,
+    pub id: Oid,
+    pub size: u64,
+    pub seconds: i64,
+}
+
+impl IndexFile {
+    /// Old trees hold modes such as 100664; an index knows only two kinds of files.
+    fn canonical_mode(&self) -> u32 {
+        match (self.mode & 0o170_000 == 0o100_000, self.mode & 0o100 != 0) {
+            (true, true) => mode::EXECUTABLE,
+            (true, false) => mode::FILE,
+            (false, _) => self.mode,
+        }
+    }
+
+    fn as_entry(&self) -> git2::IndexEntry {
+        let time = git2::IndexTime::new(i32::try_from(self.seconds).unwrap_or(i32::MAX), 0);
+        // Git keeps the low 32 bits of a size, and compares those.
+        let file_size = (self.size & u64::from(u32::MAX)) as u32;
+        let mode = self.canonical_mode();
+        git2::IndexEntry {
+            ctime: time,
+            mtime: time,
+            dev: 0,
+            ino: 0,
+            mode,
+            uid: 0,
+            gid: 0,
+            file_size,
+            id: self.id,
+            flags: 0,
+            flags_extended: 0,
+            path: self.path.clone(),
+        }
+    }
+}
+
 /// Where trees and blobs are read from.
 pub trait Objects {
     fn tree(&self, id: Oid) -> Result<Vec<Entry>, GitError>;
@@ -285,24 +327,31 @@ impl Repository {
         pack().or_else(doing(|| format!("write a pack into {}", folder.display())))
     }
 
-    /// The change between two trees as a patch, for a person. No external program takes part.
-    pub fn patch(&self, from: Oid, to: Oid) -> Result<Vec<u8>, GitError> {
-        let print = || -> Result<Vec<u8>, git2::Error> {
-            let (from, to) = (self.inner.find_tree(from)?, self.inner.find_tree(to)?);
-            let mut options = git2::DiffOptions::new();
-            options.ignore_submodules(true);
-            let diff = self.inner.diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options))?;
-            let mut out = Vec::new();
-            diff.print(git2::DiffFormat::Patch, |_, _, line| {
-                if matches!(line.origin(), '+' | '-' | ' ') {
-                    out.push(line.origin() as u8);
-                }
-                out.extend_from_slice(line.content());
-                true
-            })?;
-            Ok(out)
+    /// Writes an index for a tree: `from` is the one to start from, then `removed` go and `entries` come. No file is looked at.
+    pub fn write_index(&self, path: &Path, from: Option<&Path>, tree: Oid, removed: &[Vec<u8>], entries: &[IndexFile]) -> Result<(), GitError> {
+        if let Some(from) = from {
+            fs_err::copy(from, path)?;
+        }
+        let write = || -> Result<Oid, git2::Error> {
+            let mut index = git2::Index::open(path)?;
+            for gone in removed {
+                use std::os::unix::ffi::OsStrExt;
+                index.remove(Path::new(std::ffi::OsStr::from_bytes(gone)), 0)?;
+            }
+            for entry in entries {
+                index.add(&entry.as_entry())?;
+            }
+            // Names every folder's tree in the index, so that git need not work them out; and tells whether this is the tree.
+            let written = index.write_tree_to(&self.inner)?;
+            index.write()?;
+            Ok(written)
         };
-        print().or_else(doing(|| format!("compare trees {from} and {to}")))
+        let written = write().or_else(doing(|| format!("write the index {}", path.display())))?;
+        let canonical = entries.iter().all(|entry| entry.mode == entry.canonical_mode());
+        if written != tree && from.is_none() && canonical {
+            return Err(std::io::Error::other(format!("the index of tree {tree} came out as {written}")).into());
+        }
+        Ok(())
     }
 }
 
@@ -314,6 +363,26 @@ impl Objects for Repository {
     fn blob(&self, id: Oid) -> Result<Vec<u8>, GitError> {
         self.inner.find_blob(id).map(|blob| blob.content().to_vec()).or_else(doing(|| format!("read blob {id}")))
     }
+}
+
+/// The change between two trees as a patch, for a person. No external program takes part.
+fn patch(repository: &git2::Repository, from: Oid, to: Oid) -> Result<Vec<u8>, GitError> {
+    let print = || -> Result<Vec<u8>, git2::Error> {
+        let (from, to) = (repository.find_tree(from)?, repository.find_tree(to)?);
+        let mut options = git2::DiffOptions::new();
+        options.ignore_submodules(true);
+        let diff = repository.diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options))?;
+        let mut out = Vec::new();
+        diff.print(git2::DiffFormat::Patch, |_, _, line| {
+            if matches!(line.origin(), '+' | '-' | ' ') {
+                out.push(line.origin() as u8);
+            }
+            out.extend_from_slice(line.content());
+            true
+        })?;
+        Ok(out)
+    };
+    print().or_else(doing(|| format!("compare trees {from} and {to}")))
 }
 
 fn read_tree(repository: &git2::Repository, id: Oid) -> Result<Vec<Entry>, GitError> {
@@ -379,6 +448,16 @@ impl Quarantine {
         commit().or_else(doing(|| "write the commit".to_owned()))
     }
 
+    /// Forgets every object that was written.
+    pub fn abandon(self) -> Result<(), GitError> {
+        Ok(fs_err::remove_dir_all(&self.folder)?)
+    }
+
+    /// The change between two trees as a patch.
+    pub fn patch(&self, from: Oid, to: Oid) -> Result<Vec<u8>, GitError> {
+        patch(&self.inner, from, to)
+    }
+
     fn write(&self, kind: git2::ObjectType, content: &[u8]) -> Result<Oid, GitError> {
         let odb = self.inner.odb().or_else(doing(|| "open the quarantine".to_owned()))?;
         odb.write(kind, content).or_else(doing(|| format!("write an object into {}", self.folder.display())))
@@ -436,6 +515,23 @@ pub(super) fn sync_files<'a>(folder: &Path, files: impl ExactSizeIterator<Item =
         fs_err::File::open(file)?.sync_data()?;
     }
     Ok(())
+}
+
+/// Makes every file below a folder of our own durable.
+pub(super) fn sync_tree(folder: &Path) -> std::io::Result<()> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.file_type()?.is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    sync_files(folder, files.iter().map(PathBuf::as_path))
 }
 
 fn config_home() -> Option<PathBuf> {
