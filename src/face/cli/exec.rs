@@ -165,7 +165,7 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let engine = Engine::here(Facts::read());
     // What a killed supervisor left behind is nobody's any more. Failing to remove it must not keep this run from starting.
     drop(engine.cgroups.sweep());
-    let finished = supervise(&engine, &policy, &args)?;
+    let finished = supervise(&engine, &policy, &args.command)?;
     let outcome = &finished.outcome;
     if let Some(file) = &mut outcome_file {
         file.write(outcome)?;
@@ -177,7 +177,7 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     Ok(exit_code(outcome.exit_code))
 }
 
-fn exit_code(code: i32) -> ExitCode {
+pub(super) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))
 }
 
@@ -223,18 +223,23 @@ fn options(args: &Args) -> Result<ExecOptions, Failure> {
 
 /// A private terminal for the command, when a person sits at ours.
 fn terminal(args: &Args) -> bool {
-    !matches!(args.require, Some(Require::NoUserns))
-        && std::io::stdin().is_terminal()
+    !matches!(args.require, Some(Require::NoUserns)) && at_a_terminal()
+}
+
+/// Does a person sit at all three of our streams?
+pub(super) fn at_a_terminal() -> bool {
+    std::io::stdin().is_terminal()
         && std::io::stdout().is_terminal()
         && std::io::stderr().is_terminal()
 }
 
-fn supervise(engine: &Engine, policy: &Policy, args: &Args) -> Result<Finished, Failure> {
+/// Runs a command to its end, with our own streams as its streams.
+pub(super) fn supervise(engine: &Engine, policy: &Policy, command: &[OsString]) -> Result<Finished, Failure> {
     let own = |number| {
         sys::standard(number).try_clone_to_owned().map_err(|e| Failure::new(Exit::ExecOurs, "a standard stream cannot be used").because(&e))
     };
     let stdin = own(0)?;
-    let mut sandboxed = engine.sandbox(policy).command(&args.command[0]).args(&args.command[1..]);
+    let mut sandboxed = engine.sandbox(policy).command(&command[0]).args(&command[1..]);
     if !command::is_null(&stdin) {
         sandboxed = sandboxed.stdin(stdin);
     }
@@ -351,7 +356,7 @@ fn report(args: &Args, policy: &Policy, outcome: &Outcome) {
 }
 
 /// One sentence on what ended the command, when it was not the command itself.
-fn ending(policy: &Policy, outcome: &Outcome, program: &OsString) -> Option<String> {
+pub(super) fn ending(policy: &Policy, outcome: &Outcome, program: &OsString) -> Option<String> {
     let program = bytes_line(program.as_encoded_bytes());
     let limits = &policy.limits;
     let size = |limit: Option<Size>| limit.map_or_else(String::new, |l| l.to_string());

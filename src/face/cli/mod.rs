@@ -4,10 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod checkout;
+pub mod clean;
+pub mod diff;
 pub mod exec;
 pub mod failure;
 pub mod printer;
 pub mod profile;
+pub mod shell;
+pub mod workspace;
 
 use failure::{Exit, Failure};
 
@@ -26,6 +31,16 @@ enum Command {
     Exec(Box<exec::Args>),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
+    /// One safe worktree per story: new, exec, collect, list, remove
+    Workspace(workspace::Args),
+    /// Fill in a story's last collected commit as files for a person
+    Checkout(checkout::Args),
+    /// Open a shell in a story's sandbox
+    Shell(shell::Args),
+    /// Show what a story changed
+    Diff(diff::Args),
+    /// Remove what nothing uses any more; never a commit that nothing else reaches
+    Clean(clean::Args),
 }
 
 /// The program.
@@ -63,5 +78,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
         Command::Profile(args) => profile::run(args),
+        Command::Workspace(args) => workspace::run(args),
+        Command::Checkout(args) => checkout::run(&args),
+        Command::Shell(args) => shell::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Clean(args) => clean::run(&args),
     }
 }
