@@ -268,7 +268,7 @@ impl<'a> Layers<'a> {
         if wanted != found {
             return Err(BaseError::Unfaithful { commit, wanted, found, place: files.to_owned() });
         }
-        let written = plan.jobs.iter().map(|job| files.join(path_of(&job.path))).collect();
+        let written = files_of(&plan.jobs, files);
         Ok(Built { files: count, bytes, warnings: plan.warnings, written })
     }
 
@@ -302,7 +302,7 @@ impl<'a> Layers<'a> {
             let gone = self.topmost_gone(tree, &change.path)?;
             layer_files::whiteout(files, gone)?;
         }
-        let written = jobs.iter().map(|job| files.join(path_of(&job.path))).collect();
+        let written = files_of(&jobs, files);
         Ok(Built { files: count, bytes, warnings, written })
     }
 
@@ -362,6 +362,11 @@ struct Built {
     bytes: u64,
     warnings: Warnings,
     written: Vec<PathBuf>,
+}
+
+/// What must be made durable: links have no content of their own, and are never opened.
+fn files_of(jobs: &[Job], root: &Path) -> Vec<PathBuf> {
+    jobs.iter().filter(|job| job.content != Content::Link).map(|job| root.join(path_of(&job.path))).collect()
 }
 
 impl Warnings {

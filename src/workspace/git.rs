@@ -512,7 +512,8 @@ pub(super) fn sync_files<'a>(folder: &Path, files: impl ExactSizeIterator<Item =
         return Ok(nix::unistd::syncfs(fs_err::File::open(folder)?)?);
     }
     for file in files {
-        fs_err::File::open(file)?.sync_data()?;
+        use fs_err::os::unix::fs::OpenOptionsExt;
+        fs_err::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(file)?.sync_data()?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ fn path(random: &mut Random, depth: usize) -> Vec<u8> {
 }
 
 /// One random change, as bash. It may fail (a file is in the way): then it fails in both places alike.
-fn step(random: &mut Random) -> String {
+pub(crate) fn step(random: &mut Random) -> String {
     let here = path(random, 3);
     let (at, folder) = (quote(&here), quote(here.rsplitn(2, |b| *b == b'/').nth(1).unwrap_or(b".")));
     let other = quote(&path(random, 2));
