@@ -8,7 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::cgroup::{self, Cgroups, Group};
 use super::helper::Helper;
-use super::launch::{Entry, Job, LaunchError, Launcher, Streams};
+use super::launch::{Admission, Job, LaunchError, Launcher, Streams};
 use super::outcome::Outcome;
 use super::plan::{self, Facts, Unenforceable};
 use super::policy::Policy;
@@ -59,7 +59,7 @@ enum Forker {
 impl Engine {
     /// For a single-threaded process that runs one sandbox after the other, such as `cofferdam exec`.
     pub fn here(facts: Facts) -> Self {
-        Self { facts, cgroups: Cgroups::find(), launcher: Forker::Here(std::sync::Mutex::default()) }
+        Self { facts, cgroups: groups(), launcher: Forker::Here(std::sync::Mutex::default()) }
     }
 
     /// For a threaded process: a single-threaded helper forks for it.
@@ -67,12 +67,20 @@ impl Engine {
     /// # Errors
     /// When the helper cannot be started.
     pub fn with_helper(facts: Facts, program: &std::path::Path) -> io::Result<Self> {
-        Ok(Self { facts, cgroups: Cgroups::find(), launcher: Forker::Helper(Helper::start(program)?) })
+        Ok(Self { facts, cgroups: groups(), launcher: Forker::Helper(Helper::start(program)?) })
     }
 
     pub fn sandbox<'a>(&'a self, policy: &'a Policy) -> Sandbox<'a> {
         Sandbox { engine: self, policy }
     }
+}
+
+/// Where groups are made, without those that a killed cofferdam left there.
+fn groups() -> Cgroups {
+    let cgroups = Cgroups::find();
+    // What cannot be taken away now is tried again by the next start; it is no reason not to work.
+    drop(cgroups.sweep());
+    cgroups
 }
 
 /// A policy about to be applied.
@@ -175,7 +183,7 @@ impl<'a> Command<'a> {
             .map_err(|e| io_error("no control socket")(e.into()))?;
         let (streams, stdin, stdout, stderr) = wire(self.stdin, self.stdout, self.stderr, policy.terminal)?;
         let clone = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned();
-        let entry = Entry {
+        let entry = Admission {
             into: group.clone_into_fd()?.map(clone).transpose().map_err(io_error("no group"))?,
             join: group.join_fds()?.map(clone).collect::<Result<_, _>>().map_err(io_error("no group"))?,
         };
@@ -189,8 +197,21 @@ impl<'a> Command<'a> {
             }
             Forker::Helper(helper) => helper.launch(&job, theirs, streams, entry)?,
         };
-        let reap = matches!(engine.launcher, Forker::Here(_)).then_some(launched.pid);
-        Running::begin(Wiring { engine, policy, job, group, control, pidfd: launched.pidfd, reap, stdin, stdout, stderr, started })
+        let child = matches!(engine.launcher, Forker::Here(_));
+        Running::begin(Wiring {
+            engine,
+            policy,
+            job,
+            group,
+            control,
+            pidfd: launched.pidfd,
+            pid: launched.pid,
+            child,
+            stdin,
+            stdout,
+            stderr,
+            started,
+        })
     }
 }
 

@@ -11,11 +11,11 @@ use landlock::{
 use nix::sys::resource::{self, setrlimit};
 
 use super::plan::{Landlock, Probe, Resource, Rights};
-use super::{filter, sys};
+use super::{filter, sys, usage};
 
 pub(super) fn limit(which: Resource, value: u64) -> io::Result<()> {
     let kind = match which {
-        Resource::Processes => resource::Resource::RLIMIT_NPROC,
+        Resource::Processes | Resource::MoreProcesses => resource::Resource::RLIMIT_NPROC,
         Resource::OpenFiles => resource::Resource::RLIMIT_NOFILE,
         Resource::FileSize => resource::Resource::RLIMIT_FSIZE,
         Resource::CpuSeconds => resource::Resource::RLIMIT_CPU,
@@ -25,7 +25,8 @@ pub(super) fn limit(which: Resource, value: u64) -> io::Result<()> {
     };
     // A hard limit of the host that is already lower stays: it is narrower.
     let (_, hard) = resource::getrlimit(kind)?;
-    let value = value.min(hard);
+    let besides = if which == Resource::MoreProcesses { usage::threads_of(nix::unistd::getuid().as_raw()) } else { 0 };
+    let value = value.saturating_add(besides).min(hard);
     Ok(setrlimit(kind, value, value)?)
 }
 
@@ -71,7 +72,7 @@ pub(super) fn landlock(plan: &Landlock) -> io::Result<()> {
     let abi = abi(plan.abi);
     // Hard: what this kernel's version must know and does not is an error, never silently less.
     let mut ruleset =
-        Ruleset::new().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi)).map_err(other)?;
+        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(AccessFs::from_all(abi)).map_err(other)?;
     if plan.no_tcp && plan.abi >= 4 {
         ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(other)?;
     }
@@ -80,11 +81,8 @@ pub(super) fn landlock(plan: &Landlock) -> io::Result<()> {
     }
     let mut created = ruleset.create().map_err(other)?;
     for (path, wanted) in &plan.rules {
-        let fd = match PathFd::new(path) {
-            Ok(fd) => fd,
-            // A path that is not there needs no rule; a path that is there and cannot be opened gets none, which is narrower.
-            Err(_) => continue,
-        };
+        // A path that is not there needs no rule; a path that is there and cannot be opened gets none, which is narrower.
+        let Ok(fd) = PathFd::new(path) else { continue };
         let access = allowed_on(&fd, rights(*wanted, abi), abi)?;
         created = created.add_rule(PathBeneath::new(fd, access)).map_err(other)?;
     }

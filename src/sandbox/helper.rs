@@ -15,7 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::{Deserialize, Serialize};
 
 use super::command::SandboxError;
-use super::launch::{Entry, Job, Launched, Launcher, Streams};
+use super::launch::{Admission, Job, Launched, Launcher, Streams};
 use super::message::{receive, send};
 use super::sys;
 
@@ -51,7 +51,7 @@ impl Helper {
         Ok(Self { socket: Mutex::new(ours), process })
     }
 
-    pub(super) fn launch(&self, job: &Job, control: OwnedFd, streams: Option<Streams>, entry: Entry) -> Result<Launched, SandboxError> {
+    pub(super) fn launch(&self, job: &Job, control: OwnedFd, streams: Option<Streams>, entry: Admission) -> Result<Launched, SandboxError> {
         let request = Request { streams: streams.is_some(), into: entry.into.is_some(), join: entry.join.len() };
         let mut file = memory_file().map_err(SandboxError::Helper)?;
         serde_json::to_writer(&mut file, job).map_err(|e| SandboxError::Helper(e.into()))?;
@@ -113,7 +113,7 @@ fn launch(launcher: &mut Launcher, request: &Request, fds: Vec<OwnedFd>) -> Resu
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|e| e.to_string())?;
     let job: Job = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-    launcher.launch(&job, control, streams, Entry { into, join }).map_err(|e| e.to_string())
+    launcher.launch(&job, control, streams, Admission { into, join }).map_err(|e| e.to_string())
 }
 
 fn memory_file() -> io::Result<std::fs::File> {

@@ -2,6 +2,7 @@
 //!
 //! Runs in a fork of a single-threaded process, so it may use the whole of Rust; it never returns to its caller's code.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,7 +21,7 @@ use super::mounts::{self, Prepared, Root};
 use super::plan::{Probe, Step};
 use super::policy::Protocol;
 use super::sys::{self, Fork};
-use super::{cgroup, confine};
+use super::{cgroup, confine, usage};
 
 /// What init was born with.
 pub(super) struct Birth<'a> {
@@ -242,16 +243,26 @@ fn start(job: &Job, control: &OwnedFd, world: World) -> io::Result<()> {
     }
 }
 
-/// Ends everything below this process, which is the reaper of all orphans: rounds of kill and reap until nothing is left.
+/// Ends everything below this process, which is the reaper of all orphans. What is stopped cannot fork, so stopping comes first,
+/// in rounds until nobody new is found; then everybody is killed.
 fn end_descendants() {
+    let signal = |pids: &BTreeSet<i32>, signal| pids.iter().for_each(|pid| _ = nix::sys::signal::kill(Pid::from_raw(*pid), signal));
+    let reap = || while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {};
     loop {
-        let children = fs_err::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap_or_default();
-        for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
-            drop(nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL));
+        let mut stopped = BTreeSet::new();
+        loop {
+            let found: BTreeSet<i32> = usage::descendants().into_iter().collect();
+            if found.is_subset(&stopped) {
+                break;
+            }
+            signal(&found, Signal::SIGSTOP);
+            stopped.extend(found);
         }
-        if waitpid(None, None) == Err(nix::Error::ECHILD) {
+        if stopped.is_empty() {
             return;
         }
+        signal(&stopped, Signal::SIGKILL);
+        reap();
     }
 }
 
@@ -264,6 +275,8 @@ fn execute(job: &Job, terminal: Option<OwnedFd>) -> io::Error {
             (0..=2).try_for_each(|target| sys::duplicate_onto(terminal.as_fd(), target))?;
         }
         sys::default_signals();
+        // Where no namespace ends it with init, this does, as far as it reaches.
+        sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize, 0)?;
         nix::unistd::chdir(&job.plan.folder)?;
         sys::close_on_exec_from(3)?;
         let argv = c_strings(job.arguments.iter().map(|a| a.as_bytes().to_vec()))?;
@@ -312,7 +325,7 @@ fn attend(control: &OwnedFd, signals: &SignalFd, payload: Pid) -> io::Result<Opt
         if message {
             match receive::<ToInit>(control.as_fd(), false) {
                 Ok(Some((ToInit::Signal(number), _))) => {
-                    drop(nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok()))
+                    _ = nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok());
                 }
                 Ok(None) => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -320,7 +333,7 @@ fn attend(control: &OwnedFd, signals: &SignalFd, payload: Pid) -> io::Result<Opt
             }
         }
         if child {
-            drop(signals.read_signal());
+            let _ = signals.read_signal();
             if let Some(ended) = reap(payload)? {
                 return Ok(Some(ended));
             }

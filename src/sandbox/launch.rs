@@ -1,6 +1,7 @@
 //! Makes the sandbox's init from a single-threaded process: what only the parent can do, and then one fork.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -52,7 +53,7 @@ pub struct Streams {
 
 /// How the first process gets into its group.
 #[derive(Debug, Default)]
-pub struct Entry {
+pub struct Admission {
     /// v2: it is born in this directory's group.
     pub into: Option<OwnedFd>,
     /// v1: it writes itself into each of these files.
@@ -90,7 +91,7 @@ impl Launcher {
     ///
     /// # Errors
     /// When a source is missing, or the kernel refuses. Nothing is left behind then.
-    pub fn launch(&mut self, job: &Job, control: OwnedFd, streams: Option<Streams>, entry: Entry) -> Result<Launched, LaunchError> {
+    pub fn launch(&mut self, job: &Job, control: OwnedFd, streams: Option<Streams>, entry: Admission) -> Result<Launched, LaunchError> {
         let prepared = if job.privileged { self.prepare(&job.plan.steps)? } else { Vec::new() };
         let flags = job.namespaces().fold(0, |flags, n| flags | n.flag());
         let maps = job.privileged && job.has_user_namespace();
@@ -139,10 +140,11 @@ impl Launcher {
         let tree = open(source)?;
         let stat = nix::sys::stat::fstat(&tree).map_err(|e| owner(e.into()))?;
         let key = (stat.st_uid, stat.st_gid);
-        if !self.owners.contains_key(&key) {
-            self.owners.insert(key, owner_namespace(key.0, key.1).map_err(owner)?);
-        }
-        sys::mount_setattr(tree.as_fd(), sys::AT_RECURSIVE, 0, self.owners.get(&key).map(AsFd::as_fd)).map_err(owner)?;
+        let namespace = match self.owners.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(owner_namespace(key.0, key.1).map_err(owner)?),
+        };
+        sys::mount_setattr(tree.as_fd(), sys::AT_RECURSIVE, 0, Some(namespace.as_fd())).map_err(owner)?;
         Ok(tree)
     }
 }
@@ -158,7 +160,7 @@ fn owner_namespace(uid: u32, gid: u32) -> io::Result<OwnedFd> {
         Fork::Child => {
             // Lives until the parent has its namespace: the parent's end of the pipe closes then, or when the parent dies.
             sys::close_number(std::os::fd::AsRawFd::as_raw_fd(&writer));
-            drop(nix::unistd::read(&reader, &mut [0]));
+            let _ = nix::unistd::read(&reader, &mut [0]);
             sys::exit_now(0);
         }
         Fork::Parent { pid, .. } => {
@@ -169,7 +171,7 @@ fn owner_namespace(uid: u32, gid: u32) -> io::Result<OwnedFd> {
             })();
             drop(writer);
             // With SIGCHLD ignored there is nothing to wait for, and this returns when the child is gone.
-            drop(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None));
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
             namespace
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::filter;
 use super::policy::{Access, Grant, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
+use crate::base::size::Size;
 
 /// The payload's identity inside. Not 0: agents refuse to run as root, and tools behave differently for it.
 pub const INSIDE_ID: u32 = 1000;
@@ -153,6 +154,8 @@ impl Namespace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Resource {
     Processes,
+    /// On top of what this user runs already: the kernel counts them together where no user namespace tells them apart.
+    MoreProcesses,
     OpenFiles,
     FileSize,
     CpuSeconds,
@@ -279,10 +282,23 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     let mut steps = vec![
         Step::Namespaces(namespaces),
         Step::Identity { inside: INSIDE_ID, uid, gid },
-        Step::Root { bytes: policy.limits.disk.map(|s| s.bytes()), files: policy.limits.files },
+        Step::Root { bytes: policy.limits.disk.map(Size::bytes), files: policy.limits.files },
     ];
     let mut rules = vec![(PathBuf::from("/"), Rights::List)];
-    steps.extend(skeleton(&mut rules));
+    let mut skeleton = skeleton(&mut rules);
+    let mounts = policy.grants.iter().map(|g| &g.inside).chain(policy.caches.iter().map(|c| &c.inside)).chain([&policy.workspace.inside]);
+    let mounts: Vec<&PathBuf> = mounts.collect();
+    for step in &mut skeleton {
+        // `/var/tmp` is a link to `/tmp`, unless something is to be put on below it: a link is never walked through.
+        if let Step::Link { path, .. } = step
+            && mounts.iter().any(|mount| mount.starts_with(&*path))
+        {
+            let path = std::mem::take(path);
+            rules.push((path.clone(), Rights::Write));
+            *step = Step::Private { path, mode: 0o1777 };
+        }
+    }
+    steps.extend(skeleton);
     steps.extend(policy.links.iter().map(|link| Step::Link { path: link.inside.clone(), target: link.target.clone() }));
     // A grant within the workspace would be hidden by it: it is put on afterwards.
     let within = |grant: &&Grant| grant.inside.starts_with(&policy.workspace.inside);
@@ -391,7 +407,6 @@ fn skeleton(rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
         ("/dev/stdin", "/proc/self/fd/0"),
         ("/dev/stdout", "/proc/self/fd/1"),
         ("/dev/stderr", "/proc/self/fd/2"),
-        ("/var/tmp", "/tmp"),
         ("/var/run", "/run"),
         ("/etc/mtab", "/proc/self/mounts"),
     ] {
@@ -399,7 +414,7 @@ fn skeleton(rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
     }
     steps.push(Step::Processes);
     rules.push(("/proc".into(), Rights::Adjust));
-    for (path, mode) in [("/tmp", 0o1777), ("/dev/shm", 0o1777), (HOME, 0o755)] {
+    for (path, mode) in [("/tmp", 0o1777), ("/var/tmp", 0o1777), ("/dev/shm", 0o1777), (HOME, 0o755)] {
         steps.push(Step::Private { path: path.into(), mode });
         rules.push((path.into(), Rights::Write));
     }
@@ -428,11 +443,12 @@ fn limits(limits: &Limits, namespaced: bool) -> Vec<Step> {
         Step::Limit { resource: Resource::RealTime, value: 0 },
     ];
     let mut limit = |resource, value: Option<u64>| steps.extend(value.map(|value| Step::Limit { resource, value }));
-    // Without a user namespace the kernel counts everything that this user runs, so the number would mean something else.
-    limit(Resource::Processes, limits.pids.filter(|_| namespaced).map(|n| n + 1));
+    // Our own init is one more.
+    limit(if namespaced { Resource::Processes } else { Resource::MoreProcesses }, limits.pids.map(|n| n + 1));
     limit(Resource::OpenFiles, limits.open_files);
-    limit(Resource::FileSize, limits.file_size.or(limits.disk).map(|s| s.bytes()));
-    limit(Resource::CpuSeconds, limits.cpu_time.map(|t| t.as_secs().max(1)));
+    limit(Resource::FileSize, limits.file_size.or(limits.disk).map(Size::bytes));
+    // A backstop for each process; the sum over all of them is the supervisor's.
+    limit(Resource::CpuSeconds, limits.cpu_time.map(|t| t.as_secs().saturating_add(2)));
     if let Some(cpus) = limits.cpus {
         // At least one processor; the exact share is the cgroup's.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
@@ -496,6 +512,127 @@ impl fmt::Display for Step {
             Self::Filter(_) => f.write_str("system call filter"),
             Self::Probe(probes) => write!(f, "try {} things that must fail", probes.len()),
             Self::Execute => f.write_str("execute"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::policy::{Grant, Network};
+    use proptest::prelude::*;
+
+    fn facts(uid: u32, abi: Option<u32>, user_namespaces: bool) -> Facts {
+        Facts { kernel: "6.1".to_owned(), uid, gid: uid, landlock_abi: abi, user_namespaces }
+    }
+
+    fn policy(tier: Tier, grants: &[(u8, bool)], net: NetworkMode, pids: Option<u64>) -> Policy {
+        let grant = |(n, write): &(u8, bool)| Grant {
+            host: format!("/host/{n}").into(),
+            inside: format!("/host/{n}").into(),
+            access: if *write { Access::Write } else { Access::Read },
+            reason: String::new(),
+        };
+        Policy {
+            profile: "test".to_owned(),
+            tier,
+            workspace: Workspace { source: WorkspaceSource::Folder("/work".into()), inside: "/work".into(), access: Access::Write },
+            grants: grants.iter().map(grant).collect(),
+            links: Vec::new(),
+            masks: Vec::new(),
+            caches: Vec::new(),
+            network: Network { mode: net, loopback: true, ..Network::default() },
+            limits: Limits { pids, memory: Some(Size::mib(64)), ..Limits::default() },
+            environment: Vec::new(),
+            listeners: Vec::new(),
+            terminal: false,
+        }
+    }
+
+    fn place(steps: &[Step], wanted: impl Fn(&Step) -> bool) -> Option<usize> {
+        steps.iter().position(wanted)
+    }
+
+    /// Every host path that becomes visible, and whether it can be written.
+    fn visible(plan: &Plan) -> BTreeSet<(PathBuf, bool)> {
+        let binds = plan.steps.iter().filter_map(|step| match step {
+            Step::Bind { source, writable, .. } => Some((source.clone(), *writable)),
+            _ => None,
+        });
+        binds.collect()
+    }
+
+    #[test]
+    fn a_host_without_landlock_gets_no_plan_in_any_tier() {
+        for tier in [Tier::Full, Tier::NoUserns] {
+            for abi in [None, Some(1)] {
+                let refused = plan(&policy(tier, &[], NetworkMode::None, None), &facts(1000, abi, true)).expect_err("a weaker plan");
+                assert!(refused.to_string().contains("needs Landlock"), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_user_namespaces_only_the_lower_tier_can_be_had() {
+        let refused = plan(&policy(Tier::Full, &[], NetworkMode::None, None), &facts(1000, Some(7), false));
+        assert!(refused.expect_err("a weaker plan").to_string().contains("user namespaces"));
+        assert!(plan(&policy(Tier::NoUserns, &[], NetworkMode::None, None), &facts(1000, Some(7), false)).is_ok());
+    }
+
+    #[test]
+    fn the_lower_tier_has_no_sockets_and_touches_no_other_process() {
+        let plan = plan(&policy(Tier::NoUserns, &[], NetworkMode::None, None), &facts(1000, Some(7), false)).expect("a plan");
+        assert!(plan.steps.contains(&Step::Filter(filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false })));
+    }
+
+    #[test]
+    fn root_is_never_the_payload() {
+        for tier in [Tier::Full, Tier::NoUserns] {
+            let plan = plan(&policy(tier, &[], NetworkMode::None, None), &facts(0, Some(7), true)).expect("a plan");
+            let identity = plan
+                .steps
+                .iter()
+                .find_map(|s| if let Step::Identity { inside, uid, gid } = s { Some((*inside, *uid, *gid)) } else { None });
+            let (inside, uid, gid) = identity.expect("an identity");
+            assert!(inside != 0 && uid != 0 && gid != 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_needs_privileges_comes_before_they_are_gone_and_the_filter_comes_last(
+            root in any::<bool>(), userns in any::<bool>(), host_net in any::<bool>(), pids in proptest::option::of(1_u64..9999),
+            grants in proptest::collection::vec((any::<u8>(), any::<bool>()), 0..8),
+        ) {
+            let net = if host_net { NetworkMode::Host } else { NetworkMode::None };
+            let tier = if userns { Tier::Full } else { Tier::NoUserns };
+            let facts = facts(if root { 0 } else { 1000 }, Some(7), true);
+            let plan = plan(&policy(tier, &grants, net, pids), &facts).expect("a plan");
+            let steps = &plan.steps;
+            let privileges = place(steps, |s| matches!(s, Step::Privileges)).expect("privileges");
+            let landlock = place(steps, |s| matches!(s, Step::Landlock(_))).expect("landlock");
+            let filter = place(steps, |s| matches!(s, Step::Filter(_))).expect("filter");
+            prop_assert!(privileges < landlock && landlock < filter);
+            for (i, step) in steps.iter().enumerate() {
+                let needs = !matches!(step, Step::Privileges | Step::Landlock(_) | Step::Filter(_) | Step::Probe(_) | Step::Execute);
+                prop_assert!(!needs || i < privileges, "{step} comes too late");
+            }
+            prop_assert!(matches!(steps[filter + 1], Step::Probe(_)) && matches!(steps.last(), Some(Step::Execute)));
+            prop_assert_eq!(place(steps, |s| matches!(s, Step::Loopback)).is_some(), userns && !host_net);
+        }
+
+        #[test]
+        fn a_narrower_policy_shows_no_more(
+            grants in proptest::collection::vec((0_u8..20, any::<bool>()), 0..10), keep in proptest::collection::vec(any::<bool>(), 10), userns in any::<bool>(),
+        ) {
+            let tier = if userns { Tier::Full } else { Tier::NoUserns };
+            let fewer: Vec<_> = grants.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(g, _)| *g).collect();
+            let make = |grants: &[(u8, bool)]| plan(&policy(tier, grants, NetworkMode::None, None), &facts(1000, Some(7), true)).expect("a plan");
+            let (wide, narrow) = (make(&grants), make(&fewer));
+            prop_assert!(visible(&narrow).is_subset(&visible(&wide)));
+            let rules = |plan: &Plan| -> Vec<(PathBuf, Rights)> { plan.steps.iter().find_map(|s| if let Step::Landlock(l) = s { Some(l.rules.clone()) } else { None }).unwrap_or_default() };
+            let wide_rules = rules(&wide);
+            prop_assert!(rules(&narrow).iter().all(|rule| wide_rules.contains(rule)));
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::base::size::Size;
 pub mod allow;
 pub mod load;
 pub mod read;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod write;
 
 pub use load::ProfileError;
@@ -198,7 +200,8 @@ impl Layer {
             environment.set.retain(|name, value| set.get(name) == Some(value));
         }
         // A path that loses its write access keeps its read access: silence about `read` is no wish to take it away.
-        let lost = write.iter().flat_map(|_| &files.write).filter(|_| self.read.is_none());
+        let kept = write.as_ref().unwrap_or(&files.write);
+        let lost = files.write.iter().filter(|path| self.read.is_none() && !kept.contains(*path));
         let read = read.unwrap_or_else(|| files.read.iter().chain(lost).cloned().collect());
         Profile {
             name: base.name.clone(),
@@ -272,5 +275,8 @@ fn union<T: Ord>(mut below: BTreeSet<T>, mine: Option<BTreeSet<T>>) -> BTreeSet<
 /// What both sides grant: of two entries of which one lies within the other, the one within.
 fn both<'a, T: Ord + Clone + 'a>(mine: impl IntoIterator<Item = &'a T>, theirs: &[&'a T], within: impl Fn(&T, &T) -> bool) -> BTreeSet<T> {
     let pairs = mine.into_iter().flat_map(|a| theirs.iter().map(move |b| (a, *b)));
-    pairs.filter_map(|(a, b)| if within(a, b) { Some(a.clone()) } else { within(b, a).then(|| b.clone()) }).collect()
+    let all: BTreeSet<T> =
+        pairs.filter_map(|(a, b)| if within(a, b) { Some(a.clone()) } else { within(b, a).then(|| b.clone()) }).collect();
+    // Without what lies within another entry: narrowing twice is the same as once.
+    all.iter().filter(|entry| !all.iter().any(|other| other != *entry && within(entry, other))).cloned().collect()
 }

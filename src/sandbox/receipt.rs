@@ -125,11 +125,20 @@ fn namespace_layer(plan: &Plan, kept: &Kept<'_>, namespace: Namespace) -> Layer 
 
 fn landlock_layer(facts: &Facts, plan: &Plan, kept: &Kept<'_>) -> Layer {
     let abi = facts.landlock_abi.unwrap_or(0);
-    let missing: Vec<&str> = LANDLOCK_RIGHTS.iter().filter(|(since, _)| *since > abi).map(|(_, right)| *right).collect();
+    let without = |from: u32, to: u32| {
+        let rights: Vec<&str> =
+            LANDLOCK_RIGHTS.iter().filter(|(since, _)| (from + 1..=to).contains(since)).map(|(_, right)| *right).collect();
+        rights.join(", ")
+    };
     let mut detail = format!("ABI {abi}");
-    if !missing.is_empty() {
+    let (lacking, unused) = (without(abi, u32::MAX), without(NEWEST_LANDLOCK, abi));
+    if !lacking.is_empty() {
         detail.push_str("; this kernel lacks: ");
-        detail.push_str(&missing.join(", "));
+        detail.push_str(&lacking);
+    }
+    if !unused.is_empty() {
+        detail.push_str("; not used by this version: ");
+        detail.push_str(&unused);
     }
     Layer {
         name: "landlock".to_owned(),
@@ -140,6 +149,9 @@ fn landlock_layer(facts: &Facts, plan: &Plan, kept: &Kept<'_>) -> Layer {
         detail,
     }
 }
+
+/// The newest version of the interface that [`super::confine`] uses.
+const NEWEST_LANDLOCK: u32 = 9;
 
 /// The rights that later versions of Landlock added, by version: the account of what was wanted and is not to be had on older kernels.
 const LANDLOCK_RIGHTS: [(u32, &str); 6] = [

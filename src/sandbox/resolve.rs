@@ -13,6 +13,9 @@ use super::secrets::{Objection, Protected};
 use super::toolchains::{self, Finding, Found, HOME, Kind, Surroundings, View, Wanted};
 use crate::base::text::bytes_line;
 
+#[cfg(test)]
+mod tests;
+
 /// What the caller asks for beside the profile. `Default` asks for nothing.
 #[derive(Clone, Debug, Default)]
 pub struct ExecOptions {

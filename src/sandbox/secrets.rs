@@ -131,6 +131,8 @@ pub struct Protected {
     pub homes: Vec<PathBuf>,
     /// Files and folders that hold secrets.
     pub secrets: Vec<PathBuf>,
+    /// Secrets at a place that a variable names: it may lie in a workspace, where they are covered.
+    pub named: Vec<PathBuf>,
     /// What is run at the next login.
     pub startup: Vec<PathBuf>,
     /// Where cofferdam keeps its evidence.
@@ -174,15 +176,15 @@ impl std::fmt::Display for Objection {
 }
 
 impl Protected {
-    /// The list for a home folder. `real` is the same folder without links; `cargo` is a `CARGO_HOME` of its own.
+    /// The list for a home folder. `cargo` is a `CARGO_HOME` of its own.
     pub fn of(homes: Vec<PathBuf>, cargo: Option<&Path>, state: Vec<PathBuf>) -> Self {
         let below = |names: &[&str]| homes.iter().flat_map(|home| names.iter().map(move |n| home.join(n))).collect::<Vec<_>>();
         let mut secrets = below(&SECRETS);
-        secrets.extend(cargo.into_iter().flat_map(|cargo| [cargo.join("credentials"), cargo.join("credentials.toml")]));
+        let named = cargo.into_iter().flat_map(|cargo| [cargo.join("credentials"), cargo.join("credentials.toml")]).collect();
         secrets
             .extend(["/etc/shadow", "/etc/gshadow", "/etc/ssl/private", "/etc/ssh", "/etc/sudoers", "/etc/sudoers.d"].map(PathBuf::from));
         let startup = below(&STARTUP);
-        Self { secrets, startup, state, homes, denied: Vec::new() }
+        Self { secrets, named, startup, state, homes, denied: Vec::new() }
     }
 
     /// Adds the places behind links: what is protected as `link/…` is protected as `real/…` as well.
@@ -244,19 +246,26 @@ impl Protected {
         if path.starts_with("/sys") || (path.starts_with("/dev") && !path.starts_with("/dev/shm")) {
             return Some(Objection::System);
         }
+        self.hides(path)
+    }
+
+    /// Is it something that is covered wherever it would be seen?
+    pub fn hides(&self, path: &Path) -> Option<Objection> {
         self.in_secret(path)
             .or_else(|| self.state.iter().find(|s| path.starts_with(s)).cloned().map(Objection::State))
             .or_else(|| self.denied.iter().find(|d| path.starts_with(d)).cloned().map(Objection::Denied))
     }
 
     fn in_secret(&self, path: &Path) -> Option<Objection> {
-        self.secrets.iter().find(|secret| path.starts_with(secret)).cloned().map(Objection::InSecret)
+        self.secrets.iter().chain(&self.named).find(|secret| path.starts_with(secret)).cloned().map(Objection::InSecret)
     }
 
     /// Everything protected that lies below a path, and must be masked when the path is granted.
     pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = (&'a Path, &'static str)> {
+        let secret = "secrets are kept here";
         let lists = [
-            (&self.secrets, "secrets are kept here"),
+            (&self.secrets, secret),
+            (&self.named, secret),
             (&self.state, "cofferdam keeps its evidence here"),
             (&self.denied, "the profile denies it"),
         ];

@@ -15,13 +15,16 @@ const SURE_WRITE: usize = 4096;
 /// How much of a stream's end is kept for explaining a failure.
 const TAIL: usize = 16 * 1024;
 
+/// Takes bytes as they come.
+type Take = Box<dyn FnMut(&[u8]) + Send>;
+
 /// Where a stream of the payload goes.
 pub enum Destination {
     /// A descriptor of ours, borrowed by number: written only when it is ready.
     Descriptor(OwnedFd),
     /// Memory, up to a cap; what is beyond is dropped and counted.
     Memory(usize),
-    Function(Box<dyn FnMut(&[u8]) + Send>),
+    Function(Take),
     Nothing,
 }
 

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
 
+use crate::base::size::Size;
+
 use super::cgroup::{Enforced, Group};
 use super::command::{Engine, Finished, SandboxError, io_error};
 use super::disk;
@@ -36,8 +38,9 @@ pub(super) struct Wiring<'a> {
     pub(super) group: Group,
     pub(super) control: OwnedFd,
     pub(super) pidfd: OwnedFd,
-    /// The init's pid, when it is our own child and leaves a zombie.
-    pub(super) reap: Option<i32>,
+    pub(super) pid: i32,
+    /// Is init our own child, which leaves a zombie?
+    pub(super) child: bool,
     pub(super) stdin: Incoming,
     pub(super) stdout: Option<Outgoing>,
     pub(super) stderr: Option<Outgoing>,
@@ -54,7 +57,8 @@ pub struct Running<'a> {
     enforced: Enforced,
     control: Option<OwnedFd>,
     pidfd: OwnedFd,
-    reap: Option<i32>,
+    pid: i32,
+    child: bool,
     stdin: Incoming,
     stdout: Option<Outgoing>,
     stderr: Option<Outgoing>,
@@ -70,9 +74,14 @@ pub struct Running<'a> {
     requests: Option<OwnedFd>,
     asked: Option<(i32, Instant)>,
     disk: Option<disk::Watch>,
+    /// When the supervised limits and the disk were last looked at.
+    sampled: Instant,
+    measured: Instant,
     connections: Connections,
     output_bytes: u64,
     seen: Seen,
+    /// When the group's counters were read last: not every limit of it wakes us.
+    looked: Instant,
     ended: Option<FromInit>,
     stopped: Option<(Cause, String)>,
     gone: bool,
@@ -87,7 +96,7 @@ impl std::fmt::Debug for Wiring<'_> {
 impl<'a> Running<'a> {
     /// Waits until the sandbox is complete, or says which step failed.
     pub(super) fn begin(wiring: Wiring<'a>) -> Result<Self, SandboxError> {
-        let Wiring { engine, policy, job, group, control, pidfd, reap, stdin, stdout, stderr, started } = wiring;
+        let Wiring { engine, policy, job, group, control, pidfd, pid, child, stdin, stdout, stderr, started } = wiring;
         let enforced = group.enforced();
         let mut running = Self {
             engine,
@@ -97,7 +106,8 @@ impl<'a> Running<'a> {
             enforced,
             control: Some(control),
             pidfd,
-            reap,
+            pid,
+            child,
             stdin,
             stdout,
             stderr,
@@ -112,9 +122,12 @@ impl<'a> Running<'a> {
             requests: None,
             asked: None,
             disk: None,
+            sampled: started,
+            measured: started,
             connections: Connections::default(),
             output_bytes: 0,
             seen: Seen::default(),
+            looked: started,
             ended: None,
             stopped: None,
             gone: false,
@@ -153,7 +166,7 @@ impl<'a> Running<'a> {
     }
 
     fn watch_disk(&self) -> io::Result<Option<disk::Watch>> {
-        let limits = (self.policy.limits.disk.map(|s| s.bytes()), self.policy.limits.files);
+        let limits = (self.policy.limits.disk.map(Size::bytes), self.policy.limits.files);
         if limits == (None, None) || self.policy.workspace.access == super::policy::Access::Read {
             return Ok(None);
         }
@@ -216,7 +229,7 @@ impl<'a> Running<'a> {
             self.stdin.turn();
         }
         self.relay_output()?;
-        if ready.group {
+        if ready.group || self.group.look_every().is_some_and(|every| self.looked.elapsed() >= every) {
             self.check_group();
         }
         self.check_limits();
@@ -239,7 +252,7 @@ impl<'a> Running<'a> {
             fds.push((Source::Pidfd, PollFd::new(self.pidfd.as_fd(), input)));
             fds.extend(self.control.as_ref().map(|fd| (Source::Control, PollFd::new(fd.as_fd(), input))));
             fds.extend(self.watch.as_ref().map(|fd| (Source::Watch, PollFd::new(fd.as_fd(), input))));
-            fds.extend(self.group.events().map(|fd| (Source::Group, PollFd::new(fd, input | PollFlags::POLLPRI))));
+            fds.extend(self.group.events().map(|(fd, flags)| (Source::Group, PollFd::new(fd, flags))));
             fds.extend(self.stdin.interest().map(|fd| (Source::Stdin, fd)));
         }
         fds.extend(self.requests.as_ref().map(|fd| (Source::Requests, PollFd::new(fd.as_fd(), input))));
@@ -283,7 +296,10 @@ impl<'a> Running<'a> {
         if self.supervises() {
             at_most(TICK);
         }
-        if limits.disk.is_some() || limits.files.is_some() {
+        if let Some(every) = self.group.look_every().filter(|_| self.enforced.pids) {
+            at_most(every.saturating_sub(self.looked.elapsed()));
+        }
+        if self.measures_disk() {
             at_most(DISK_TICK);
         }
         // Rounded up: a deadline is looked at when it has passed, not just before.
@@ -296,8 +312,12 @@ impl<'a> Running<'a> {
         (limits.memory.is_some() && !self.enforced.memory) || (limits.pids.is_some() && !self.enforced.pids) || limits.cpu_time.is_some()
     }
 
+    fn measures_disk(&self) -> bool {
+        self.policy.limits.disk.is_some() || self.policy.limits.files.is_some()
+    }
+
     fn relay_output(&mut self) -> io::Result<()> {
-        let cap = self.policy.limits.output.map_or(u64::MAX, |s| s.bytes());
+        let cap = self.policy.limits.output.map_or(u64::MAX, Size::bytes);
         let mut over = false;
         for stream in self.stdout.iter_mut().chain(&mut self.stderr) {
             let new = stream.turn(cap.saturating_sub(self.output_bytes))?;
@@ -315,6 +335,7 @@ impl<'a> Running<'a> {
     }
 
     fn check_group(&mut self) {
+        self.looked = Instant::now();
         let usage = self.group.usage();
         if usage.oom_kills > 0 {
             self.end(Cause::Memory, "it used more memory than it may");
@@ -334,9 +355,15 @@ impl<'a> Running<'a> {
         if self.asked.is_some_and(|(_, deadline)| Instant::now() >= deadline) {
             self.end(Cause::Cancelled, "it did not stop when it was asked to");
         }
-        if self.supervises() {
+        if self.supervises() && due(&mut self.sampled, TICK) {
             self.sample();
         }
+        if self.measures_disk() && due(&mut self.measured, DISK_TICK) {
+            self.check_disk();
+        }
+    }
+
+    fn check_disk(&mut self) {
         match self.disk.as_ref().map(disk::Watch::passed) {
             Some(Ok((true, _))) => self.end(Cause::Disk, "it wrote more to its workspace than it may"),
             Some(Ok((_, true))) => self.end(Cause::Files, "it made more files in its workspace than it may"),
@@ -356,14 +383,16 @@ impl<'a> Running<'a> {
 
     fn sample(&mut self) {
         let limits = self.policy.limits;
-        let Some(processes) = &self.processes else { return };
-        let now = usage::look(processes.as_fd());
+        let now = match &self.processes {
+            Some(processes) => usage::look(processes.as_fd()),
+            None => usage::look_below(self.pid),
+        };
         self.seen = self.seen.max(now);
         if !self.enforced.memory && limits.memory.is_some_and(|limit| now.memory > limit.bytes()) {
             return self.end(Cause::Memory, "it used more memory than it may");
         }
-        // Our own init is one of them.
-        if !self.enforced.pids && limits.pids.is_some_and(|limit| now.processes > limit) {
+        // The kernel lets no more in, so "as many as it may" is what a fork bomb looks like.
+        if !self.enforced.pids && limits.pids.is_some_and(|limit| now.processes >= limit) {
             return self.end(Cause::Pids, "it started as many processes as it may");
         }
         let cpu = self.group.usage().cpu.unwrap_or(now.cpu);
@@ -443,9 +472,7 @@ impl<'a> Running<'a> {
 
     fn conclude(mut self) -> Finished {
         let wall = self.started.elapsed();
-        if let Some(pid) = self.reap.take() {
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-        }
+        self.reap();
         let used = self.group.usage();
         let processes_left = self.group.processes().len() as u64;
         let (cause, exit_code, signal, detail) = self.verdict(used.oom_kills, used.pids_max_hits);
@@ -484,6 +511,12 @@ impl<'a> Running<'a> {
         Finished { outcome, stdout: memory(&mut self.stdout), stderr: memory(&mut self.stderr), upper: self.upper.take() }
     }
 
+    fn reap(&mut self) {
+        if std::mem::take(&mut self.child) {
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
+        }
+    }
+
     /// What ended the command, from what was seen; the limit that was hit comes before what it looked like from inside.
     fn verdict(&self, oom_kills: u64, pids_max_hits: u64) -> (Cause, i32, Option<i32>, Option<String>) {
         let killed = Some(libc::SIGKILL);
@@ -516,7 +549,7 @@ impl<'a> Running<'a> {
                 if shown != 0 && (file_too_large || self.disk_is_full()) {
                     return (Cause::Disk, exit_code::KILLED, *signal, Some("a file or a private folder grew beyond its limit".to_owned()));
                 }
-                if limits.cpu_time.is_some() && by == Some(libc::SIGXCPU) {
+                if limits.cpu_time.is_some() && matches!(by, Some(libc::SIGXCPU | libc::SIGKILL)) {
                     return (Cause::Cpu, exit_code::KILLED, *signal, Some("it used more processor time than it may".to_owned()));
                 }
                 if shown != 0 && pids_max_hits > 0 {
@@ -545,10 +578,18 @@ impl Drop for Running<'_> {
         // Nothing may be left when this returns: the workspace is read next, and the group is removed.
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
-        if let Some(pid) = self.reap.take() {
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-        }
+        self.reap();
     }
+}
+
+/// Has `every` passed since `last`? Then it counts from now on.
+fn due(last: &mut Instant, every: Duration) -> bool {
+    let now = Instant::now();
+    let due = now.duration_since(*last) >= every;
+    if due {
+        *last = now;
+    }
+    due
 }
 
 enum Source {

@@ -8,10 +8,14 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::policy::{Access, Cache, Grant, Link};
-use super::secrets::Protected;
+use super::secrets::{Objection, Protected};
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod known;
 mod path;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use view::{Entry, Host, Kind, View};
@@ -89,13 +93,10 @@ impl Surroundings {
         let homes: Vec<PathBuf> = self.home.iter().flat_map(with_real).collect();
         let state = self.state.iter().flat_map(with_real).collect();
         // A folder of keys that is a link to a synchronised one: the one behind it is protected too.
-        let links = homes.first().map(|home| (home, view.list(home)));
         let mut moved = Vec::new();
-        for (home, entries) in links {
-            for (name, _) in entries.iter().filter(|(_, kind)| *kind == Kind::Link) {
-                let named = home.join(name);
-                moved.extend(view.real(&named).map(|real| (named, real)));
-            }
+        for home in homes.iter().take(1) {
+            let links = view.list(home).into_iter().filter(|(_, kind)| *kind == Kind::Link).map(|(name, _)| home.join(name));
+            moved.extend(links.filter_map(|named| Some((view.real(&named)?, named))).map(|(real, named)| (named, real)));
         }
         Protected::of(homes, self.folder("CARGO_HOME").as_deref(), state).with_moved(&moved)
     }
@@ -157,18 +158,20 @@ impl Scanner<'_> {
 
     /// Can this path, which is without links, be seen inside already?
     fn visible(&self, path: &Path) -> bool {
-        self.workspace.is_some_and(|workspace| path.starts_with(workspace))
-            || self.found.grants.iter().any(|grant| grant.host == grant.inside && path.starts_with(&grant.inside))
+        let shown = self.workspace.is_some_and(|workspace| path.starts_with(workspace))
+            || self.found.grants.iter().any(|grant| grant.host == grant.inside && path.starts_with(&grant.inside));
+        shown && self.protected.hides(path).is_none()
     }
 
     /// Grants a path that is without links, unless something speaks against it. Says whether it is visible now.
     fn grant(&mut self, path: &Path, reason: &str) -> bool {
-        if self.visible(path) {
-            return true;
-        }
+        // First: what lies within a granted folder and is protected is covered there.
         if let Some(objection) = self.protected.objects_to_read(path) {
             self.finding(path, format!("not readable inside: {objection}"));
             return false;
+        }
+        if self.visible(path) {
+            return true;
         }
         // What the new grant contains need not be granted on its own: each grant is a mount.
         self.found.grants.retain(|grant| !(grant.host == grant.inside && grant.inside.starts_with(path)));
@@ -304,7 +307,9 @@ impl Scanner<'_> {
         self.found.environment.insert("RUSTUP_HOME".to_owned(), home.into_os_string());
         // `rustup toolchain link` makes a link to somewhere else.
         self.follow_links(&toolchains, |scanner, target| {
-            scanner.grant(target, "a toolchain that rustup links to");
+            if scanner.view.exists(&target.join("bin/rustc")) {
+                scanner.grant(target, "a toolchain that rustup links to");
+            }
         });
     }
 
@@ -362,7 +367,10 @@ impl Scanner<'_> {
             return;
         }
         let Some(real) = self.view.real(host).filter(|real| self.view.is_folder(real)) else { return };
-        match self.protected.objects_to_read(&real) {
+        // No cover reaches into a cache, so one that holds something protected is none.
+        let within = || self.protected.below(&real).find(|(secret, _)| self.view.exists(secret));
+        let objection = self.protected.objects_to_read(&real).or_else(|| Some(Objection::ContainsSecret(within()?.0.to_path_buf())));
+        match objection {
             Some(objection) => self.finding(&real, format!("not used as a cache: {objection}")),
             None => self.found.caches.push(Cache { host: real, inside: inside.to_path_buf(), reason: reason.to_owned() }),
         }

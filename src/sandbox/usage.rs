@@ -1,7 +1,7 @@
 //! What a sandbox uses, added up from its own `/proc`: the fallback where no control group counts.
 
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::dir::Dir;
@@ -24,31 +24,74 @@ impl Seen {
     }
 }
 
-/// Adds up every process of the namespace that this `/proc` shows. A process that ends meanwhile is passed over.
+/// Adds up every process of the namespace that this `/proc` shows, but for our own init, its first.
 pub(super) fn look(proc: BorrowedFd<'_>) -> Seen {
-    let mut seen = Seen::default();
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let Ok(mut dir) = Dir::openat(proc, ".", flags, Mode::empty()) else { return seen };
-    let tick = ticks_per_second();
-    for entry in dir.iter().flatten() {
-        let name = entry.file_name().to_bytes();
-        if !name.first().is_some_and(u8::is_ascii_digit) {
-            continue;
-        }
-        // Process 1 is our own init.
-        if name == b"1" {
-            continue;
-        }
-        seen.processes += 1;
-        let read = |file: &str| read_small(proc, &[name, b"/", file.as_bytes()].concat());
-        if let Some(status) = read("status") {
-            seen.memory = seen.memory.saturating_add(anonymous_bytes(&status));
-        }
-        if let Some(ticks) = read("stat").as_deref().and_then(cpu_ticks) {
-            seen.cpu += Duration::from_millis(ticks.saturating_mul(1000) / tick);
+    let processes = list(proc);
+    processes.iter().filter(|p| p.pid != 1).fold(Seen::default(), |seen, process| add(seen, process, proc))
+}
+
+/// Adds up what descends from `init` in the host's own `/proc`, where no namespace tells them apart.
+pub(super) fn look_below(init: i32) -> Seen {
+    let Ok(proc) = sys::open_at(sys::cwd(), c"/proc", libc::O_DIRECTORY, 0) else { return Seen::default() };
+    let processes = list(proc.as_fd());
+    below(init, &processes).into_iter().fold(Seen::default(), |seen, process| add(seen, process, proc.as_fd()))
+}
+
+/// The processes that descend from the calling one.
+pub(super) fn descendants() -> Vec<i32> {
+    let Ok(proc) = sys::open_at(sys::cwd(), c"/proc", libc::O_DIRECTORY, 0) else { return Vec::new() };
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    below(own, &list(proc.as_fd())).into_iter().map(|p| p.pid).collect()
+}
+
+/// How many threads a user runs, as the kernel counts them for its limit of processes.
+pub(super) fn threads_of(uid: u32) -> u64 {
+    let Ok(proc) = sys::open_at(sys::cwd(), c"/proc", libc::O_DIRECTORY, 0) else { return 0 };
+    let owned = |p: &&Process| {
+        nix::sys::stat::fstatat(&proc, p.pid.to_string().as_str(), nix::fcntl::AtFlags::empty()).is_ok_and(|s| s.st_uid == uid)
+    };
+    list(proc.as_fd()).iter().filter(owned).map(|p| p.threads).sum()
+}
+
+/// One process, as its `stat` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Process {
+    pid: i32,
+    parent: i32,
+    threads: u64,
+    /// User and system time, its waited-for children's included.
+    ticks: u64,
+}
+
+/// The processes that descend from `top`, without it. Every orphan below it becomes its own child, so none is missed.
+fn below(top: i32, processes: &[Process]) -> Vec<&Process> {
+    let mut found: Vec<&Process> = Vec::new();
+    let mut parents = vec![top];
+    while let Some(parent) = parents.pop() {
+        for child in processes.iter().filter(|p| p.parent == parent) {
+            parents.push(child.pid);
+            found.push(child);
         }
     }
-    seen
+    found
+}
+
+/// A process that ends while we look is passed over.
+fn list(proc: BorrowedFd<'_>) -> Vec<Process> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let Ok(mut dir) = Dir::openat(proc, ".", flags, Mode::empty()) else { return Vec::new() };
+    let entries = dir.iter().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str().ok()?.parse::<i32>().ok());
+    pids.filter_map(|pid| process(pid, &read_small(proc, &format!("{pid}/stat"))?)).collect()
+}
+
+fn add(seen: Seen, process: &Process, proc: BorrowedFd<'_>) -> Seen {
+    let memory = read_small(proc, &format!("{}/status", process.pid)).map_or(0, |status| anonymous_bytes(&status));
+    Seen {
+        memory: seen.memory.saturating_add(memory),
+        processes: seen.processes + process.threads,
+        cpu: seen.cpu + Duration::from_millis(process.ticks.saturating_mul(1000) / ticks_per_second()),
+    }
 }
 
 /// Memory that belongs to this process, or that it shares through memory files: not the programs and files it has mapped.
@@ -61,20 +104,22 @@ fn anonymous_bytes(status: &str) -> u64 {
     kib.saturating_mul(1024)
 }
 
-/// User and system time, its waited-for children's included.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    // The name in field 2 may hold spaces and ends at the last `)`; the times are fields 14 to 17.
+fn process(pid: i32, stat: &str) -> Option<Process> {
+    // The name in field 2 may hold spaces and ends at the last `)`; counted from there: state, parent, …
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().skip(11).take(4).map(|n| n.parse::<u64>().ok()).sum()
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    let ticks = (11..15).map(number).sum::<Option<u64>>()?;
+    Some(Process { pid, parent: fields.get(1)?.parse().ok()?, threads: number(17)?, ticks })
 }
 
-fn read_small(dir: BorrowedFd<'_>, path: &[u8]) -> Option<String> {
+fn read_small(dir: BorrowedFd<'_>, path: &str) -> Option<String> {
     let path = CString::new(path).ok()?;
     let fd = sys::open_at(dir, &path, libc::O_RDONLY, 0).ok()?;
     let mut buffer = vec![0; 4096];
     let n = nix::unistd::read(&fd, &mut buffer).ok()?;
     buffer.truncate(n);
-    String::from_utf8(buffer).ok()
+    Some(String::from_utf8_lossy(&buffer).into_owned())
 }
 
 fn ticks_per_second() -> u64 {
@@ -97,9 +142,18 @@ mod tests {
     }
 
     #[test]
-    fn processor_time_survives_names_with_spaces_and_brackets() {
-        let stat = "12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 100 20 3 4 20 0 1";
-        assert_eq!(cpu_ticks(stat), Some(127));
-        assert_eq!(cpu_ticks("garbage"), None);
+    fn a_process_survives_names_with_spaces_and_brackets() {
+        let stat = "12 (a) b (c) S 7 2 3 4 5 6 7 8 9 10 100 20 3 4 20 0 5";
+        assert_eq!(process(12, stat), Some(Process { pid: 12, parent: 7, threads: 5, ticks: 127 }));
+        assert_eq!(process(12, "garbage"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_at_every_depth_and_others_are_not() {
+        let process = |pid, parent| Process { pid, parent, threads: 1, ticks: 0 };
+        let all = [process(1, 0), process(5, 1), process(6, 5), process(7, 6), process(8, 1)];
+        let mut found: Vec<i32> = below(5, &all).iter().map(|p| p.pid).collect();
+        found.sort_unstable();
+        assert_eq!(found, [6, 7]);
     }
 }

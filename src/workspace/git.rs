@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
-pub use git2::Oid;
+pub use git2::{ObjectType as ObjectKind, Oid};
 
 use super::convert::{AutoCrlf, LineEnds};
 
@@ -221,6 +221,21 @@ impl Repository {
         Ok(String::from_utf8_lossy(commit.message_bytes()).into_owned())
     }
 
+    /// The git directory of this very worktree: its HEAD and index.
+    pub fn worktree_git_dir(&self) -> &Path {
+        self.inner.path()
+    }
+
+    /// Where the repository's configuration says its hooks are, when it says so.
+    pub fn hooks_path(&self) -> Option<PathBuf> {
+        self.inner.config().ok()?.get_path("core.hooksPath").ok()
+    }
+
+    /// Does the repository have this object?
+    pub fn has(&self, id: Oid) -> bool {
+        self.inner.odb().is_ok_and(|odb| odb.exists(id))
+    }
+
     /// `core.autocrlf` and `core.eol`.
     pub fn line_ends(&self) -> LineEnds {
         let Ok(config) = self.inner.config() else { return LineEnds::default() };
@@ -408,6 +423,8 @@ impl Quarantine {
     /// Makes a quarantine in a folder that does not exist yet.
     pub fn create(folder: &Path, repository: &Repository) -> Result<Self, GitError> {
         fs_err::create_dir_all(folder.join("objects/info"))?;
+        // libgit2 looks for packs only where a folder for them was when it opened.
+        fs_err::create_dir_all(folder.join("objects/pack"))?;
         fs_err::create_dir_all(folder.join("refs"))?;
         fs_err::write(folder.join("HEAD"), "ref: refs/heads/none\n")?;
         fs_err::write(folder.join("config"), "[core]\n\trepositoryformatversion = 0\n\tbare = true\n")?;
@@ -419,6 +436,49 @@ impl Quarantine {
         odb.add_disk_alternate(text).or_else(doing(|| format!("read through to {}", target.display())))?;
         drop(odb);
         Ok(Self { inner, folder: folder.to_owned(), target })
+    }
+
+    /// Takes an object under the name that its own content gives it.
+    pub fn write_object(&self, kind: ObjectKind, content: &[u8]) -> Result<Oid, GitError> {
+        self.write(kind, content)
+    }
+
+    /// Takes a pack of a stranger: every object in it is unpacked and named by its content.
+    pub fn take_pack(&self, pack: &[u8]) -> Result<(), GitError> {
+        let take = || -> Result<(), git2::Error> {
+            let odb = self.inner.odb()?;
+            let mut indexer = git2::Indexer::new(Some(&odb), &self.folder.join("objects/pack"), 0o444, true)?;
+            std::io::Write::write_all(&mut indexer, pack).map_err(|e| git2::Error::from_str(&e.to_string()))?;
+            indexer.commit().map(drop)
+        };
+        take().or_else(doing(|| "read a pack".to_owned()))
+    }
+
+    /// Takes a loose object as it lies on disk. Whether it is what its name says is checked when it is read.
+    pub fn take_loose(&self, name: &str, content: &[u8]) -> Result<(), GitError> {
+        let (fan, rest) = name.split_at_checked(2).ok_or_else(|| std::io::Error::other("an object's name is too short"))?;
+        let folder = self.folder.join("objects").join(fan);
+        fs_err::create_dir_all(&folder)?;
+        Ok(fs_err::write(folder.join(rest), content)?)
+    }
+
+    /// Kind and size of an object, without reading it.
+    pub fn header(&self, id: Oid) -> Result<(ObjectKind, usize), GitError> {
+        let odb = self.inner.odb().or_else(doing(|| "open the quarantine".to_owned()))?;
+        odb.refresh().or_else(doing(|| "read the quarantine".to_owned()))?;
+        odb.read_header(id).map(|(size, kind)| (kind, size)).or_else(doing(|| format!("find object {id}")))
+    }
+
+    /// An object, checked against its name.
+    pub fn object(&self, id: Oid) -> Result<Vec<u8>, GitError> {
+        let odb = self.inner.odb().or_else(doing(|| "open the quarantine".to_owned()))?;
+        odb.read(id).map(|object| object.data().to_vec()).or_else(doing(|| format!("read object {id}")))
+    }
+
+    /// A commit's tree, parents and message.
+    pub fn commit(&self, id: Oid) -> Result<(Oid, Vec<Oid>, String), GitError> {
+        let commit = self.inner.find_commit(id).or_else(doing(|| format!("read commit {id}")))?;
+        Ok((commit.tree_id(), commit.parent_ids().collect(), String::from_utf8_lossy(commit.message_bytes()).into_owned()))
     }
 
     pub fn write_blob(&self, content: &[u8]) -> Result<Oid, GitError> {

@@ -105,7 +105,8 @@ fn build(repository: &Repository, place: &Path, path: &Path, layer: &Layer, belo
     Ok(git::sync_tree(place)?)
 }
 
-fn whole_skeleton(repository: &Repository, git: &Path) -> Result<(), BaseError> {
+/// A git directory with settings and lists, and without HEAD, refs and objects of its own.
+pub(super) fn whole_skeleton(repository: &Repository, git: &Path) -> Result<(), BaseError> {
     for folder in ["refs/heads", "refs/tags", "info", "objects/info", "hooks"] {
         fs_err::create_dir_all(git.join(folder))?;
     }

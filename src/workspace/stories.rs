@@ -430,6 +430,7 @@ impl Workspaces {
                 self.repository.delete_reference(&name, id)?;
             }
         }
+        cleaned.leftovers.extend(super::inplace::sweep(&self.repository, &self.state, dry_run)?);
         let stories = self.records()?;
         for story in stories.iter().filter(|_| !dry_run) {
             // A crash may have come before the registration.

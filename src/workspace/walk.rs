@@ -35,6 +35,8 @@ pub struct Status {
     pub size: u64,
     pub links: u64,
     pub file: FileId,
+    /// When its content, mode or names last changed, in seconds and nanoseconds. Nobody without privilege can set it.
+    pub changed: (i64, i64),
 }
 
 /// A file, whatever its names.
@@ -63,6 +65,7 @@ impl Status {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             links: stat.st_nlink,
             file: FileId { device: stat.st_dev, inode: stat.st_ino },
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 }

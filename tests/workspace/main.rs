@@ -3,5 +3,6 @@
 mod attacks;
 mod collect;
 mod commands;
+mod inplace;
 mod layers;
 mod support;

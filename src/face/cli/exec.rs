@@ -12,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::failure::{Exit, Failure};
+use super::inplace;
 use super::printer;
 use super::profile;
 use crate::base::duration;
@@ -22,6 +23,7 @@ use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Limits, NetworkMode, Policy, Tier, WorkspaceSource};
 use crate::sandbox::resolve::{ExecOptions, resolve};
 use crate::sandbox::toolchains::{Host, Surroundings};
+use crate::workspace::inplace::GitMode;
 use crate::sandbox::{Cause, Destination, Engine, Finished, Outcome, SandboxError, command, sys};
 
 /// A changed text file larger than this is listed without its lines.
@@ -53,6 +55,10 @@ pub struct Args {
     /// One more host it may reach through the gateway
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Access")]
     allow: Vec<String>,
+
+    /// The repository's git directory inside: private (commits come out as a ref), readonly, or none
+    #[arg(long, value_name = "MODE", default_value = "private", help_heading = "Access")]
+    git: GitMode,
 
     /// Memory, such as 512MiB
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = "Limits")]
@@ -155,16 +161,16 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(&args.profile, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
     let options = options(&args)?;
-    let resolved = resolve(&Host, &chosen, &options, &around).map_err(|e| profile::refused(&e))?;
+    let resolved = resolve(&Host::default(), &chosen, &options, &around).map_err(|e| profile::refused(&e))?;
     if !args.quiet {
         resolved.notices.iter().for_each(|notice| printer::err(&format!("cofferdam: {}", one_line(notice))));
     }
-    let policy = resolved.policy;
+    let mut policy = resolved.policy;
     let mut outcome_file = args.outcome.as_deref().map(OutcomeFile::create).transpose()?;
 
     let engine = Engine::here(Facts::read());
-    // What a killed supervisor left behind is nobody's any more. Failing to remove it must not keep this run from starting.
-    drop(engine.cgroups.sweep());
+    let in_place = inplace::cover(&mut policy, args.git, args.quiet)?;
+    let kept = matches!(policy.workspace.source, WorkspaceSource::Folder(_));
     let finished = supervise(&engine, &policy, &args.command)?;
     let outcome = &finished.outcome;
     if let Some(file) = &mut outcome_file {
@@ -174,6 +180,7 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
         print_changes(&policy, &finished);
     }
     report(&args, &policy, outcome);
+    inplace::finish(in_place, kept, args.quiet)?;
     Ok(exit_code(outcome.exit_code))
 }
 
@@ -260,7 +267,7 @@ pub(super) fn supervise(engine: &Engine, policy: &Policy, command: &[OsString]) 
 fn signals() -> std::io::Result<OwnedFd> {
     let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH]);
     set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?.as_fd().try_clone_to_owned()?)
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?.as_fd().try_clone_to_owned()
 }
 
 /// Our terminal in raw mode: every key goes to the command's own terminal.

@@ -7,8 +7,10 @@ use clap::Parser;
 pub mod checkout;
 pub mod clean;
 pub mod diff;
+pub mod doctor;
 pub mod exec;
 pub mod failure;
+mod inplace;
 pub mod printer;
 pub mod profile;
 pub mod shell;
@@ -29,6 +31,8 @@ struct Args {
 enum Command {
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
+    /// Can this host enforce a sandbox? Every layer, and what mends it
+    Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
     /// One safe worktree per story: new, exec, collect, list, remove
@@ -77,6 +81,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Workspace(args) => workspace::run(args),
         Command::Checkout(args) => checkout::run(&args),

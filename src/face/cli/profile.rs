@@ -11,6 +11,7 @@ use super::failure::{Exit, Failure};
 use super::printer;
 use crate::base::text::{bytes_line, one_line};
 use crate::base::{duration, text};
+use crate::sandbox::plan::{self, Facts};
 use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Upper, WorkspaceSource};
 use crate::sandbox::profile::{BUILT_IN, Profile, ProfileError, load, write};
 use crate::sandbox::resolve::{self, ExecOptions, ResolveError, Resolved, mode_name};
@@ -51,6 +52,9 @@ enum Command {
         /// The folder to work in [default: the current folder]
         #[arg(long, value_name = "DIR")]
         workspace: Option<PathBuf>,
+        /// Also list the steps that build the sandbox, in the order in which they are taken
+        #[arg(long)]
+        steps: bool,
         #[arg(long)]
         json: bool,
     },
@@ -65,7 +69,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::List { json } => list(own, json),
         Command::Show { name, json } => show(&name, own, json)?,
         Command::Check { file, json } => return check(&file, own, json),
-        Command::Explain { name, workspace, json } => explain(&name, workspace, &around, json)?,
+        Command::Explain { name, workspace, steps, json } => explain(&name, workspace, &around, steps, json)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -135,7 +139,7 @@ fn show(name: &str, own: Option<&Path>, json: bool) -> Result<(), Failure> {
     if !profile.extends.is_empty() {
         let chain: Vec<_> = profile.extends.iter().map(|n| one_line(n)).collect();
         let whole = safe(&write::toml(&profile));
-        shown += &format!("\n# ---- with everything it extends ({}) it says:\n{whole}", chain.join(", "));
+        let _ = write!(shown, "\n# ---- with everything it extends ({}) it says:\n{whole}", chain.join(", "));
     }
     printer::out(shown.trim_end());
     Ok(())
@@ -172,16 +176,36 @@ fn check(file: &Path, own: Option<&Path>, json: bool) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-fn explain(name: &str, workspace: Option<PathBuf>, around: &Surroundings, json: bool) -> Result<(), Failure> {
+fn explain(name: &str, workspace: Option<PathBuf>, around: &Surroundings, steps: bool, json: bool) -> Result<(), Failure> {
     let profile = load::load(name, around.profiles.as_deref()).map_err(|e| failed(&e))?;
     let cwd = std::env::current_dir().map_err(|e| Failure::usage("the current folder cannot be used").because(&e))?;
     let options = ExecOptions { cwd, workspace, ..ExecOptions::default() };
-    let resolved = resolve::resolve(&Host, &profile, &options, around).map_err(|e| refused(&e))?;
+    let resolved = resolve::resolve(&Host::default(), &profile, &options, around).map_err(|e| refused(&e))?;
+    // A host that cannot enforce it can still be told what it would be.
+    let planned = plan::plan(&resolved.policy, &Facts::read()).map(|plan| plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>());
     if json {
-        printer::json(&explanation(&profile, &resolved));
-    } else {
-        printer::out(words(&profile, &resolved).trim_end());
+        let mut document = explanation(&profile, &resolved);
+        match planned {
+            Ok(steps) => document["steps"] = json!(steps),
+            Err(error) => document["unenforceable"] = json!(error.to_string()),
+        }
+        printer::json(&document);
+        return Ok(());
     }
+    let mut shown = words(&profile, &resolved);
+    match planned {
+        Ok(steps_taken) if steps => {
+            shown.push_str("\nHow it is built, step by step:\n");
+            for (at, step) in steps_taken.iter().enumerate() {
+                let _ = writeln!(shown, "{:3}. {}", at + 1, one_line(step));
+            }
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let _ = writeln!(shown, "\nBut {}.", one_line(&error.to_string()));
+        }
+    }
+    printer::out(shown.trim_end());
     Ok(())
 }
 

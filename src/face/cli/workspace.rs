@@ -191,7 +191,7 @@ fn policy(workspaces: &Workspaces, story: &Story, role: &str, command: &[OsStrin
         terminal,
         ..ExecOptions::default()
     };
-    let mut policy = resolve(&Host, &chosen, &options, &around).map_err(|e| profile::refused(&e))?.policy;
+    let mut policy = resolve(&Host::default(), &chosen, &options, &around).map_err(|e| profile::refused(&e))?.policy;
     let mounts = workspaces.mounts(story).map_err(|e| failed(&e))?;
     // The user's checkout gave the policy a place to start from; nothing of it is mounted.
     policy.grants.retain(|grant| !grant.inside.starts_with(&checkout));
@@ -216,8 +216,6 @@ fn policy(workspaces: &Workspaces, story: &Story, role: &str, command: &[OsStrin
 pub(super) fn run_command(workspaces: &Workspaces, story: &Story, role: &str, command: &[OsString], terminal: bool) -> Result<(Policy, Outcome), Failure> {
     let policy = policy(workspaces, story, role, command, terminal)?;
     let engine = Engine::here(Facts::read());
-    // What a killed supervisor left behind is nobody's any more. Failing to remove it must not keep this run from starting.
-    drop(engine.cgroups.sweep());
     let _held = workspaces.hold(story).map_err(|e| failed(&e))?;
     let finished = exec::supervise(&engine, &policy, command)?;
     Ok((policy, finished.outcome))

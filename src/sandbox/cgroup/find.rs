@@ -17,7 +17,8 @@
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::Mode as FileMode;
 use nix::unistd::{AccessFlags, Uid, faccessat, geteuid};
 
 use super::place::{Controllers, Place, places, unit_delegates};
@@ -150,25 +151,26 @@ enum NestError {
 /// Makes `base/cofferdam` ready to hold groups, if it is not.
 fn nest_below(base: &Path) -> Result<Controllers, NestError> {
     let nest = base.join(NEST);
-    if let Ok(ready) = controllers(&nest.join("cgroup.subtree_control"))
-        && ready.memory
-        && ready.pids
-    {
-        return Ok(ready);
+    let on = nest.join("cgroup.subtree_control");
+    let mut ready = controllers(&on).unwrap_or_default();
+    if !(ready.memory && ready.pids) {
+        let have = controllers(&base.join("cgroup.controllers")).map_err(NestError::Other)?;
+        switch_on(base, have)?;
+        match fs_err::create_dir(&nest) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(NestError::Other(error.to_string())),
+            _ => {}
+        }
+        switch_on(&nest, have)?;
+        ready = controllers(&on).map_err(NestError::Other)?;
     }
-    let have = controllers(&base.join("cgroup.controllers")).map_err(NestError::Other)?;
-    switch_on(base, have)?;
-    match fs_err::create_dir(&nest) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(NestError::Other(error.to_string())),
-        _ => {}
+    if !(ready.memory && ready.pids) {
+        return Err(NestError::Other(format!("the memory and pids controllers cannot be switched on in {}", nest.display())));
     }
-    switch_on(&nest, have)?;
-    let ready = controllers(&nest.join("cgroup.subtree_control")).map_err(NestError::Other)?;
-    if ready.memory && ready.pids {
-        Ok(ready)
-    } else {
-        Err(NestError::Other(format!("the memory and pids controllers cannot be switched on in {}", nest.display())))
+    // It may be there and belong to another user. The kernel wants both: our group's parent too, for moving between the two.
+    if !(writable(&nest) && writable(base)) {
+        return Err(NestError::Other(format!("the group {} belongs to another user", nest.display())));
     }
+    Ok(ready)
 }
 
 /// Makes the nest again for a group that found it gone: another cofferdam took it away between our look and our use.
@@ -196,10 +198,16 @@ fn switch_on(group: &Path, have: Controllers) -> Result<(), NestError> {
 }
 
 fn write(file: &Path, text: &str) -> Result<(), NestError> {
-    fs_err::write(file, text).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EBUSY) => NestError::Busy,
-        _ => NestError::Other(error.to_string()),
+    write_control(file, text).map_err(|error| match error {
+        Errno::EBUSY => NestError::Busy,
+        error => NestError::Other(format!("cannot write `{text}` to {}: {}", file.display(), error.desc())),
     })
+}
+
+/// Writes a control file. The number of the error tells what to do next, so it must not be wrapped.
+fn write_control(file: &Path, text: &str) -> nix::Result<()> {
+    let fd = nix::fcntl::open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, FileMode::empty())?;
+    nix::unistd::write(&fd, text.as_bytes()).map(drop)
 }
 
 /// Moves every process of a group that was handed over to us into a leaf, and makes the nest beside it.
@@ -216,9 +224,10 @@ fn split(base: &Path) -> Result<Controllers, String> {
             if pid == "0" {
                 return Err(format!("the group {} holds processes that cannot be seen from here", base.display()));
             }
-            match fs_err::write(leaf.join("cgroup.procs"), pid) {
-                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error.to_string()),
-                _ => {}
+            match write_control(&leaf.join("cgroup.procs"), pid) {
+                // It ended since we read of it.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(format!("cannot move process {pid} to {}: {}", leaf.display(), error.desc())),
             }
         }
         match nest_below(base) {

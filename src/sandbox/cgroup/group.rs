@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode as FileMode;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::place::{Controllers, keyed};
 use super::{Cgroups, Error, Mode};
@@ -24,6 +25,8 @@ const PERIOD_US: u64 = 100_000;
 const MIN_QUOTA_US: u64 = 1_000;
 /// A killed process is gone within milliseconds unless it sleeps in the kernel (a dying disk, a stuck network file system).
 const DEATH_WAIT: Duration = Duration::from_secs(5);
+/// How long a start waits for one group of a predecessor; the next start tries again.
+const SWEEP_WAIT: Duration = Duration::from_millis(200);
 
 /// Which limits the kernel accepted for a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,9 +166,12 @@ impl Group {
         if self.killed.load(Ordering::Relaxed) { Err(Error::Killed { name: self.name.clone() }) } else { Ok(()) }
     }
 
-    /// Descriptors to poll for both `POLLPRI` and `POLLIN`: one wakes when a limit was hit. Call [`Group::usage`] then, which re-arms it.
-    pub fn events(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.watched.iter().map(File::as_fd).chain(self.oom.iter().map(OwnedFd::as_fd))
+    /// Descriptors to poll, each with what to poll it for (a control file is always readable, so the wrong flag would never sleep). One
+    /// wakes when a limit was reached. Call [`Group::usage`] then, which re-arms it and tells whether it came to a kill or a refusal: a
+    /// group that the kernel could still squeeze below its memory limit wakes as well (at most 100 times a second).
+    pub fn events(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let files = self.watched.iter().map(|file| (file.as_fd(), PollFlags::POLLPRI));
+        files.chain(self.oom.iter().map(|counter| (counter.as_fd(), PollFlags::POLLIN)))
     }
 
     /// How often to call [`Group::usage`] although nothing woke: on v1 the kernel counts refused forks and wakes nobody (6.18 notifies a
@@ -222,7 +228,7 @@ impl Group {
         self.killed.store(true, Ordering::Relaxed);
         // On v1 every hierarchy holds the same processes; the one with `pids` can also stop them from forking.
         let Some(dir) = self.dir(|c| c.pids) else { return Ok(()) };
-        end_all(dir, self.v2)
+        end_all(dir, self.v2, DEATH_WAIT)
     }
 
     /// The processes inside, as seen from our pid namespace (0 for those that cannot be seen).
@@ -245,7 +251,7 @@ impl Group {
         if !self.processes().is_empty() {
             self.kill()?;
         }
-        let results: Vec<_> = self.dirs.iter().map(|dir| remove_dir(&dir.path)).collect();
+        let results: Vec<_> = self.dirs.iter().map(|dir| remove_dir(&dir.path, DEATH_WAIT)).collect();
         results.into_iter().collect()
     }
 
@@ -407,14 +413,14 @@ impl Dir {
 }
 
 /// Ends every process in a group and waits until it is empty.
-fn end_all(dir: &Dir, v2: bool) -> Result<(), Error> {
+fn end_all(dir: &Dir, v2: bool, patience: Duration) -> Result<(), Error> {
     // One write and the kernel does the rest (5.14 and later). Before that, and on v1: forbid new processes, then end each until none is
     // left; that terminates because nobody can be born, and needs no freezer, which frozen tasks would have to be taken out of to die.
     let at_once = v2 && dir.write_if_there("cgroup.kill", "1")?;
     if !at_once {
         dir.write("pids.max", "0")?;
     }
-    let deadline = Instant::now() + DEATH_WAIT;
+    let deadline = Instant::now() + patience;
     let mut pause = Duration::from_micros(50);
     loop {
         let left = dir.processes();
@@ -422,7 +428,7 @@ fn end_all(dir: &Dir, v2: bool) -> Result<(), Error> {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Error::Survivors { path: dir.path.clone(), count: left.len(), waited: "5 seconds" });
+            return Err(Error::Survivors { path: dir.path.clone(), count: left.len(), waited: patience });
         }
         if !at_once {
             // Pid 0 is a process that cannot be seen from here, and to `kill` it would mean ourselves.
@@ -445,27 +451,24 @@ pub(super) fn end_and_remove(path: &Path, v2: bool) -> Result<(), Error> {
         Err(error) => return Err(error),
     };
     if !dir.processes().is_empty() {
-        match end_all(&dir, v2) {
+        match end_all(&dir, v2, SWEEP_WAIT) {
             Ok(()) => {}
             // A v1 hierarchy without the pids controller: the one that has it ends them, before or after this.
             Err(Error::Io { source, .. }) if !v2 && source.raw_os_error() == Some(libc::ENOENT) => {}
             Err(error) => return Err(error),
         }
     }
-    remove_dir(path)
+    remove_dir(path, SWEEP_WAIT)
 }
 
 /// A group stays busy for a moment after its last process died.
-fn remove_dir(path: &Path) -> Result<(), Error> {
-    let deadline = Instant::now() + DEATH_WAIT;
+fn remove_dir(path: &Path, patience: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + patience;
     loop {
-        match fs_err::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_micros(500));
-            }
-            Err(source) => return Err(Error::Io { what: "remove", path: path.to_path_buf(), source }),
+        match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_micros(500)),
+            Err(error) => return Err(Error::Io { what: "remove", path: path.to_path_buf(), source: error.into() }),
         }
     }
 }

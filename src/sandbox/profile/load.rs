@@ -39,11 +39,14 @@ pub struct Source {
     pub text: String,
 }
 
+/// Finds the source that a name stands for in a file of a folder.
+pub type Find<'a> = &'a dyn Fn(&str, Option<&Path>) -> Result<Source, ProfileError>;
+
 /// Lays a chain of sources on one another. Pure but for what `find` does.
 ///
 /// # Errors
 /// The first file of the chain that is wrong, or the circle it makes.
-pub fn chain(start: Source, find: &dyn Fn(&str, Option<&Path>) -> Result<Source, ProfileError>) -> Result<Profile, ProfileError> {
+pub fn chain(start: Source, find: Find<'_>) -> Result<Profile, ProfileError> {
     let mut seen: Vec<String> = Vec::new();
     let mut layers: Vec<(String, Layer)> = Vec::new();
     let mut next = Some(start);

@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::{Profile, WorkspaceMode};
 use crate::base::duration;
+use crate::base::size::Size;
 use crate::sandbox::policy::Limits;
 use crate::sandbox::resolve::mode_name;
 
@@ -49,7 +50,11 @@ pub fn mode(mode: WorkspaceMode) -> &'static str {
 
 /// Every limit by the name it has in a file. Numbers that TOML cannot hold are larger than any limit can be.
 fn limits(limits: &Limits) -> [(&'static str, Option<Value>); 10] {
-    let size = |size: Option<crate::base::size::Size>| size.map(|s| Value::String(s.bytes().to_string()));
+    // As a person writes it, when that says exactly the same.
+    let size = |size: Option<Size>| {
+        let exact = |s: Size| s.to_string().parse() == Ok(s);
+        size.map(|s| Value::String(if exact(s) { s.to_string() } else { s.bytes().to_string() }))
+    };
     let count = |count: Option<u64>| count.map(|n| Value::Integer(i64::try_from(n).unwrap_or(i64::MAX)));
     let time = |time: Option<std::time::Duration>| time.map(|t| Value::String(duration::exact(t)));
     [

@@ -191,7 +191,12 @@ impl Scanner<'_> {
 
     /// Programs on PATH that are links to somewhere else.
     fn follow_programs(&mut self, folder: &Path) {
-        self.follow_links(folder, |scanner, target| scanner.tool_of(target, "a program on PATH is a link to it"));
+        self.follow_links(folder, |scanner, target| {
+            // A link to a folder or to somebody's notes is no program.
+            if scanner.view.entry(target).is_some_and(|found| found.kind == Kind::File && found.executable) {
+                scanner.tool_of(target, "a program on PATH is a link to it");
+            }
+        });
     }
 
     pub(super) fn follow_links(&mut self, folder: &Path, mut each: impl FnMut(&mut Self, &Path)) {

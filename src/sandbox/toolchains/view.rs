@@ -1,9 +1,16 @@
 //! The few questions that are asked of a file system. [`Host`] asks the real one; tests answer from a made-up one.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+
+/// The kernel's own limit: a chain of more links is a circle.
+const MOST_LINKS: usize = 40;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +28,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Anybody on the machine may change it.
     pub world_writable: bool,
+    /// Somebody may run it.
+    pub executable: bool,
 }
 
 pub trait View {
@@ -43,9 +52,35 @@ pub trait View {
     }
 }
 
-/// The host's own file system.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Host;
+/// The host's own file system, looked at once: what a name was on the first look it stays, so that the same folders are not asked for
+/// again and again. Whoever opens what was found looks for themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    names: RefCell<HashMap<PathBuf, Name>>,
+}
+
+#[derive(Clone, Debug)]
+enum Name {
+    Missing,
+    Plain,
+    Link(PathBuf),
+}
+
+impl Host {
+    fn name(&self, path: &Path) -> Name {
+        if let Some(known) = self.names.borrow().get(path) {
+            return known.clone();
+        }
+        let name = match nix::fcntl::readlink(path) {
+            Ok(target) => Name::Link(target.into()),
+            // The name is there, and it is no link.
+            Err(Errno::EINVAL) => Name::Plain,
+            Err(_) => Name::Missing,
+        };
+        self.names.borrow_mut().insert(path.to_path_buf(), name.clone());
+        name
+    }
+}
 
 fn kind(of: std::fs::FileType) -> Kind {
     if of.is_dir() {
@@ -62,15 +97,47 @@ fn kind(of: std::fs::FileType) -> Kind {
 impl View for Host {
     fn entry(&self, path: &Path) -> Option<Entry> {
         let found = fs_err::symlink_metadata(path).ok()?;
-        Some(Entry { kind: kind(found.file_type()), world_writable: found.permissions().mode() & 0o002 != 0 })
+        let mode = found.permissions().mode();
+        Some(Entry { kind: kind(found.file_type()), world_writable: mode & 0o002 != 0, executable: mode & 0o111 != 0 })
     }
 
     fn link(&self, path: &Path) -> Option<PathBuf> {
-        fs_err::read_link(path).ok()
+        match self.name(path) {
+            Name::Link(target) => Some(target),
+            Name::Plain | Name::Missing => None,
+        }
     }
 
     fn real(&self, path: &Path) -> Option<PathBuf> {
-        fs_err::canonicalize(path).ok()
+        if !path.is_absolute() {
+            return None;
+        }
+        let mut done = PathBuf::from("/");
+        let mut left: Vec<OsString> = path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            match Path::new(&part).components().next() {
+                Some(Component::RootDir) => done = PathBuf::from("/"),
+                Some(Component::ParentDir) => drop(done.pop()),
+                Some(Component::Normal(name)) => {
+                    done.push(name);
+                    match self.name(&done) {
+                        Name::Missing => return None,
+                        Name::Plain => {}
+                        Name::Link(target) => {
+                            links += 1;
+                            if links > MOST_LINKS {
+                                return None;
+                            }
+                            done.pop();
+                            left.extend(target.components().rev().map(|part| part.as_os_str().to_owned()));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(done)
     }
 
     fn list(&self, path: &Path) -> Vec<(OsString, Kind)> {
@@ -86,5 +153,60 @@ impl View for Host {
         let mut text = String::new();
         fs_err::File::open(path).ok()?.take(limit + 1).read_to_string(&mut text).ok()?;
         (text.len() as u64 <= limit).then_some(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel's own resolution says, for every shape of path.
+    #[test]
+    fn real_is_what_the_kernel_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path();
+        fs_err::create_dir_all(root.join("a/b/c")).expect("made");
+        fs_err::write(root.join("a/file"), "x").expect("made");
+        for (link, target) in [
+            ("relative", "a/b"),
+            ("up", "a/b/../../a/file"),
+            ("a/b/out", "../../relative/c"),
+            ("dangling", "nowhere"),
+            ("loop", "loop2"),
+            ("loop2", "loop"),
+            ("below_file", "a/file/x"),
+            ("slash", "a/b/"),
+        ] {
+            std::os::unix::fs::symlink(target, root.join(link)).expect("made");
+        }
+        std::os::unix::fs::symlink(root.join("a"), root.join("absolute")).expect("made");
+        let view = Host::default();
+        for name in [
+            "",
+            "a",
+            "a/b/c",
+            "relative",
+            "relative/c",
+            "relative/../file",
+            "up",
+            "a/b/out",
+            "absolute/b/out/..",
+            "dangling",
+            "loop",
+            "below_file",
+            "a/file",
+            "a/file/x",
+            "nowhere",
+            "slash/c",
+            "./a/.",
+            "relative/out",
+        ] {
+            let path = root.join(name);
+            // Twice: the second answer comes from what was remembered.
+            for _ in 0..2 {
+                assert_eq!(view.real(&path), std::fs::canonicalize(&path).ok(), "{name}");
+            }
+        }
+        assert_eq!(view.real(Path::new("a")), None);
     }
 }

@@ -1,0 +1,12 @@
+#!/bin/sh
+# What a sandbox costs: bare, bubblewrap with ten binds, the floor of plain system calls, our spawn from a running process, our cold
+# `exec`; interleaved, in one run. Needs gcc and bubblewrap (Debian packages). ROUNDS and PROFILE may be set.
+set -eu
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+triple=$(rustc -vV | sed -n 's/^host: //p')
+gcc -O2 -o "$work/floor" bench/floor.c
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --quiet --target "$triple"
+COFFERDAM_BIN="$PWD/target/$triple/release/cofferdam" FLOOR_BIN="$work/floor" \
+    cargo bench --quiet --bench spawn
