@@ -3,6 +3,7 @@
 mod attacks;
 mod collect;
 mod commands;
+mod crash;
 mod inplace;
 mod layers;
 mod support;
