@@ -129,6 +129,36 @@ pub fn import(git: &Folder, tips: &[Tip], repository: &Repository, scratch: &Pat
     Ok((imported, refused))
 }
 
+/// The message of the commit that an agent's HEAD is on, as text and no more; `None` when it is no commit of its own making.
+///
+/// Nothing is imported. What cannot be read has no message.
+pub fn message(git: &Folder, repository: &Repository, scratch: &Path) -> Option<String> {
+    const MESSAGE_BYTES_MAX: usize = 64 << 10;
+    let head = tips(git).into_iter().find(|tip| tip.name == "HEAD").filter(|tip| !repository.has(tip.id))?;
+    let place = scratch.join(state::unique("strange-"));
+    let strange = Quarantine::create(&place, repository).ok()?;
+    let read = || -> Option<String> {
+        let objects = git.child(b"objects").ok()?;
+        let name = head.id.to_string();
+        let loose = objects.child(&name.as_bytes()[..2]).ok().and_then(|fan| {
+            let status = fan.status(&name.as_bytes()[2..]).ok().filter(|s| s.kind == Kind::File && s.size <= MESSAGE_BYTES_MAX as u64)?;
+            fan.read(&name.as_bytes()[2..], &status).ok().flatten()
+        });
+        match loose {
+            Some(content) => strange.take_loose(&name, &content).ok()?,
+            None => copy(&objects, &strange).ok()?,
+        }
+        let (kind, size) = strange.header(head.id).ok()?;
+        let text = (kind == ObjectKind::Commit && size <= MESSAGE_BYTES_MAX).then(|| strange.commit(head.id).ok())??.2;
+        // Lines stay lines; everything else that a terminal would obey is shown instead.
+        let lines: Vec<_> = text.lines().map(crate::base::text::one_line).collect();
+        Some(lines.join("\n").trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    let message = read();
+    drop(fs_err::remove_dir_all(&place));
+    message
+}
+
 /// Copies every loose object and pack, as bytes.
 fn copy(objects: &Folder, strange: &Quarantine) -> Result<(), GitError> {
     let too_much = || GitError::Io(io::Error::other("there are more objects than are imported"));

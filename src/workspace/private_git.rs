@@ -125,6 +125,13 @@ pub(super) fn whole_skeleton(repository: &Repository, git: &Path) -> Result<(), 
     Ok(())
 }
 
+/// The index of a worktree that was just filled in.
+pub fn write_checkout_index(repository: &Repository, files: &Path, tree: Oid, index: &Path) -> Result<(), BaseError> {
+    let mut entries = Vec::new();
+    list(repository, files, tree, &mut Vec::new(), &mut entries)?;
+    Ok(repository.write_index(index, None, tree, &[], &entries)?)
+}
+
 /// Every file of a whole layer as the index knows it.
 fn list(repository: &Repository, files: &Path, tree: Oid, path: &mut Vec<u8>, out: &mut Vec<IndexFile>) -> Result<(), BaseError> {
     use super::git::Objects as _;

@@ -31,6 +31,21 @@ pub fn register(repository: &Repository, slug: &str, story: &str, place: &Path, 
     write(&folder.join("gitdir"), &format!("{}/.git\n", place.display()))
 }
 
+/// Registers the folder of a person as a worktree on a story's commit; returns where its index belongs.
+///
+/// It stands beside the story's own entry, which goes on following what is collected. From here on it is the person's: nothing of
+/// cofferdam moves or removes it.
+pub fn fill_in(repository: &Repository, slug: &str, story: &str, place: &Path, head: Oid) -> io::Result<PathBuf> {
+    // A plus never stands in a slug.
+    let free = (1..).map(|n| format!("{slug}+{n}")).find(|name| !folder(repository, name).exists());
+    let name = free.ok_or_else(|| io::Error::other("no name is free"))?;
+    register(repository, &name, &format!("{story} (checked out)"), place, head)?;
+    let folder = folder(repository, &name);
+    write(&place.join(".git"), &format!("gitdir: {}\n", folder.display()))?;
+    fs_err::remove_file(folder.join("locked"))?;
+    Ok(folder.join("index"))
+}
+
 /// Takes a story off the list.
 pub fn unregister(repository: &Repository, slug: &str) -> io::Result<()> {
     let folder = folder(repository, slug);
@@ -58,6 +73,7 @@ pub fn registered(repository: &Repository) -> io::Result<Vec<String>> {
         let entry = entry?;
         if is_ours(&entry.path())
             && let Some(slug) = entry.file_name().to_str().and_then(|name| name.strip_prefix("cofferdam-"))
+            && !slug.contains('+')
         {
             slugs.push(slug.to_owned());
         }

@@ -11,6 +11,7 @@ use super::base::{self, BaseError, Layers, Warnings};
 use super::changes::{self, Change, Stopped};
 use super::collect::{self, CollectError, Layout, Settings};
 use super::git::{Author, GitError, Objects as _, Oid, Quarantine, Repository};
+use super::import;
 use super::private_git::{self, History};
 use super::registration;
 use super::removal;
@@ -331,7 +332,7 @@ impl Workspaces {
                 name: "cofferdam".to_owned(),
                 email: "cofferdam@localhost".to_owned(),
             });
-            let message = options.message.clone().unwrap_or_else(|| format!("Story {}", crate::base::text::one_line(&story.story)));
+            let message = options.message.clone().unwrap_or_else(|| self.default_message(story));
             collection.commit = quarantine.write_commit(collected.tree, &[head], &author, &format!("{}\n", message.trim_end().replace('\0', "")))?;
             quarantine.release()?;
             let number = self.collected(&slug)?.last().map_or(1, |(n, _)| n + 1);
@@ -342,6 +343,15 @@ impl Workspaces {
         }
         registration::register(&self.repository, &slug, &story.story, &self.folder(&slug).join("tree"), collection.commit)?;
         Ok(collection)
+    }
+
+    /// What a commit says when nobody said it: the story, and what the agent wrote on its own last commit.
+    fn default_message(&self, story: &Story) -> String {
+        let folder = self.folder(&story.slug());
+        let title = format!("Story {}", crate::base::text::one_line(&story.story));
+        let git = Folder::open_root(&folder.join("upper")).and_then(|upper| upper.child(b".git"));
+        let said = git.ok().and_then(|git| import::message(&git, &self.repository, &folder));
+        said.map_or(title.clone(), |said| format!("{title}\n\n{said}"))
     }
 
     /// The change so far as a patch; nothing of it is kept.
@@ -357,7 +367,7 @@ impl Workspaces {
         // What a killed collection left; nobody else is at work here.
         for entry in fs_err::read_dir(&folder)? {
             let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(b"quarantine-") {
+            if entry.file_name().as_encoded_bytes().starts_with(b"quarantine-") || entry.file_name().as_encoded_bytes().starts_with(b"strange-") {
                 removal::discard(&entry.path(), &self.state.trash())?;
             }
         }
@@ -456,6 +466,10 @@ impl Workspaces {
         }
         let layers = Layers::new(&self.state, &self.repository);
         layers.write_checkout(folder, head)?;
+        // A worktree like any other of this repository: its git directory is one that we and git write, no agent.
+        let folder = fs_err::canonicalize(folder)?;
+        let index = registration::fill_in(&self.repository, &story.slug(), &story.story, &folder, head)?;
+        private_git::write_checkout_index(&self.repository, &folder, self.repository.tree_of(head)?, &index)?;
         Ok(head)
     }
 

@@ -108,6 +108,9 @@ fn story_of_a_change(world: &World) {
     assert!(diff.contains("+more") && diff.contains("deleted file mode 100644"), "{diff}");
     world.ok(&["checkout", "US-1", world.path("seen").to_str().unwrap()]);
     assert_eq!(fs_err::read_to_string(world.path("seen/new")).unwrap(), "new\nmore\n");
+    let seen = bash(&world.path("seen"), "git -c safe.directory='*' status --porcelain && git -c safe.directory='*' rev-parse HEAD");
+    assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), world.git(&["rev-parse", "refs/cofferdam/stories/US-1/2"]));
+    assert!(world.git(&["log", "-1", "--format=%B", "refs/cofferdam/stories/US-1/1"]).contains("Story US-1\n\ntwo"), "the agent's own words");
     // Removing collects what was not collected, and keeps every commit until something else reaches it.
     world.inside("US-1", "echo last >> new");
     world.ok(&["workspace", "remove", "US-1"]);
@@ -184,7 +187,8 @@ fn a_git_directory_that_an_agent_turned_evil_runs_nothing_on_the_host() {
     world.ok(&["workspace", "remove", "evil"]);
     world.ok(&["clean"]);
     assert!(!canary.exists(), "something of the agent's ran on the host");
-    assert!(!world.path("seen/.git").exists());
+    bash(&world.path("seen"), "git status; git diff; git add -A");
+    assert!(!canary.exists(), "something of the agent's ran in a person's checkout");
     // An agent may also put something else in its place.
     for (at, evil) in ["rm -rf .git; ln -s /etc .git", "rm -rf .git; echo 'gitdir: /etc' > .git", "rm -rf .git; mkfifo .git", "rm -rf .git"].iter().enumerate() {
         let story = format!("e{at}");
