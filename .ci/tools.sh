@@ -25,6 +25,7 @@ need node nodejs
 need npm npm
 need python3 python3
 need chromium chromium
+need go golang-go
 if have python3 && ! python3 -c 'import ensurepip' 2>/dev/null; then missing="$missing python3-venv"; fi
 if [ -n "$missing" ]; then
     if have apt-get && [ "$(id -u)" = 0 ]; then

@@ -98,11 +98,11 @@ print([l["name"] for l in json.load(open("../out.json"))["receipt"]["layers"] if
 # Root in units of systemd that are not delegated: beside the units, unless one has a memory limit that would be escaped.
 units() {
     local out
-    out=$(systemd-run --pipe --wait -q "$C" doctor)
+    out=$(systemd-run --pipe --wait -q "$C" doctor --json)
     has "a plain unit: beside the units" 'cgroup v2 in' "$out"
-    out=$(systemd-run --pipe --wait -q -p MemoryMax=900M "$C" doctor)
-    has "a limited unit: not escaped" 'has a memory' "$out"
-    out=$(systemd-run --pipe --wait -q -p MemoryMax=900M -p Delegate=yes "$C" doctor)
+    out=$(systemd-run --pipe --wait -q -p MemoryMax=900M "$C" doctor --json)
+    has "a limited unit: not escaped" 'has a memory limit of its own' "$out"
+    out=$(systemd-run --pipe --wait -q -p MemoryMax=900M -p Delegate=yes "$C" doctor --json)
     has "a limited and delegated unit: inside it" 'cgroup v2 in' "$out"
     check "nothing of it is left" "" "$(find /sys/fs/cgroup -maxdepth 1 -name 'cofferdam*')"
 }

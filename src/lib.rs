@@ -8,11 +8,24 @@
 //! ```
 //!
 //! - [`base`]: words shared by all (sizes, durations, safe text, suggestions). Pure.
+//! - [`config`]: layers of TOML, with the provenance of every value.
+//! - [`spec`]: what the human wants: stories, from whatever they are written in.
+//! - [`plan`]: what will be done: what waits for what, who may start, and why not the others.
 //! - [`workspace`]: where a story's files are, and how what changed in them comes out as checked data.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
+//! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
-pub mod face;
+pub mod config;
+
+pub mod spec;
+
+pub mod plan;
+
 pub mod sandbox;
 pub mod workspace;
+
+pub mod probe;
+
+pub mod face;

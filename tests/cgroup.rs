@@ -5,7 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "a test program without a harness reports by itself")]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -253,16 +253,17 @@ fn sweep_takes_only_what_the_dead_left(cgroups: &Cgroups) {
     let dirs: Vec<&Path> = lines.map(Path::new).collect();
     // While its maker lives, a sweep leaves it alone; so it does with the groups of this very process.
     let mine = Group::create(cgroups, &limits()).unwrap();
-    assert_eq!(cgroups.sweep().unwrap(), 0);
+    cgroups.sweep().unwrap();
     assert!(dirs.iter().all(|dir| dir.is_dir()) && mine.paths().all(Path::is_dir));
     kill(victim, Signal::SIGKILL).unwrap();
     assert_eq!(exit_code(victim), 137);
-    assert!(kill(inside, None).is_ok(), "the process inside should have survived its supervisor");
-    assert_eq!(cgroups.sweep().unwrap(), dirs.len());
-    assert!(dirs.iter().all(|dir| !dir.exists()));
+    // The control, unless another cofferdam on this machine started just now and swept already.
+    let alive = kill(inside, None).is_ok();
+    assert!(alive || dirs.iter().any(|dir| !dir.exists()), "the process inside should have survived its supervisor");
+    cgroups.sweep().unwrap();
+    until("what another sweep may be at", || dirs.iter().all(|dir| !dir.exists()));
     until("the end of the process inside", || is_dead(inside));
     assert!(mine.paths().all(Path::is_dir));
-    assert_eq!(cgroups.sweep().unwrap(), 0);
 }
 
 /// Gone, or a zombie that nobody has waited for yet.
@@ -291,16 +292,15 @@ fn many_at_once_leave_nothing(cgroups: &Cgroups) {
             })
         })
         .collect();
-    for child in children {
-        assert_eq!(exit_code(child), 0);
+    for child in &children {
+        assert_eq!(exit_code(*child), 0);
     }
+    // Another cofferdam may be at work on this machine: only names of ours count.
+    let ours = |name: &OsStr| children.iter().any(|child| name.as_encoded_bytes().starts_with(format!("cofferdam-{child}-").as_bytes()));
     for parent in parents {
-        let left: Vec<_> = fs_err::read_dir(parent)
-            .map(|entries| {
-                entries.flatten().map(|entry| entry.file_name()).filter(|name| name.as_encoded_bytes().starts_with(b"cofferdam-")).collect()
-            })
-            .unwrap_or_default();
-        assert!(left.iter().all(|name| name == "cofferdam-supervisor"), "{left:?}");
+        let entries = fs_err::read_dir(parent).into_iter().flatten().flatten();
+        let left: Vec<_> = entries.map(|entry| entry.file_name()).filter(|name| ours(name)).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
 

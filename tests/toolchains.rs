@@ -20,6 +20,7 @@ home=/home/tester
 mkdir -p $home/bin $home/.cargo/bin $home/.rustup $home/.ssh $home/.npm/_cacache
 echo 'a private key' > $home/.ssh/id_ed25519
 echo 'a token' > $home/.cargo/credentials.toml
+printf '[user]\n\tname = Tester\n\temail = t@example.org\n[credential]\n\thelper = store\n' > $home/.gitconfig
 echo 'as it was' > $home/.npm/_cacache/entry
 touch $home/bin/cofferdam
 chown -R 61234:61234 $home
@@ -277,12 +278,12 @@ fn keys_beside_the_tools_are_not_there_and_caches_cannot_be_poisoned() {
     let script = "cat ~/.npm/_cacache/entry; echo poison > ~/.npm/_cacache/entry; echo \"inside: $(cat ~/.npm/_cacache/entry)\"
         for f in /home/tester/.ssh/id_ed25519 /home/tester/.cargo/credentials.toml ~/.ssh ~/.cargo/credentials.toml; do
             if cat $f 2>/dev/null || ls $f 2>/dev/null; then echo \"SEEN $f\"; fi
-        done; ls -a /home/tester; echo \"$HOME\"";
+        done; ls -a /home/tester; echo \"$HOME\"; git config --global --list; git config --global alias.x y";
     let output = sandboxed(Person::Ordinary, folder.path(), &[], script);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
     assert!(!out.contains("SEEN") && !out.contains("private key") && !out.contains("token") && !out.contains(".ssh"), "{out}");
-    for words in ["as it was\ninside: poison", "outside: as it was", "/home/agent"] {
+    for words in ["as it was\ninside: poison", "outside: as it was", "/home/agent\nuser.name=Tester\nuser.email=t@example.org\noutside"] {
         assert!(out.contains(words), "{words:?} is missing in:\n{out}\n{err}");
     }
     // The control: without the sandbox this user reads the key.

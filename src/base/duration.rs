@@ -125,5 +125,11 @@ mod tests {
         fn never_panics(text in "\\PC{0,16}") {
             drop(parse(&text));
         }
+
+        #[test]
+        fn the_exact_text_reads_back(ms in 1_u64..31_000_000_000) {
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(parse(&exact(duration)), Ok(duration));
+        }
     }
 }

@@ -2,6 +2,12 @@
 
 pub mod duration;
 pub mod excerpt;
+pub mod graph;
+pub mod id;
+pub mod name;
+pub mod path;
 pub mod size;
+pub mod source;
 pub mod suggest;
 pub mod text;
+pub mod tree;

@@ -44,6 +44,13 @@ impl Size {
         Self(n << 30)
     }
 
+    /// The text that reads back as exactly this size.
+    pub fn exact(self) -> String {
+        let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let whole = units.iter().find(|(_, bits)| self.0 >> bits > 0 && self.0.trailing_zeros() >= *bits);
+        whole.map_or_else(|| self.0.to_string(), |(name, bits)| format!("{}{name}", self.0 >> bits))
+    }
+
     pub const fn bytes(self) -> u64 {
         self.0
     }
@@ -164,6 +171,7 @@ mod tests {
         #[test]
         fn never_panics_and_prints_what_it_read(text in "\\PC{0,12}", bytes in 1_u64..u64::MAX) {
             drop(text.parse::<Size>());
+            prop_assert_eq!(Size(bytes).exact().parse::<Size>(), Ok(Size(bytes)));
             let exact = format!("{bytes}");
             prop_assert_eq!(exact.parse::<Size>(), Ok(Size(bytes)));
             let whole = Size(bytes >> 40 << 40).to_string();

@@ -141,7 +141,7 @@ fn namespaces_refused(caps: &HostCaps, refusal: Refusal) -> (String, Option<Stri
         };
         return (format!("{}; a system call filter was put on this process from outside", told(refusal)), fix(mend));
     }
-    (told(refusal), fix("cofferdam exec --require no-userns runs with Landlock and seccomp only, and says what that leaves open"))
+    (told(refusal), fix("cofferdam exec --require no-userns … (Landlock and seccomp only)"))
 }
 
 /// `new namespaces: Operation not permitted`
@@ -196,15 +196,15 @@ fn no_landlock(caps: &HostCaps) -> (String, Option<String>) {
     match &caps.modules {
         Some(modules) if !modules.iter().any(|module| module == "landlock") => (
             "this kernel was started without it".to_owned(),
-            Some(format!("add lsm=landlock,{} to the kernel's command line and restart", modules.join(","))),
+            Some(format!("put this on the kernel's command line and restart:\nlsm=landlock,{}", modules.join(","))),
         ),
         _ if caps.filtered => (
             "a system call filter from outside refuses it".to_owned(),
-            Some("start the container with --security-opt seccomp=unconfined, or update the container engine".to_owned()),
+            Some("update the container engine, or start the container with:\n--security-opt seccomp=unconfined".to_owned()),
         ),
         _ => (
             "this kernel has none".to_owned(),
-            Some("start a kernel that has CONFIG_SECURITY_LANDLOCK, with landlock in lsm= on its command line".to_owned()),
+            Some("start a kernel that has CONFIG_SECURITY_LANDLOCK,\nwith landlock in the lsm= of its command line".to_owned()),
         ),
     }
 }
@@ -240,7 +240,7 @@ fn limits(findings: &Findings) -> Line {
             } else if !caps.systemd {
                 None
             } else if caps.facts.uid == 0 {
-                Some("add Delegate=yes to the unit, or: systemd-run --scope -p Delegate=yes cofferdam …".to_owned())
+                Some("add Delegate=yes to the unit, or start cofferdam with:\nsystemd-run --scope -p Delegate=yes cofferdam …".to_owned())
             } else {
                 Some("systemd-run --user --scope -p Delegate=yes cofferdam …".to_owned())
             };
@@ -259,7 +259,7 @@ fn git(findings: &Findings) -> Line {
         Some((_, shown)) => Err((format!("{shown}; {major}.{minor} is the oldest that is tested"), Some("update git".to_owned()))),
         None => Err((
             "not found on PATH; agents need it inside".to_owned(),
-            Some("install git with the system's package manager, such as: sudo apt-get install git".to_owned()),
+            Some("sudo apt-get install git, or the same with your package manager".to_owned()),
         )),
     };
     line("git", false, result)
@@ -348,6 +348,7 @@ mod tests {
             });
             assert_eq!((verdict, line.name.as_str()), (Verdict::NotEnforceable, "namespaces"));
             assert!(line.fix.as_deref().is_some_and(|fix| fix.contains(mend)), "{line:?}");
+            assert!(line.fix.iter().flat_map(|fix| fix.lines()).all(|fix| fix.chars().count() <= 76), "{line:?}");
         }
     }
 

@@ -95,6 +95,12 @@ pub(super) fn full(folder: BorrowedFd<'_>) -> io::Result<(bool, bool)> {
     Ok((stat.blocks() > 0 && stat.blocks_available() == 0, stat.files() > 0 && stat.files_available() == 0))
 }
 
+/// How many bytes a file system holds: for one that lies in memory, how much memory it takes.
+pub(super) fn held(folder: BorrowedFd<'_>) -> io::Result<u64> {
+    let stat = fstatvfs(folder)?;
+    Ok(stat.blocks().saturating_sub(stat.blocks_free()).saturating_mul(stat.fragment_size()))
+}
+
 fn free(folder: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     let stat = fstatvfs(folder)?;
     Ok((stat.blocks_free().saturating_mul(stat.fragment_size()), stat.files_free()))

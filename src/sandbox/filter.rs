@@ -23,6 +23,8 @@ pub enum Verdict {
     Notify,
     /// Allowed when every condition of one of the lists holds; else the error number (0: success without doing anything).
     When(Vec<Vec<Condition>>, i32),
+    /// Refused with the error number when every condition of the list holds; else as the rest says.
+    Unless(Vec<Condition>, i32, Box<Self>),
 }
 
 /// A condition on one argument.
@@ -94,7 +96,7 @@ const ALLOWED: &[(&str, c_long)] = calls! {
     SYS_clock_getres SYS_clock_gettime SYS_clock_nanosleep SYS_close SYS_close_range SYS_copy_file_range SYS_dup SYS_dup2 SYS_dup3
     SYS_epoll_create SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_epoll_wait SYS_eventfd SYS_eventfd2 SYS_execve
     SYS_execveat SYS_exit SYS_exit_group SYS_faccessat SYS_faccessat2 SYS_fadvise64 SYS_fallocate SYS_fchdir SYS_fchown SYS_fchownat
-    SYS_fcntl SYS_fdatasync SYS_fgetxattr SYS_flistxattr SYS_flock SYS_fork SYS_fremovexattr SYS_fsetxattr SYS_fstat SYS_fstatfs
+    SYS_fdatasync SYS_fgetxattr SYS_flistxattr SYS_flock SYS_fork SYS_fremovexattr SYS_fsetxattr SYS_fstat SYS_fstatfs
     SYS_fsync SYS_ftruncate SYS_futex SYS_futimesat SYS_get_mempolicy SYS_get_robust_list SYS_getcpu SYS_getcwd SYS_getdents
     SYS_getdents64 SYS_getegid SYS_geteuid SYS_getgid SYS_getgroups SYS_getitimer SYS_getpeername SYS_getpgid SYS_getpgrp SYS_getpid
     SYS_getppid SYS_getpriority SYS_getrandom SYS_getresgid SYS_getresuid SYS_getrlimit SYS_getrusage SYS_getsid SYS_getsockname
@@ -233,6 +235,13 @@ pub fn unusual(spec: Spec) -> Vec<Row> {
             "TIOCSTI and TIOCLINUX type into a terminal, TIOCSETD loads line disciplines; compared by the 32 bits that the kernel looks at",
         ),
         only(
+            "fcntl",
+            libc::SYS_fcntl,
+            vec![vec![when(1, Dword, Ne, libc::F_SETLEASE as u64), when(1, Dword, Ne, libc::F_NOTIFY as u64)]],
+            EPERM,
+            "a lease on a file that is only readable here would stop its writers on the host",
+        ),
+        only(
             "setrlimit",
             libc::SYS_setrlimit,
             vec![vec![when(0, Dword, Ne, u64::from(libc::RLIMIT_CORE))]],
@@ -259,21 +268,30 @@ pub fn unusual(spec: Spec) -> Vec<Row> {
             rows.push(only(name, call, vec![vec![when(0, Dword, Eq, 0)]], EPERM, own));
         }
     } else {
-        rows.push(only("prlimit64", libc::SYS_prlimit64, core_limit_read_or_other, 0, "as setrlimit"));
+        // Process 1 keeps the sandbox: it has the payload's user id, so the kernel alone would let the payload change its limits.
+        let of_another = vec![when(0, Dword, Ne, 0), when(2, Qword, Ne, 0)];
+        let own = Box::new(Verdict::When(core_limit_read_or_other, 0));
+        let verdict = Verdict::Unless(of_another, EPERM, own);
+        rows.push(Row { name: "prlimit64", call: libc::SYS_prlimit64, verdict, why: "only one's own limits; the core limit as setrlimit" });
     }
     if spec.no_sockets {
         let stream_pair = vec![vec![when(0, Dword, Eq, 1), when(1, Dword, MaskedEq(0xf), 1)]];
         rows.push(Row { name: "socket", call: libc::SYS_socket, verdict: Verdict::Errno(EPERM), why: "no network namespace confines it" });
         rows.push(only("socketpair", libc::SYS_socketpair, stream_pair, EPERM, "only local stream pairs"));
     } else {
-        let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6].map(|f| vec![when(0, Dword, Eq, f as u64)]);
+        let local = vec![when(0, Dword, Eq, libc::AF_UNIX as u64)];
+        let protocols = [0, libc::IPPROTO_ICMP, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_ICMPV6];
+        let internet = [libc::AF_INET, libc::AF_INET6]
+            .into_iter()
+            .flat_map(|family| protocols.map(|protocol| vec![when(0, Dword, Eq, family as u64), when(2, Dword, Eq, protocol as u64)]));
         let netlink_route = vec![when(0, Dword, Eq, libc::AF_NETLINK as u64), when(2, Dword, Eq, 0)];
         rows.push(only(
             "socket",
             libc::SYS_socket,
-            families.into_iter().chain([netlink_route]).collect(),
+            [local, netlink_route].into_iter().chain(internet).collect(),
             EAFNOSUPPORT,
-            "local, IPv4, IPv6, and the netlink family that the C library asks for interfaces; every other family is attack surface",
+            "local, TCP and UDP, and the netlink family that the C library asks for interfaces; all others, and SCTP, DCCP, multipath TCP \
+             (which Landlock's TCP rules do not know) and their like, are attack surface",
         ));
     }
     let connect = if spec.watch_connect { Verdict::Notify } else { Verdict::Allow };
@@ -388,16 +406,38 @@ impl Leaves {
             Verdict::Allow => self.constant(RET_ALLOW),
             Verdict::Errno(errno) => self.constant(RET_ERRNO | *errno as u32),
             Verdict::Notify => self.constant(RET_USER_NOTIF),
-            Verdict::When(lists, otherwise) => {
-                let rules: Result<Vec<SeccompRule>, _> = lists.iter().map(|list| rule(list)).collect();
-                let action = SeccompAction::Errno(*otherwise as u32);
-                let filter = SeccompFilter::new([(i64::from(call), rules?)].into(), action, SeccompAction::Allow, ARCH.1)?;
-                let code: BpfProgram = filter.try_into()?;
+            Verdict::When(..) | Verdict::Unless(..) => {
+                let code = compile(call, verdict)?;
                 self.starts.push(self.code.len());
                 self.code.extend(code);
                 self.starts.len() - 1
             }
         })
+    }
+}
+
+/// One verdict on one call as a program of its own.
+fn compile(call: u32, verdict: &Verdict) -> Result<BpfProgram, FilterError> {
+    let conditions = |lists: &[Vec<Condition>], otherwise, matched| -> Result<BpfProgram, FilterError> {
+        let rules: Result<Vec<SeccompRule>, _> = lists.iter().map(|list| rule(list)).collect();
+        Ok(SeccompFilter::new([(i64::from(call), rules?)].into(), otherwise, matched, ARCH.1)?.try_into()?)
+    };
+    let refused = |errno: i32| SeccompAction::Errno(errno as u32);
+    match verdict {
+        Verdict::Allow => Ok(vec![statement(RET_K, RET_ALLOW)]),
+        Verdict::Errno(errno) => Ok(vec![statement(RET_K, RET_ERRNO | *errno as u32)]),
+        Verdict::Notify => Ok(vec![statement(RET_K, RET_USER_NOTIF)]),
+        Verdict::When(lists, otherwise) => conditions(lists, refused(*otherwise), SeccompAction::Allow),
+        Verdict::Unless(list, errno, rest) => {
+            let mut code = conditions(std::slice::from_ref(list), SeccompAction::Allow, refused(*errno))?;
+            // What this part lets pass goes on behind its end, where the rest stands.
+            let end = code.len();
+            for (at, instruction) in code.iter_mut().enumerate().filter(|(_, i)| i.code == RET_K && i.k == RET_ALLOW) {
+                *instruction = statement(JMP_JA, u32::try_from(end - at - 1).unwrap_or(u32::MAX));
+            }
+            code.extend(compile(call, rest)?);
+            Ok(code)
+        }
     }
 }
 
@@ -487,16 +527,20 @@ mod tests {
     fn expected(spec: Spec, call: u32, args: [u64; 6]) -> u32 {
         match table(spec).get(&call) {
             None => RET_ERRNO | ENOSYS as u32,
-            Some(Verdict::Allow) => RET_ALLOW,
-            Some(Verdict::Errno(e)) => RET_ERRNO | *e as u32,
-            Some(Verdict::Notify) => RET_USER_NOTIF,
-            Some(Verdict::When(lists, e)) => {
-                if lists.iter().any(|list| list.iter().all(|c| holds(c, args))) {
-                    RET_ALLOW
-                } else {
-                    RET_ERRNO | *e as u32
-                }
-            }
+            Some(verdict) => expected_of(verdict, args),
+        }
+    }
+
+    fn expected_of(verdict: &Verdict, args: [u64; 6]) -> u32 {
+        let all = |list: &Vec<Condition>| list.iter().all(|c| holds(c, args));
+        match verdict {
+            Verdict::Allow => RET_ALLOW,
+            Verdict::Errno(e) => RET_ERRNO | *e as u32,
+            Verdict::Notify => RET_USER_NOTIF,
+            Verdict::When(lists, _) if lists.iter().any(all) => RET_ALLOW,
+            Verdict::Unless(list, e, _) if all(list) => RET_ERRNO | *e as u32,
+            Verdict::When(_, e) => RET_ERRNO | *e as u32,
+            Verdict::Unless(_, _, rest) => expected_of(rest, args),
         }
     }
 

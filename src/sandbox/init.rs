@@ -120,7 +120,7 @@ impl World {
             Step::Folder { path, mode } => self.root()?.folder(path, *mode).map(drop),
             Step::File { path, content } => self.root()?.file(path, content),
             Step::Link { path, target } => self.root()?.link(path, target),
-            Step::Bind { source, path, writable } => match &self.root {
+            Step::Bind { source, path, writable } => match &mut self.root {
                 Some(root) => root.bind(source, path, *writable, prepared),
                 None => mounts::bind_in_place(source, *writable, prepared),
             },
@@ -341,6 +341,13 @@ fn attend(control: &OwnedFd, signals: &SignalFd, payload: Pid) -> io::Result<Opt
     }
 }
 
+/// How many processes and threads this namespace holds beside its init; 0 without a namespace of our own.
+fn tasks_left() -> u64 {
+    let own = std::process::id() == 1;
+    let proc = sys::open_at(sys::cwd(), c"/proc", libc::O_DIRECTORY, 0).ok().filter(|_| own);
+    proc.map_or(0, |proc| usage::look(proc.as_fd()).processes)
+}
+
 fn reap(payload: Pid) -> io::Result<Option<FromInit>> {
     loop {
         let (pid, code, signal) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -355,7 +362,9 @@ fn reap(payload: Pid) -> io::Result<Option<FromInit>> {
             let ms = |t: nix::sys::time::TimeVal| t.tv_sec() * 1000 + t.tv_usec() / 1000;
             let cpu_ms = u64::try_from(ms(usage.user_time()) + ms(usage.system_time())).unwrap_or(0);
             let peak_memory_bytes = u64::try_from(usage.max_rss()).unwrap_or(0) * 1024;
-            return Ok(Some(FromInit::Ended { code, signal, cpu_ms, peak_memory_bytes }));
+            // A shell whose fork was refused gives up at once, faster than a supervisor looks: what it left tells how many there were.
+            let left = if code == Some(0) { 0 } else { tasks_left() };
+            return Ok(Some(FromInit::Ended { code, signal, cpu_ms, peak_memory_bytes, left }));
         }
     }
 }

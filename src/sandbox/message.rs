@@ -18,8 +18,8 @@ pub(super) enum FromInit {
     Ready { probes: Vec<(Probe, bool)>, descriptors: Vec<Handed> },
     /// The program could not be executed.
     ExecFailed { errno: i32 },
-    /// The payload ended; init and everything else in the sandbox end right after this.
-    Ended { code: Option<i32>, signal: Option<i32>, cpu_ms: u64, peak_memory_bytes: u64 },
+    /// The payload ended; init and everything else in the sandbox end right after this. `left` is how many they were, when it failed.
+    Ended { code: Option<i32>, signal: Option<i32>, cpu_ms: u64, peak_memory_bytes: u64, left: u64 },
 }
 
 /// What a descriptor is that init hands out.

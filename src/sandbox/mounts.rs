@@ -1,5 +1,6 @@
 //! Builds the sandbox's root, mount by mount, through descriptors: nothing of it is visible on the host.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -23,6 +24,8 @@ pub(super) type Prepared = Vec<OwnedFd>;
 pub(super) struct Root {
     root: OwnedFd,
     device: u64,
+    /// Folders and files that were made on the root itself and that nothing is mounted on.
+    own: HashSet<PathBuf>,
     options: (Option<u64>, Option<u64>),
     stage: Option<Stage>,
 }
@@ -48,10 +51,10 @@ impl Root {
         let root = memory(bytes, files)?;
         sys::move_mount(root.as_fd(), sys::cwd(), c"/")?;
         let device = fstat(&root)?.st_dev;
-        Ok(Self { root, device, options: (bytes, files), stage: None })
+        Ok(Self { root, device, own: HashSet::new(), options: (bytes, files), stage: None })
     }
 
-    pub(super) fn folder(&self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    pub(super) fn folder(&mut self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
         let at = self.make(path, true)?;
         // Modes are set afterwards: the umask of whoever started us must not matter.
         nix::sys::stat::fchmodat(
@@ -63,8 +66,8 @@ impl Root {
         Ok(at)
     }
 
-    pub(super) fn file(&self, path: &Path, content: &str) -> io::Result<()> {
-        self.make_parent(path)?;
+    pub(super) fn file(&mut self, path: &Path, content: &str) -> io::Result<()> {
+        self.need_own_parent(path)?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
         let fd = sys::open_at(self.root.as_fd(), &c_path(&relative(path))?, flags, 0o444)?;
         let mut rest = content.as_bytes();
@@ -75,29 +78,31 @@ impl Root {
     }
 
     /// A link, unless something of that name is already there.
-    pub(super) fn link(&self, path: &Path, target: &Path) -> io::Result<()> {
-        self.make_parent(path)?;
+    pub(super) fn link(&mut self, path: &Path, target: &Path) -> io::Result<()> {
+        if !self.own_parent(path)? {
+            return Ok(());
+        }
         match nix::unistd::symlinkat(target, &self.root, &relative(path)) {
             Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
 
-    pub(super) fn bind(&self, source: &Path, path: &Path, writable: bool, prepared: Prepared) -> io::Result<()> {
+    pub(super) fn bind(&mut self, source: &Path, path: &Path, writable: bool, prepared: Prepared) -> io::Result<()> {
         let tree = prepared.into_iter().next().map_or_else(|| open_source(source), Ok)?;
         let read_only = if writable { 0 } else { sys::MOUNT_ATTR_RDONLY };
         sys::mount_setattr(tree.as_fd(), sys::AT_RECURSIVE, CONFINED | read_only, None)?;
         self.attach(&tree, path)
     }
 
-    pub(super) fn private(&self, path: &Path, mode: u32) -> io::Result<()> {
+    pub(super) fn private(&mut self, path: &Path, mode: u32) -> io::Result<()> {
         self.folder(path, mode)?;
         // A mount of its own stays writable when the root becomes read-only.
         let tree = sys::open_tree(self.root.as_fd(), &c_path(&relative(path))?, sys::OPEN_TREE_CLONE)?;
         self.attach(&tree, path)
     }
 
-    pub(super) fn mask(&self, path: &Path, folder: bool, prepared: Prepared) -> io::Result<()> {
+    pub(super) fn mask(&mut self, path: &Path, folder: bool, prepared: Prepared) -> io::Result<()> {
         let tree = if folder {
             drop(self.folder(Path::new("/.masked"), 0o555)?);
             sys::open_tree(self.root.as_fd(), c".masked", sys::OPEN_TREE_CLONE)?
@@ -113,24 +118,24 @@ impl Root {
         }
     }
 
-    pub(super) fn device(&self, name: &str, prepared: Prepared) -> io::Result<()> {
+    pub(super) fn device(&mut self, name: &str, prepared: Prepared) -> io::Result<()> {
         let path = Path::new("/dev").join(name);
         let tree = prepared.into_iter().next().map_or_else(|| open_source(&path), Ok)?;
         sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC, None)?;
         self.attach(&tree, &path)
     }
 
-    pub(super) fn terminals(&self) -> io::Result<()> {
+    pub(super) fn terminals(&mut self) -> io::Result<()> {
         let options = [(c"ptmxmode", Some(c"0666")), (c"mode", Some(c"0620"))];
         let devpts = sys::new_filesystem(c"devpts", &options, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC)?;
         self.attach(&devpts, Path::new("/dev/pts"))
     }
 
     /// `/proc` of this pid namespace; the kernel's settings and its doors to the host are read-only or covered.
-    pub(super) fn processes(&self) -> io::Result<()> {
+    pub(super) fn processes(&mut self) -> io::Result<()> {
         let proc = sys::new_filesystem(c"proc", &[], CONFINED | sys::MOUNT_ATTR_NOEXEC)?;
         self.attach(&proc, Path::new("/proc"))?;
-        for path in [c"proc/sys", c"proc/irq", c"proc/bus", c"proc/fs"] {
+        for path in [c"proc/sys", c"proc/irq", c"proc/bus", c"proc/fs", c"proc/pressure"] {
             let Some(tree) = if_there(sys::open_tree(self.root.as_fd(), path, sys::OPEN_TREE_CLONE))? else { continue };
             sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
             sys::move_mount(tree.as_fd(), self.root.as_fd(), path)?;
@@ -233,40 +238,49 @@ impl Root {
         sys::mount_setattr(self.root.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)
     }
 
-    fn attach(&self, mount: &OwnedFd, path: &Path) -> io::Result<()> {
+    fn attach(&mut self, mount: &OwnedFd, path: &Path) -> io::Result<()> {
         let folder = fstat(mount)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
         let at = self.make(path, folder)?;
-        sys::move_mount_onto(mount.as_fd(), at.as_fd())
+        sys::move_mount_onto(mount.as_fd(), at.as_fd())?;
+        // What lies below it from here on is the mount's.
+        self.own.retain(|own| !own.starts_with(path));
+        Ok(())
     }
 
     /// The place at `path`, made when it is not there: only on the root's own file system, never in a folder of the host.
-    fn make(&self, path: &Path, folder: bool) -> io::Result<OwnedFd> {
+    fn make(&mut self, path: &Path, folder: bool) -> io::Result<OwnedFd> {
         let relative = relative(path);
         let name = c_path(&relative)?;
-        match sys::open_inside(self.root.as_fd(), &name) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            found => return found,
-        }
-        self.make_parent(path)?;
-        if folder {
-            mkdirat(&self.root, &relative, Mode::from_bits_truncate(0o755))?;
-        } else {
-            drop(sys::open_at(self.root.as_fd(), &name, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o444)?);
+        if !self.own.contains(path) && self.own_parent(path)? {
+            let made = if folder {
+                mkdirat(&self.root, &relative, Mode::from_bits_truncate(0o755)).map_err(io::Error::from)
+            } else {
+                sys::open_at(self.root.as_fd(), &name, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o444).map(drop)
+            };
+            match made {
+                Ok(()) => {
+                    self.own.insert(path.to_owned());
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
         }
         sys::open_inside(self.root.as_fd(), &name)
     }
 
-    fn make_parent(&self, path: &Path) -> io::Result<()> {
-        let Some(parent) = path.parent().filter(|p| p.parent().is_some()) else { return Ok(()) };
+    /// Makes the folders above `path`. Is the nearest one part of the root itself, and not of a folder of the host?
+    fn own_parent(&mut self, path: &Path) -> io::Result<bool> {
+        let Some(parent) = path.parent().filter(|p| p.parent().is_some()) else { return Ok(true) };
+        if self.own.contains(parent) {
+            return Ok(true);
+        }
         let at = self.make(parent, true)?;
-        if fstat(&at)?.st_dev == self.device {
-            return Ok(());
-        }
-        // Something may lie in a folder of the host only where it already is.
-        match sys::open_inside(self.root.as_fd(), &c_path(&relative(path))?) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(nix::Error::EROFS.into()),
-        }
+        Ok(fstat(&at)?.st_dev == self.device)
+    }
+
+    /// The same where nothing of the host may be in the way.
+    fn need_own_parent(&mut self, path: &Path) -> io::Result<()> {
+        if self.own_parent(path)? { Ok(()) } else { Err(nix::Error::EROFS.into()) }
     }
 }
 

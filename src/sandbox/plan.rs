@@ -299,6 +299,7 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
         }
     }
     steps.extend(skeleton);
+    steps.extend(policy.files.iter().map(|file| Step::File { path: file.inside.clone(), content: file.content.clone() }));
     steps.extend(policy.links.iter().map(|link| Step::Link { path: link.inside.clone(), target: link.target.clone() }));
     // A grant within the workspace would be hidden by it: it is put on afterwards.
     let within = |grant: &&Grant| grant.inside.starts_with(&policy.workspace.inside);
@@ -539,6 +540,7 @@ mod tests {
             workspace: Workspace { source: WorkspaceSource::Folder("/work".into()), inside: "/work".into(), access: Access::Write },
             grants: grants.iter().map(grant).collect(),
             links: Vec::new(),
+            files: Vec::new(),
             masks: Vec::new(),
             caches: Vec::new(),
             network: Network { mode: net, loopback: true, ..Network::default() },

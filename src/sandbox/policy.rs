@@ -23,6 +23,8 @@ pub struct Policy {
     pub grants: Vec<Grant>,
     /// Symbolic links made in the new root, where no grant, cache or workspace brings a file of that name: `/bin` → `usr/bin`.
     pub links: Vec<Link>,
+    /// Small files of our own below the private home.
+    pub files: Vec<OwnFile>,
     /// Paths below a grant or the workspace that are covered after everything else is put on: a folder by an empty read-only one,
     /// a file by an empty one.
     pub masks: Vec<Mask>,
@@ -92,6 +94,13 @@ pub struct Link {
     pub inside: PathBuf,
     /// As on the host: it may be relative.
     pub target: PathBuf,
+}
+
+/// A small file that is made for the run and belongs to the payload.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OwnFile {
+    pub inside: PathBuf,
+    pub content: String,
 }
 
 /// A path that exists on the host below something granted, and must not be seen.

@@ -129,7 +129,10 @@ pub fn mode_name(mode: NetworkMode) -> &'static str {
 /// # Errors
 /// The first thing asked for that cannot or must not be granted.
 pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around: &Surroundings) -> Result<Resolved, ResolveError> {
-    let mut protected = around.protected(view);
+    let mut named: Vec<PathBuf> = vec![options.cwd.join(options.workspace.as_deref().unwrap_or(Path::new("")))];
+    named.extend(options.read.iter().chain(&options.write).map(|path| clean(&options.cwd.join(path))));
+    named.extend(profile.files.read.iter().chain(&profile.files.write).filter_map(|path| at_home(around, path)));
+    let mut protected = around.protected(view, &named);
     protected.denied = profile.files.deny.iter().flat_map(|path| places(view, around, path)).collect();
     let tier = options.require.unwrap_or(profile.require);
     let mut notices = Vec::new();
@@ -161,6 +164,7 @@ pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around
         workspace,
         grants: ordered(found.grants.into_iter().chain(grants).collect()),
         links: found.links.into_iter().chain(links).collect(),
+        files: found.files,
         masks: Vec::new(),
         caches: found.caches,
         network,

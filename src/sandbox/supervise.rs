@@ -219,8 +219,12 @@ impl<'a> Running<'a> {
         if ready.watch
             && let Some(watch) = &self.watch
         {
-            // A call whose caller vanished, or a filter nobody uses any more, is no reason to stop.
+            // A call whose caller vanished is no reason to stop.
             drop(self.connections.take(watch.as_fd()));
+        }
+        if ready.watch_over {
+            // Nobody uses the filter any more; its descriptor would be "ready" until everything is gone.
+            self.watch = None;
         }
         if ready.requests {
             self.asked_to_stop();
@@ -268,6 +272,7 @@ impl<'a> Running<'a> {
                 match source {
                     Source::Pidfd => ready.pidfd = true,
                     Source::Control => ready.control = true,
+                    Source::Watch if fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)) => ready.watch_over = true,
                     Source::Watch => ready.watch = true,
                     Source::Group => ready.group = true,
                     Source::Stdin => ready.stdin = true,
@@ -383,10 +388,12 @@ impl<'a> Running<'a> {
 
     fn sample(&mut self) {
         let limits = self.policy.limits;
+        let private = self.private.as_ref().and_then(|folder| disk::held(folder.as_fd()).ok()).unwrap_or(0);
         let now = match &self.processes {
             Some(processes) => usage::look(processes.as_fd()),
             None => usage::look_below(self.pid),
         };
+        let now = now.with_private(private);
         self.seen = self.seen.max(now);
         if !self.enforced.memory && limits.memory.is_some_and(|limit| now.memory > limit.bytes()) {
             return self.end(Cause::Memory, "it used more memory than it may");
@@ -476,9 +483,9 @@ impl<'a> Running<'a> {
         let used = self.group.usage();
         let processes_left = self.group.processes().len() as u64;
         let (cause, exit_code, signal, detail) = self.verdict(used.oom_kills, used.pids_max_hits);
-        let (own_cpu, own_peak) = match &self.ended {
-            Some(FromInit::Ended { cpu_ms, peak_memory_bytes, .. }) => (*cpu_ms, *peak_memory_bytes),
-            _ => (0, 0),
+        let (own_cpu, own_peak, left) = match &self.ended {
+            Some(FromInit::Ended { cpu_ms, peak_memory_bytes, left, .. }) => (*cpu_ms, *peak_memory_bytes, *left),
+            _ => (0, 0, 0),
         };
         let mut denials = self.connections.denials(self.policy);
         if exit_code != 0
@@ -500,7 +507,7 @@ impl<'a> Running<'a> {
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
             cpu_ms: used.cpu.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)).max(own_cpu),
             peak_memory_bytes: used.memory_peak.unwrap_or(0).max(own_peak).max(self.seen.memory),
-            peak_pids: used.pids_peak.unwrap_or(0).max(self.seen.processes).max(1),
+            peak_pids: used.pids_peak.unwrap_or(0).max(self.seen.processes).max(left + 1),
             output_bytes: self.output_bytes,
             processes_left,
             detail,
@@ -537,7 +544,7 @@ impl<'a> Running<'a> {
                 let code = if not_found { exit_code::NOT_FOUND } else { exit_code::NOT_EXECUTABLE };
                 (Cause::ExecFailed, code, None, Some(io::Error::from_raw_os_error(*errno).to_string()))
             }
-            Some(FromInit::Ended { code, signal, .. }) => {
+            Some(FromInit::Ended { code, signal, left, .. }) => {
                 let shown = code.unwrap_or_else(|| exit_code::signalled(signal.unwrap_or(0)));
                 if let Some((signal, _)) = self.asked {
                     return (Cause::Cancelled, exit_code::signalled(signal), Some(signal), None);
@@ -546,13 +553,19 @@ impl<'a> Running<'a> {
                 let by = signal.or_else(|| code.filter(|c| *c > 128).map(|c| c - 128));
                 let limits = &self.policy.limits;
                 let file_too_large = by == Some(libc::SIGXFSZ) && (limits.file_size.is_some() || limits.disk.is_some());
-                if shown != 0 && (file_too_large || self.disk_is_full()) {
+                let (disk_full, files_full) = self.is_full();
+                if shown != 0 && files_full && !disk_full && !file_too_large {
+                    return (Cause::Files, exit_code::KILLED, *signal, Some("it made as many files as it may".to_owned()));
+                }
+                if shown != 0 && (file_too_large || disk_full) {
                     return (Cause::Disk, exit_code::KILLED, *signal, Some("a file or a private folder grew beyond its limit".to_owned()));
                 }
                 if limits.cpu_time.is_some() && matches!(by, Some(libc::SIGXCPU | libc::SIGKILL)) {
                     return (Cause::Cpu, exit_code::KILLED, *signal, Some("it used more processor time than it may".to_owned()));
                 }
-                if shown != 0 && pids_max_hits > 0 {
+                // Without a group that counts: the payload failed, and was one of as many as there may be.
+                let crowded = !self.enforced.pids && limits.pids.is_some_and(|limit| *left + 1 >= limit);
+                if shown != 0 && (pids_max_hits > 0 || crowded) {
                     return (Cause::Pids, exit_code::KILLED, *signal, Some("it started more processes than it may".to_owned()));
                 }
                 let cause = if code.is_some() { Cause::Exited } else { Cause::Signalled };
@@ -563,9 +576,11 @@ impl<'a> Running<'a> {
         }
     }
 
-    fn disk_is_full(&self) -> bool {
-        let private = self.private.as_ref().is_some_and(|f| disk::full(f.as_fd()).is_ok_and(|(bytes, files)| bytes || files));
-        private || self.disk.as_ref().is_some_and(|d| d.passed().is_ok_and(|(bytes, files)| bytes || files))
+    /// Is the disk limit reached at the end, and the files limit? Both in the private folders and in the workspace.
+    fn is_full(&self) -> (bool, bool) {
+        let private = self.private.as_ref().and_then(|folder| disk::full(folder.as_fd()).ok()).unwrap_or_default();
+        let workspace = self.disk.as_ref().and_then(|watch| watch.passed().ok()).unwrap_or_default();
+        (private.0 || workspace.0, private.1 || workspace.1)
     }
 }
 
@@ -607,6 +622,7 @@ struct Ready {
     pidfd: bool,
     control: bool,
     watch: bool,
+    watch_over: bool,
     group: bool,
     stdin: bool,
     requests: bool,

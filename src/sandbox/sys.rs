@@ -277,7 +277,9 @@ struct MountAttr {
     userns: u64,
 }
 
-/// Sets attributes of a mount, of every mount below it with `AT_RECURSIVE`; with `idmap` also the mapping of owners.
+/// Sets attributes of a mount, of every mount below it with `AT_RECURSIVE`; with `idmap` also the mapping of owners. It becomes private:
+/// a copy of a shared mount of the host, as every mount is under systemd, would let what the host mounts later appear inside, with
+/// none of these attributes, and what is mounted on it here appear on the host.
 ///
 /// # Errors
 /// What the kernel said.
@@ -285,7 +287,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, flags: u32, set: u64, idmap: Option<
     let attr = MountAttr {
         set: set | if idmap.is_some() { MOUNT_ATTR_IDMAP } else { 0 },
         clear: 0,
-        propagation: 0,
+        propagation: libc::MS_PRIVATE,
         userns: idmap.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = flags | libc::AT_EMPTY_PATH as u32;
@@ -626,6 +628,34 @@ pub fn event_counter() -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the call above made this descriptor and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+// ---- for the self-test ----
+
+/// A 32-bit system call without arguments, through the gate that 32-bit programs use. A kernel without that gate ends the process.
+#[cfg(target_arch = "x86_64")]
+pub fn int80(number: i32) -> i32 {
+    let mut answer = number;
+    // SAFETY: the callers' calls take no arguments and touch no memory; the gate keeps every register but rax, and r8 to r11, which old
+    // kernels clear.
+    unsafe {
+        std::arch::asm!("int 0x80", inlateout("eax") answer, lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _);
+    }
+    answer
+}
+
+/// Owns a descriptor that a call has just returned by number.
+///
+/// # Errors
+/// When it is no open descriptor.
+pub fn adopt(number: isize) -> io::Result<OwnedFd> {
+    let number = RawFd::try_from(number).map_err(io::Error::other)?;
+    // SAFETY: F_GETFD only looks; a number that is no descriptor gives EBADF.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and callers pass only what a call of their own has just returned, so that nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 // ---- extended attributes ----

@@ -14,13 +14,26 @@ use super::sys;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) memory: u64,
+    /// What of the memory is shared through memory files.
+    shared: u64,
     pub(super) processes: u64,
     pub(super) cpu: Duration,
 }
 
 impl Seen {
     pub(super) fn max(self, other: Self) -> Self {
-        Self { memory: self.memory.max(other.memory), processes: self.processes.max(other.processes), cpu: self.cpu.max(other.cpu) }
+        Self {
+            memory: self.memory.max(other.memory),
+            shared: self.shared.max(other.shared),
+            processes: self.processes.max(other.processes),
+            cpu: self.cpu.max(other.cpu),
+        }
+    }
+
+    /// Counts what the private folders hold, which lie in memory too. It overlaps with shared memory that is mapped: the larger one counts.
+    pub(super) const fn with_private(mut self, bytes: u64) -> Self {
+        self.memory = self.memory.saturating_add(bytes.saturating_sub(self.shared));
+        self
     }
 }
 
@@ -86,9 +99,11 @@ fn list(proc: BorrowedFd<'_>) -> Vec<Process> {
 }
 
 fn add(seen: Seen, process: &Process, proc: BorrowedFd<'_>) -> Seen {
-    let memory = read_small(proc, &format!("{}/status", process.pid)).map_or(0, |status| anonymous_bytes(&status));
+    let status = read_small(proc, &format!("{}/status", process.pid)).unwrap_or_default();
+    let shared = kib(&status, "RssShmem:").saturating_mul(1024);
     Seen {
-        memory: seen.memory.saturating_add(memory),
+        memory: seen.memory.saturating_add(anonymous_bytes(&status)),
+        shared: seen.shared.saturating_add(shared),
         processes: seen.processes + process.threads,
         cpu: seen.cpu + Duration::from_millis(process.ticks.saturating_mul(1000) / ticks_per_second()),
     }
@@ -96,12 +111,13 @@ fn add(seen: Seen, process: &Process, proc: BorrowedFd<'_>) -> Seen {
 
 /// Memory that belongs to this process, or that it shares through memory files: not the programs and files it has mapped.
 fn anonymous_bytes(status: &str) -> u64 {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().split_ascii_whitespace().next()?.parse::<u64>().ok()
-    };
-    let kib = field("RssAnon:").unwrap_or(0).saturating_add(field("RssShmem:").unwrap_or(0));
-    kib.saturating_mul(1024)
+    kib(status, "RssAnon:").saturating_add(kib(status, "RssShmem:")).saturating_mul(1024)
+}
+
+/// A number of a process's `status`; 0 when it is not there, as for a zombie.
+fn kib(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.trim().split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 fn process(pid: i32, stat: &str) -> Option<Process> {
@@ -139,6 +155,13 @@ mod tests {
     fn memory_is_what_belongs_to_the_process() {
         assert_eq!(anonymous_bytes("Name:\tx\nRssAnon:\t  12 kB\nRssFile:\t900 kB\nRssShmem:\t   4 kB\n"), 16 * 1024);
         assert_eq!(anonymous_bytes("Name:\tzombie\n"), 0);
+    }
+
+    #[test]
+    fn private_folders_count_as_memory_once() {
+        let seen = Seen { memory: 100, shared: 30, ..Seen::default() };
+        assert_eq!(seen.with_private(20).memory, 100);
+        assert_eq!(seen.with_private(50).memory, 120);
     }
 
     #[test]

@@ -102,15 +102,7 @@ fn report(diagnosis: &Diagnosis) -> String {
     for layer in &diagnosis.layers {
         let head = format!("  {:<8} {:<15}", state(layer), layer.name);
         lines.extend(wrapped(&head, &one_line(&layer.detail)));
-        // Commands stay whole, to be copied.
-        lines.extend(
-            layer
-                .fix
-                .iter()
-                .flat_map(|fix| fix.lines())
-                .enumerate()
-                .map(|(i, fix)| format!("{:>11}{}{fix}", "", if i == 0 { "fix: " } else { "     " })),
-        );
+        lines.extend(layer.fix.iter().flat_map(|fix| mend(fix)));
     }
     lines.push(String::new());
     let (verdict, then) = match diagnosis.verdict {
@@ -120,6 +112,19 @@ fn report(diagnosis: &Diagnosis) -> String {
     };
     lines.extend(wrapped(&format!("{verdict}: "), then));
     lines.join("\n")
+}
+
+/// Commands stay whole, to be copied: a long one gets the whole width.
+fn mend(fix: &str) -> Vec<String> {
+    const HEAD: &str = "    fix: ";
+    let fits = fix.lines().all(|line| HEAD.len() + line.chars().count() <= WIDTH);
+    let indent = if fits { HEAD.len() } else { 4 };
+    let mut lines: Vec<String> = fix.lines().map(|line| format!("{:indent$}{line}", "")).collect();
+    match lines.first_mut() {
+        Some(first) if fits => first.replace_range(..HEAD.len(), HEAD),
+        _ => lines.insert(0, HEAD.trim_end().to_owned()),
+    }
+    lines
 }
 
 fn state(layer: &Line) -> &'static str {

@@ -20,7 +20,7 @@ use crate::base::size::Size;
 use crate::base::text::{bytes_line, one_line};
 use crate::sandbox::changes::{self, Kind};
 use crate::sandbox::plan::Facts;
-use crate::sandbox::policy::{Limits, NetworkMode, Policy, Tier, WorkspaceSource};
+use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
 use crate::sandbox::resolve::{ExecOptions, resolve};
 use crate::sandbox::toolchains::{Host, Surroundings};
 use crate::workspace::inplace::GitMode;
@@ -166,7 +166,7 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
         resolved.notices.iter().for_each(|notice| printer::err(&format!("cofferdam: {}", one_line(notice))));
     }
     let mut policy = resolved.policy;
-    let mut outcome_file = args.outcome.as_deref().map(OutcomeFile::create).transpose()?;
+    let mut outcome_file = args.outcome.as_deref().map(|path| OutcomeFile::create(path, &policy)).transpose()?;
 
     let engine = Engine::here(Facts::read());
     let in_place = inplace::cover(&mut policy, args.git, args.quiet)?;
@@ -318,27 +318,69 @@ pub fn failed(error: &SandboxError, tier: Tier) -> Failure {
     }
 }
 
-/// The outcome's file, opened before anything runs: a path that cannot be written is said before, not after hours of work.
-struct OutcomeFile {
-    file: fs_err::File,
+/// Where the outcome goes; tried before anything runs, so that a path that cannot be written is said before, not after hours of work.
+enum OutcomeFile {
+    /// Opened before the run.
+    Open(fs_err::File),
+    /// In a folder that the command may write: it could leave a link or a made-up outcome at that name, so the name is replaced, and only
+    /// when nobody inside is alive and the folder is still the same one.
+    Replace { path: PathBuf, folder: PathBuf },
 }
 
 impl OutcomeFile {
-    fn create(path: &Path) -> Result<Self, Failure> {
-        let file = fs_err::File::create(path).map_err(|e| {
-            Failure::usage("the outcome cannot be written")
-                .because(&e)
-                .next("name a file in a folder that exists and that you may write to")
-        })?;
-        Ok(Self { file })
+    fn create(path: &Path, policy: &Policy) -> Result<Self, Failure> {
+        let failed = |e: &std::io::Error| {
+            Failure::usage("the outcome cannot be written").because(e).next("name a file in a folder that exists and that you may write to")
+        };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = fs_err::canonicalize(parent).map_err(|e| failed(&e))?;
+        if !writable_inside(policy, &folder) {
+            return fs_err::File::create(path).map(Self::Open).map_err(|e| failed(&e));
+        }
+        let name = path.file_name().ok_or_else(|| failed(&std::io::Error::from_raw_os_error(libc::EISDIR)))?;
+        if path.is_dir() {
+            return Err(failed(&std::io::Error::from_raw_os_error(libc::EISDIR)));
+        }
+        // Only to see whether it can be done.
+        tempfile::NamedTempFile::new_in(&folder).map_err(|e| failed(&e))?;
+        Ok(Self::Replace { path: folder.join(name), folder })
     }
 
     fn write(&mut self, outcome: &Outcome) -> Result<(), Failure> {
         let bytes =
             serde_json::to_vec_pretty(outcome).map_err(|e| Failure::new(Exit::ExecOurs, "the outcome cannot be written").because(&e))?;
         let failed = |e: std::io::Error| Failure::new(Exit::ExecOurs, "the command ran, but its outcome could not be written").because(&e);
-        std::io::Write::write_all(&mut self.file, &bytes).map_err(failed)
+        match self {
+            Self::Open(file) => {
+                // Whatever the command could write into it is not part of it.
+                if file.metadata().map_err(failed)?.is_file() {
+                    file.set_len(0).map_err(failed)?;
+                }
+                std::io::Write::write_all(file, &bytes).map_err(failed)
+            }
+            Self::Replace { path, folder } => {
+                if fs_err::canonicalize(&*folder).map_err(failed)? != *folder {
+                    return Err(failed(std::io::Error::other("the command replaced the folder by a link")));
+                }
+                let mut file = tempfile::NamedTempFile::new_in(&*folder).map_err(failed)?;
+                std::io::Write::write_all(&mut file, &bytes).map_err(failed)?;
+                // Readable as any file that is made: a temporary file begins closed to others.
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+                file.as_file().set_permissions(mode).map_err(failed)?;
+                file.persist(path).map(drop).map_err(|e| failed(e.error))
+            }
+        }
     }
+}
+
+/// May the command write in this folder of the host?
+fn writable_inside(policy: &Policy, folder: &Path) -> bool {
+    let workspace = match &policy.workspace.source {
+        WorkspaceSource::Folder(host) if policy.workspace.access == Access::Write => Some(host),
+        WorkspaceSource::Folder(_) | WorkspaceSource::Overlay { .. } => None,
+    };
+    let grants = policy.grants.iter().filter(|grant| grant.access == Access::Write).map(|grant| &grant.host);
+    workspace.into_iter().chain(grants).any(|host| folder.starts_with(host))
 }
 
 fn report(args: &Args, policy: &Policy, outcome: &Outcome) {

@@ -4,15 +4,29 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub mod add;
+pub mod attack;
+pub mod blocked;
 pub mod checkout;
 pub mod clean;
+pub mod config;
 pub mod diff;
 pub mod doctor;
 pub mod exec;
 pub mod failure;
+pub mod files;
+pub mod graph;
+pub mod import;
 mod inplace;
+pub mod lint;
+pub mod next;
+pub mod plan;
 pub mod printer;
+pub mod probe;
+pub mod problems;
 pub mod profile;
+pub mod project;
+pub mod schema;
 pub mod shell;
 pub mod workspace;
 
@@ -29,12 +43,34 @@ struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Show the waves, what the plan may cost at most, and what each sandbox may touch
+    Plan(plan::PlanCommandArgs),
+    /// Show what waits for what
+    Graph(graph::GraphArgs),
+    /// Show who starts now, and why not the others
+    Next(next::NextArgs),
+    /// Show what holds the plan up, the root first
+    Blocked(blocked::BlockedArgs),
+    /// Add a story
+    Add(Box<add::AddArgs>),
+    /// Make story files of what other tools wrote
+    Import(import::ImportArgs),
+    /// Check the stories and the configuration
+    Lint(lint::LintArgs),
+    /// Print the JSON Schema of a file format
+    Schema(schema::SchemaArgs),
+    /// Show the configuration and where it comes from
+    Config(config::ConfigArgs),
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
+    /// Try the attacks of the threat model from inside a sandbox
+    Probe(probe::Args),
     /// Can this host enforce a sandbox? Every layer, and what mends it
     Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
+    #[command(name = "__attack", hide = true)]
+    Attack(attack::Args),
     /// One safe worktree per story: new, exec, collect, list, remove
     Workspace(workspace::Args),
     /// Fill in a story's last collected commit as files for a person
@@ -81,8 +117,19 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
+        Command::Attack(args) => attack::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Profile(args) => profile::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Graph(args) => graph::run(args),
+        Command::Next(args) => next::run(args),
+        Command::Blocked(args) => blocked::run(args),
+        Command::Add(args) => add::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Lint(args) => lint::run(args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Config(args) => config::run(args),
         Command::Workspace(args) => workspace::run(args),
         Command::Checkout(args) => checkout::run(&args),
         Command::Shell(args) => shell::run(&args),

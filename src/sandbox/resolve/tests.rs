@@ -261,6 +261,36 @@ fn what_a_profile_denies_is_covered_in_the_workspace_too() {
 }
 
 #[test]
+fn secrets_are_known_without_a_home_and_in_homes_of_others() {
+    let view =
+        Fake::host().with(&["/root/.ssh/key", "/root/.config/gh/hosts.yml", "/root/p/", "/home/other/.aws/credentials", "/home/other/w/"]);
+    for variables in [vec![], vec![("HOME", "/root")], vec![("HOME", "/nowhere")]] {
+        let around = Surroundings::of(variables.into_iter().map(|(n, v)| (n.to_owned(), OsString::from(v))).collect());
+        let ask = |cwd: &str, read: &[&str]| {
+            let read = read.iter().map(PathBuf::from).collect();
+            resolve(&view, &profile("default"), &ExecOptions { cwd: cwd.into(), read, ..ExecOptions::default() }, &around)
+        };
+        for secret in ["/root/.ssh", "/home/other/.aws", "/home/u/.kube"] {
+            let error = ask("/root/p", &[secret]).expect_err(secret).to_string();
+            assert!(error.contains("holds secrets"), "{error}");
+        }
+        assert!(ask("/home/other/.aws", &[]).is_err() && ask("/root", &[]).is_err());
+        let policy = ask("/home/other/w", &["/root/.config"]).expect("resolves").policy;
+        assert_eq!(access(&policy, Path::new("/root/.config/gh/hosts.yml")), None);
+    }
+}
+
+#[test]
+fn folders_full_of_sockets_are_not_readable_as_a_whole() {
+    let view = Fake::host().with(&["/run/user/1000/bus |", "/tmp/ssh-x/agent.1 |", "/tmp/data/x"]);
+    let ask = |read: &str| here(&view, &profile("default"), &ExecOptions { read: vec![read.into()], ..options() });
+    for folder in ["/tmp", "/run", "/run/user/1000", "/run/user/1000/bus", "/tmp/ssh-x/agent.1"] {
+        assert!(ask(folder).is_err(), "{folder}");
+    }
+    assert!(ask("/tmp/data").is_ok());
+}
+
+#[test]
 fn a_cargo_home_in_the_workspace_is_fine_and_its_credentials_are_covered() {
     let view = Fake::host().with(&["/home/u/work/project/.cargo-ci/credentials.toml", "/home/u/work/project/.cargo-ci/registry/"]);
     let around = around("/usr/bin", &[("CARGO_HOME", "/home/u/work/project/.cargo-ci")]);
@@ -387,4 +417,49 @@ proptest! {
             }
         }
     }
+}
+
+/// Counts what is asked of the file system.
+struct Counting(Fake, std::cell::Cell<usize>);
+
+impl Counting {
+    fn asked(&self) -> &Fake {
+        self.1.set(self.1.get() + 1);
+        &self.0
+    }
+}
+
+impl View for Counting {
+    fn entry(&self, path: &Path) -> Option<toolchains::Entry> {
+        self.asked().entry(path)
+    }
+    fn link(&self, path: &Path) -> Option<PathBuf> {
+        self.asked().link(path)
+    }
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        self.asked().real(path)
+    }
+    fn list(&self, path: &Path) -> Vec<(OsString, Kind)> {
+        self.asked().list(path)
+    }
+    fn text(&self, path: &Path, limit: u64) -> Option<String> {
+        self.asked().text(path, limit)
+    }
+}
+
+/// The start of every sandbox waits for this, so it must not grow with the host: a home with every tool is looked at some 150 times.
+#[test]
+fn a_host_full_of_tools_costs_a_bounded_number_of_looks() {
+    let mut view = cluttered().with(&["/home/u/.pyenv/shims/python", "/home/u/.nvm/versions/node/v22/bin/node", "/home/u/go/bin/gopls"]);
+    for n in 0..500 {
+        view.add(&format!("/usr/bin/program{n} -> ../lib/program{n}"));
+        view.add(&format!("/home/u/.rustup/toolchains/stable/lib/{n}"));
+        view.add(&format!("/home/u/.pyenv/versions/3.12/lib/{n} -> x"));
+    }
+    let path = "/home/u/.cargo/bin:/home/u/.pyenv/shims:/home/u/.nvm/versions/node/v22/bin:/home/u/go/bin:/home/u/.local/bin:/home/u/venv/bin:\
+        /opt/x/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let counting = Counting(view, 0.into());
+    resolve(&counting, &profile("default"), &options(), &around(path, &[])).expect("resolves");
+    let looks = counting.1.get();
+    assert!((20..200).contains(&looks), "{looks}");
 }

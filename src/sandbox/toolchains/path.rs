@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::known::{FAMILIES, Family};
-use super::{HOME, Kind, Scanner, known, split_path};
+use super::{HOME, Kind, Scanner, known, split_path, within};
 
 /// More entries or links are no PATH that a person has made; the rest is left out, and a finding says so.
 const MOST_ENTRIES: usize = 256;
@@ -105,10 +105,12 @@ impl Scanner<'_> {
 
     /// The family whose folder a path lies in, and that folder as it is named.
     fn family(&self, path: &Path) -> Option<(&'static Family, PathBuf)> {
+        let home = self.around.home.as_deref();
+        let below_home = home.filter(|home| within(path, home)).and_then(|home| path.strip_prefix(home).ok());
         FAMILIES.iter().find_map(|family| {
-            let moved = family.variable.and_then(|variable| self.around.folder(variable));
-            let default = self.around.home.as_ref().map(|home| home.join(family.home));
-            moved.into_iter().chain(default).find(|root| path.starts_with(root)).map(|root| (family, root))
+            let moved = family.variable.and_then(|variable| self.around.folder(variable)).filter(|root| within(path, root));
+            let default = || home.filter(|_| below_home.is_some_and(|rest| within(rest, family.home))).map(|home| home.join(family.home));
+            moved.or_else(default).map(|root| (family, root))
         })
     }
 

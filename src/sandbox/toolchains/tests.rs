@@ -8,7 +8,7 @@ use super::*;
 const ALL: Wanted = Wanted { system: true, toolchains: true, caches: true };
 
 fn look(view: &Fake, around: &Surroundings) -> Found {
-    let protected = around.protected(view);
+    let protected = around.protected(view, &[]);
     scan(view, around, &protected, Some(Path::new("/home/u/work/project")), ALL)
 }
 
@@ -267,7 +267,7 @@ fn settings_with_a_password_are_covered_or_left_out() {
 fn nothing_is_found_for_switches_that_are_off() {
     let view = Fake::host().with(&["/home/u/.cargo/bin/cargo", "/home/u/.cargo/registry/"]);
     let around = around("/home/u/.cargo/bin:/usr/bin", &[]);
-    let protected = around.protected(&view);
+    let protected = around.protected(&view, &[]);
     let found = scan(&view, &around, &protected, None, Wanted { system: true, toolchains: false, caches: false });
     assert_eq!((tools(&found).len(), found.caches.len()), (0, 0));
     assert_eq!(path(&found), "/usr/bin:/usr/local/bin");

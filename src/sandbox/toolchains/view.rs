@@ -56,7 +56,7 @@ pub trait View {
 /// again and again. Whoever opens what was found looks for themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
-    names: RefCell<HashMap<PathBuf, Name>>,
+    names: RefCell<HashMap<OsString, Name>>,
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ enum Name {
 
 impl Host {
     fn name(&self, path: &Path) -> Name {
-        if let Some(known) = self.names.borrow().get(path) {
+        if let Some(known) = self.names.borrow().get(path.as_os_str()) {
             return known.clone();
         }
         let name = match nix::fcntl::readlink(path) {
@@ -77,7 +77,7 @@ impl Host {
             Err(Errno::EINVAL) => Name::Plain,
             Err(_) => Name::Missing,
         };
-        self.names.borrow_mut().insert(path.to_path_buf(), name.clone());
+        self.names.borrow_mut().insert(path.as_os_str().to_owned(), name.clone());
         name
     }
 }

@@ -1,0 +1,199 @@
+//! Every key there is: the one table behind reading, checking, `config show`, the schema and the documentation.
+//!
+//! To add a key: one line here, one line in `default.toml` (when it has a default), one in [`super::build`].
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A whole number from … to.
+    Count(u64, u64),
+    /// A number greater than zero and at most this.
+    Number(f64),
+    Flag,
+    /// A length of time.
+    Time,
+    /// A number of bytes.
+    Size,
+    /// Words out of these.
+    Words(&'static [&'static str]),
+    /// Paths inside the repository, where `*` and `**` stand for parts.
+    Globs,
+    /// One path inside the repository.
+    Path,
+    /// Host patterns, with an optional port.
+    Hosts,
+    /// A program and its arguments.
+    Argv,
+    /// The name of something that becomes part of paths and refs.
+    Name,
+    /// A branch of the repository.
+    Branch,
+    Host,
+    Header,
+    /// `env:NAME`, `file:PATH` or `command:COMMAND`.
+    Secret,
+    /// `junit:PATH`.
+    Report,
+}
+
+/// One key. In its path, `{agent}`, `{sandbox}` and `{name}` stand for a name the person chooses from, `[]` for one of a list of tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub path: &'static str,
+    pub kind: Kind,
+    pub help: &'static str,
+}
+
+/// Roles that run an agent.
+pub const AGENTS: [&str; 5] = ["planner", "implementer", "reviewer", "verifier", "diagnoser"];
+/// Roles that run in a sandbox.
+pub const SANDBOXES: [&str; 6] = ["planner", "implementer", "reviewer", "verifier", "diagnoser", "gate"];
+/// Adapters; `command` is any program.
+pub const ADAPTERS: [&str; 7] = ["claude", "codex", "opencode", "gemini", "qwen", "aider", "command"];
+
+const fn key(path: &'static str, kind: Kind, help: &'static str) -> Key {
+    Key { path, kind, help }
+}
+
+const MANY: u64 = 1_000_000_000_000;
+
+pub const KEYS: &[Key] = &[
+    key("project.target", Kind::Branch, "the branch that proven work lands on; this file is read from its commit"),
+    key("project.stories", Kind::Path, "a folder of story files, or one file: master_spec.md, prompt.md, prd.json, tasks.md"),
+    key("run.parallel", Kind::Count(1, 256), "how many stories are worked on at once"),
+    key("run.start_on", Kind::Word(&["merged", "ready_for_review"]), "what a story must have reached before those after it start"),
+    key("run.iterations", Kind::Count(1, 1000), "attempts of one story before it stops for a human"),
+    key("run.review_cycles", Kind::Count(1, 1000), "review and repair cycles of one story before it stops for a human"),
+    key("run.review_notify", Kind::Count(1, 1000), "review and repair cycles after which a human is told"),
+    key("run.stagnation", Kind::Count(1, 1000), "iterations in a row in which no evaluator got better, before the story stops"),
+    key("run.approach_failures", Kind::Count(1, 1000), "failures after which an approach is never run again"),
+    key("run.integration_every", Kind::Count(1, 1000), "landings between two runs of the integration gates; they also run at the end"),
+    key("run.retry_delay", Kind::Time, "the pause before the next attempt of a story"),
+    key("budget.model_calls", Kind::Count(1, MANY), "model calls one story may make"),
+    key("budget.tokens", Kind::Count(1, MANY), "tokens one story may use"),
+    key("budget.usd", Kind::Number(1e9), "money one story may cost, in US dollars"),
+    key("budget.wall", Kind::Time, "time one story may take in all, waiting not counted"),
+    key("budget.run.model_calls", Kind::Count(1, MANY), "model calls one run may make"),
+    key("budget.run.tokens", Kind::Count(1, MANY), "tokens one run may use"),
+    key("budget.run.usd", Kind::Number(1e9), "money one run may cost, in US dollars"),
+    key("budget.run.wall", Kind::Time, "time one run may take"),
+    key("agents.{agent}.adapter", Kind::Word(&ADAPTERS), "the program that does this role's work"),
+    key("agents.{agent}.model", Kind::Text, "the model it is asked to use"),
+    key("agents.{agent}.command", Kind::Argv, "with adapter = \"command\": the program and its arguments"),
+    key("agents.{agent}.profile", Kind::Name, "the sandbox profile, when it is not the one named like the role"),
+    key("agents.{agent}.contract", Kind::Word(&["with", "before", "off"]), "when the agent echoes title and criteria"),
+    key("gate[].name", Kind::Name, "the gate's name"),
+    key("gate[].run", Kind::Text, "a shell command that must exit 0"),
+    key("gate[].timeout", Kind::Time, "how long it may take; else limits.gate.wall"),
+    key("gate[].cache", Kind::Globs, "folders kept warm between runs"),
+    key("gate[].report", Kind::Report, "a test report it writes: skipped tests are not passed tests"),
+    key("gate[].when", Kind::Word(&["landing", "integration"]), "before every landing, or every few landings and at the end"),
+    key("verify.protected", Kind::Globs, "paths whose change needs a human's approval"),
+    key("verify.tests", Kind::Globs, "paths of tests: deleting or skipping there is a finding"),
+    key("network.{sandbox}", Kind::Hosts, "hosts this role may reach, through the gateway"),
+    key("credential[].host", Kind::Host, "the host a credential is for"),
+    key("credential[].header", Kind::Header, "the header it is sent in"),
+    key("credential[].from", Kind::Secret, "where it is taken from; it never enters a sandbox"),
+    key("limits.{sandbox}.memory", Kind::Size, "memory"),
+    key("limits.{sandbox}.pids", Kind::Count(1, 4_194_304), "processes and threads"),
+    key("limits.{sandbox}.cpus", Kind::Number(4096.0), "processors"),
+    key("limits.{sandbox}.wall", Kind::Time, "time of one attempt or one gate"),
+    key("limits.{sandbox}.output", Kind::Size, "output, both streams together"),
+    key("limits.{sandbox}.disk", Kind::Size, "what it may write"),
+    key("limits.{sandbox}.files", Kind::Count(1, MANY), "files it may make"),
+    key("workspace.backend", Kind::Word(&["auto", "overlay", "checkout"]), "how a story's files are laid out"),
+    key("workspace.copy", Kind::Globs, "ignored files of yours that every workspace gets a copy of"),
+    key("workspace.setup", Kind::Text, "a command run in the sandbox of a new workspace"),
+    key("sandbox.require", Kind::Word(&["full", "no-userns"]), "how much of the kernel must be there"),
+    key("merge.style", Kind::Word(&["merge", "squash", "rebase"]), "what a landing looks like in history"),
+    key("merge.push", Kind::Text, "the remote a landing is pushed to"),
+    key("merge.update_checkout", Kind::Flag, "fast-forward a clean checkout of the target after a landing"),
+    key("stream.{name}.priority", Kind::Count(1, 9), "1 goes first; stories without a stream have 5"),
+    key("stream.{name}.parallel", Kind::Count(0, 256), "how many of its stories are worked on at once; 0 holds the stream"),
+    key("invariants.require", Kind::Words(&["criteria", "artifacts", "checks"]), "what every story must have"),
+    key("invariants.serial", Kind::Globs, "paths that two stories never change at the same time"),
+    key("health.interval", Kind::Time, "how often the runner writes its heartbeat"),
+    key("health.stale_after", Kind::Time, "the age of a heartbeat from which the runner counts as hung"),
+];
+
+/// One step from a table to what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    Name(&'a str),
+    /// Any of these names.
+    OneOf(&'static [&'static str]),
+    /// Any name at all that is a safe name.
+    Any,
+}
+
+/// The steps of a key's path; the `[]` of a list stays with its name.
+pub fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+    path.split('.').map(|part| match part {
+        "{agent}" => Step::OneOf(&AGENTS),
+        "{sandbox}" => Step::OneOf(&SANDBOXES),
+        "{name}" => Step::Any,
+        name => Step::Name(name),
+    })
+}
+
+impl Kind {
+    /// For "must be …".
+    pub fn wanted(self) -> String {
+        let one_of = |words: &[&str]| crate::base::text::list(words).replace(" and `", " or `");
+        match self {
+            Self::Text => "a text".into(),
+            Self::Word(words) => one_of(words),
+            Self::Count(low, high) if high == MANY => format!("a whole number from {low}"),
+            Self::Count(low, high) => format!("a whole number from {low} to {high}"),
+            Self::Number(_) => "a number greater than 0".into(),
+            Self::Flag => "`true` or `false`".into(),
+            Self::Time => "a length of time such as \"20m\"".into(),
+            Self::Size => "a size such as \"4GiB\"".into(),
+            Self::Words(words) => format!("a list of {}", one_of(words)),
+            Self::Globs => "a list of paths in the repository, such as [\"src/**\"]".into(),
+            Self::Path => "a path in the repository".into(),
+            Self::Hosts => "a list of hosts, such as [\"*.example.org:443\"]".into(),
+            Self::Argv => "a list of texts: the program and its arguments".into(),
+            Self::Name => "a name of letters, digits, `.`, `_` and `-`".into(),
+            Self::Branch => "the name of a branch, such as \"main\"".into(),
+            Self::Host => "a host, such as \"api.example.org\"".into(),
+            Self::Header => "the name of an HTTP header".into(),
+            Self::Secret => "\"env:NAME\", \"file:PATH\" or \"command:COMMAND\"".into(),
+            Self::Report => "\"junit:PATH\"".into(),
+        }
+    }
+
+    /// A value that is allowed and is no default: for tests, and for the examples in the schema.
+    pub fn sample(self) -> &'static str {
+        match self {
+            Self::Text => "\"sample\"",
+            Self::Word(words) => match words {
+                ["merged", ..] => "\"ready_for_review\"",
+                ["with", ..] => "\"before\"",
+                ["landing", ..] => "\"integration\"",
+                ["auto", ..] => "\"overlay\"",
+                ["full", ..] => "\"no-userns\"",
+                ["merge", ..] => "\"squash\"",
+                _ => "\"gemini\"",
+            },
+            Self::Count(..) => "7",
+            Self::Number(_) => "2.5",
+            Self::Flag => "true",
+            Self::Time => "\"77m\"",
+            Self::Size => "\"77MiB\"",
+            Self::Words(_) => "[\"checks\"]",
+            Self::Argv => "[\"./sample\", \"{task}\"]",
+            Self::Globs => "[\"sample/**\"]",
+            Self::Path => "\"sample/path\"",
+            Self::Hosts => "[\"*.example.org:443\"]",
+            Self::Name | Self::Branch => "\"sample\"",
+            Self::Host => "\"api.example.org\"",
+            Self::Header => "\"x-sample\"",
+            Self::Secret => "\"env:SAMPLE\"",
+            Self::Report => "\"junit:out.xml\"",
+        }
+    }
+}

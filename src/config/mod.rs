@@ -1,0 +1,235 @@
+//! Configuration: layers of TOML become one [`Config`], and every value remembers where it came from.
+//!
+//! ```text
+//! default.toml < the user's config.toml < the target branch's cofferdam.toml < flags
+//!        └──────────── layer: checked against keys ────────────┘ ─▶ merged settings ─▶ build ─▶ Config
+//! ```
+//!
+//! All but [`load`] is pure. The target branch's file comes from its commit, never from a work tree: an agent that edits the
+//! file changes nothing about its own verification.
+
+pub mod build;
+pub mod keys;
+pub mod layer;
+pub mod load;
+pub mod schema;
+pub mod value;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::base::size::Size;
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub project: Project,
+    pub run: Run,
+    /// Of one story.
+    pub budget: Budget,
+    /// Of one run.
+    pub run_budget: Budget,
+    pub agents: BTreeMap<Role, Agent>,
+    pub gates: Vec<Gate>,
+    pub verify: Verify,
+    /// Hosts that a role may reach. A role that is not here reaches nothing.
+    pub network: BTreeMap<Role, Vec<String>>,
+    pub credentials: Vec<Credential>,
+    pub limits: BTreeMap<Role, Limits>,
+    pub workspace: Workspace,
+    pub sandbox: Sandbox,
+    pub merge: Merge,
+    pub streams: BTreeMap<String, Stream>,
+    pub invariants: Invariants,
+    pub health: Health,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    pub target: String,
+    pub stories: String,
+    /// Nobody set `stories`: other usual places may be looked at.
+    pub stories_by_default: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub parallel: u64,
+    pub start_on: StartOn,
+    pub iterations: u64,
+    pub review_cycles: u64,
+    pub review_notify: u64,
+    pub stagnation: u64,
+    pub approach_failures: u64,
+    pub integration_every: u64,
+    pub retry_delay: Duration,
+}
+
+/// What a story must have reached before those after it start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartOn {
+    #[default]
+    Merged,
+    /// Stacked on a commit that has not landed yet.
+    ReadyForReview,
+}
+
+/// Upper bounds. `None` is "no bound".
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Budget {
+    pub model_calls: Option<u64>,
+    pub tokens: Option<u64>,
+    pub usd: Option<f64>,
+    pub wall: Option<Duration>,
+}
+
+/// Whoever does something in a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    Planner,
+    Implementer,
+    Reviewer,
+    Verifier,
+    Diagnoser,
+    Gate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agent {
+    pub adapter: String,
+    pub model: Option<String>,
+    /// The program and its arguments, with adapter `command`; else empty.
+    pub command: Vec<String>,
+    /// The sandbox profile; else the one that is named like the role.
+    pub profile: Option<String>,
+    pub contract: Contract,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contract {
+    With,
+    Before,
+    Off,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    pub name: String,
+    pub run: String,
+    /// Its own, else `limits.gate.wall`.
+    pub timeout: Option<Duration>,
+    pub cache: Vec<String>,
+    /// The path of a JUnit report that the gate writes.
+    pub junit: Option<String>,
+    pub when: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Landing,
+    Integration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    pub protected: Vec<String>,
+    pub tests: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    pub host: String,
+    pub header: String,
+    pub from: Secret,
+}
+
+/// Where a credential is taken from. The credential itself is never part of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    Env(String),
+    File(String),
+    Command(String),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    pub memory: Option<Size>,
+    pub pids: Option<u64>,
+    pub cpus: Option<f64>,
+    pub wall: Option<Duration>,
+    pub output: Option<Size>,
+    pub disk: Option<Size>,
+    pub files: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    pub backend: Backend,
+    pub copy: Vec<String>,
+    pub setup: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Auto,
+    Overlay,
+    Checkout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// `no-userns` was asked for by name.
+    pub allow_no_userns: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merge {
+    pub style: Style,
+    /// The remote a landing is pushed to.
+    pub push: Option<String>,
+    pub update_checkout: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Merge,
+    Squash,
+    Rebase,
+}
+
+/// A label of stories with a priority and a cap of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    pub priority: u64,
+    pub parallel: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invariants {
+    pub require: Vec<String>,
+    pub serial: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub interval: Duration,
+    pub stale_after: Duration,
+}
+
+/// The priority of what names none. 1 goes first, 9 last.
+pub const DEFAULT_PRIORITY: u64 = 5;
+
+impl Role {
+    pub const ALL: [Self; 6] = [Self::Planner, Self::Implementer, Self::Reviewer, Self::Verifier, Self::Diagnoser, Self::Gate];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Planner => "planner",
+            Self::Implementer => "implementer",
+            Self::Reviewer => "reviewer",
+            Self::Verifier => "verifier",
+            Self::Diagnoser => "diagnoser",
+            Self::Gate => "gate",
+        }
+    }
+}
