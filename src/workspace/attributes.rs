@@ -111,7 +111,8 @@ fn unquote(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
                     b'0'..=b'3' => {
                         let digits = [escaped, *text.get(at)?, *text.get(at + 1)?];
                         at += 2;
-                        let value = digits.iter().try_fold(0_u32, |sum, d| (b'0'..=b'7').contains(d).then(|| sum * 8 + u32::from(d - b'0')))?;
+                        let value =
+                            digits.iter().try_fold(0_u32, |sum, d| (b'0'..=b'7').contains(d).then(|| sum * 8 + u32::from(d - b'0')))?;
                         u8::try_from(value).ok()?
                     }
                     _ => return None,

@@ -112,7 +112,9 @@ impl<'a> Layers<'a> {
         }
         self.sweep()?;
         self.build(commit, ends).map_err(|error| match error {
-            BaseError::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => BaseError::Full { place: self.state.layers() },
+            BaseError::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                BaseError::Full { place: self.state.layers() }
+            }
             other => other,
         })?;
         self.find(commit, ends)?.ok_or_else(|| io::Error::other("the new layer is gone again").into())
@@ -200,7 +202,9 @@ impl<'a> Layers<'a> {
         fs_err::create_dir_all(&files)?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
         let built = match self.nearest(tree, ends)? {
-            Some((below, layer, changes)) => self.delta(&files, tree, ends, time, &layer, &changes).map(|built| (Some(below), layer.depth + 1, built)),
+            Some((below, layer, changes)) => {
+                self.delta(&files, tree, ends, time, &layer, &changes).map(|built| (Some(below), layer.depth + 1, built))
+            }
             None => self.whole(&files, commit, tree, ends, time).map(|built| (None, 0, built)),
         };
         let (over, depth, built) = match built {
@@ -238,9 +242,12 @@ impl<'a> Layers<'a> {
     /// The layer that differs least from a tree, if laying a small one over it is worth it.
     fn nearest(&self, tree: Oid, ends: LineEnds) -> Result<Option<(String, Layer, Vec<changes::Change>)>, BaseError> {
         let mut best: Option<(String, Layer, Vec<changes::Change>)> = None;
-        for (name, _, layer) in self.all()?.into_iter().filter(|(_, _, l)| l.ends == ends && l.depth < DEPTH_MAX && l.version == VERSION).take(CANDIDATES) {
+        for (name, _, layer) in
+            self.all()?.into_iter().filter(|(_, _, l)| l.ends == ends && l.depth < DEPTH_MAX && l.version == VERSION).take(CANDIDATES)
+        {
             let Ok(from) = layer.tree.parse() else { continue };
-            let limit = best.as_ref().map_or(usize::try_from(layer.files / 10).unwrap_or(usize::MAX).max(1000), |(_, _, found)| found.len());
+            let limit =
+                best.as_ref().map_or(usize::try_from(layer.files / 10).unwrap_or(usize::MAX).max(1000), |(_, _, found)| found.len());
             match changes::between(self.repository, Some(from), Some(tree), limit) {
                 // New attributes may change the line ends of files that did not change.
                 Ok(changes) if changes.iter().any(|c| c.path.ends_with(b".gitattributes")) => {}
@@ -272,7 +279,15 @@ impl<'a> Layers<'a> {
         Ok(Built { files: count, bytes, warnings: plan.warnings, written })
     }
 
-    fn delta(&self, files: &Path, tree: Oid, ends: LineEnds, time: i64, below: &Layer, changes: &[changes::Change]) -> Result<Built, BaseError> {
+    fn delta(
+        &self,
+        files: &Path,
+        tree: Oid,
+        ends: LineEnds,
+        time: i64,
+        below: &Layer,
+        changes: &[changes::Change],
+    ) -> Result<Built, BaseError> {
         let mut warnings = below.warnings.clone();
         let mut jobs = Vec::new();
         let mut count = below.files;
@@ -427,7 +442,8 @@ impl Plan {
 
 /// Refuses names that would lead out of a folder or into a git directory; git refuses to check them out too.
 fn check_names(tree: Oid, path: &[u8]) -> Result<(), GitError> {
-    let bad = |name: &[u8]| matches!(name, b"" | b"." | b"..") || name.contains(&0) || name.eq_ignore_ascii_case(b".git") || name.len() > 255;
+    let bad =
+        |name: &[u8]| matches!(name, b"" | b"." | b"..") || name.contains(&0) || name.eq_ignore_ascii_case(b".git") || name.len() > 255;
     match path.split(|b| *b == b'/').find(|name| bad(name)) {
         Some(name) => Err(GitError::BadName { id: tree, name: name.to_vec() }),
         None => Ok(()),

@@ -43,7 +43,12 @@ pub struct Settings {
 
 impl Settings {
     pub fn of(repository: &Repository, limits: Limits) -> Self {
-        Self { ends: repository.line_ends(), ignore_lists: repository.ignore_lists(), attribute_lists: repository.attribute_lists(), limits }
+        Self {
+            ends: repository.line_ends(),
+            ignore_lists: repository.ignore_lists(),
+            attribute_lists: repository.attribute_lists(),
+            limits,
+        }
     }
 }
 
@@ -161,7 +166,11 @@ impl Walk<'_> {
                     if !tracked.contains_key(&name) {
                         let folded = folded.get_or_insert_with(|| result.keys().map(|known| fold(known)).collect::<HashSet<_>>());
                         if !folded.insert(fold(&name)) {
-                            self.report(Finding::kept(&self.join(&name), Rule::CaseCollision, "another name in this folder differs only by case"));
+                            self.report(Finding::kept(
+                                &self.join(&name),
+                                Rule::CaseCollision,
+                                "another name in this folder differs only by case",
+                            ));
                         }
                     }
                     result.insert(name.clone(), Entry { name, mode, id });
@@ -200,7 +209,11 @@ impl Walk<'_> {
             (kind, _) => kind,
         };
         if rules::is_git_directory(name) {
-            let what = if kind == Kind::Folder { "a nested repository: its files were taken as files, and nothing of its git directory" } else { "a name that git takes for its own directory" };
+            let what = if kind == Kind::Folder {
+                "a nested repository: its files were taken as files, and nothing of its git directory"
+            } else {
+                "a name that git takes for its own directory"
+            };
             self.report(Finding::left_out(&self.path, Rule::GitDirectory, what));
             return Ok(Verdict::Gone);
         }
@@ -266,7 +279,11 @@ impl Walk<'_> {
             return Ok(Verdict::AsBefore);
         }
         if self.out.bytes.saturating_add(status.size) > limits.total_size.bytes() {
-            self.report(Finding::left_out(&self.path, Rule::TooLarge, format!("all changed files together are over {}", limits.total_size)));
+            self.report(Finding::left_out(
+                &self.path,
+                Rule::TooLarge,
+                format!("all changed files together are over {}", limits.total_size),
+            ));
             return Ok(Verdict::AsBefore);
         }
         if status.links > 1 && !self.all_links_are_inside(status) {
@@ -361,7 +378,11 @@ impl Walk<'_> {
         match folder.status(name) {
             Ok(status) if status.kind == Kind::File => {
                 if status.size > LIST_MAX.bytes() {
-                    self.report(Finding::kept(&self.join(name), Rule::TooLarge, format!("its rules were not applied: it is over {LIST_MAX}")));
+                    self.report(Finding::kept(
+                        &self.join(name),
+                        Rule::TooLarge,
+                        format!("its rules were not applied: it is over {LIST_MAX}"),
+                    ));
                     return None;
                 }
                 return folder.read(name, &status).ok().flatten();

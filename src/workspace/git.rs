@@ -38,6 +38,11 @@ fn doing<T>(what: impl FnOnce() -> String) -> impl FnOnce(git2::Error) -> Result
     |source| Err(GitError::Git { doing: what(), source })
 }
 
+/// Refs that only cofferdam writes.
+const OWN_REFS: &str = "refs/cofferdam/";
+/// Fifty milliseconds each.
+const LOCK_TRIES: u32 = 60;
+
 /// File modes of git.
 pub mod mode {
     pub const TREE: u32 = 0o040_000;
@@ -290,22 +295,54 @@ impl Repository {
         Ok(refs)
     }
 
-    /// Makes a ref that must not exist yet.
+    /// Makes a ref below `refs/cofferdam/` that must not exist yet, durably. The caller holds the lock of whatever the name belongs to.
     pub fn create_reference(&self, name: &str, target: Oid) -> Result<(), GitError> {
-        self.inner.reference(name, target, false, "cofferdam").map(drop).or_else(doing(|| format!("write the ref {name}")))
-    }
-
-    /// Removes a ref that still points to `expected`.
-    pub fn delete_reference(&self, name: &str, expected: Oid) -> Result<(), GitError> {
-        let mut reference = match self.inner.find_reference(name) {
-            Ok(reference) => reference,
-            Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(()),
-            Err(e) => return doing(|| format!("read the ref {name}"))(e),
-        };
-        if reference.target() == Some(expected) {
-            reference.delete().or_else(doing(|| format!("delete the ref {name}")))?;
+        debug_assert!(name.starts_with(OWN_REFS));
+        // Nobody but us makes refs there, and we hold the lock: whoever left one was killed.
+        self.remove_lock_of(name)?;
+        self.inner.reference(name, target, false, "cofferdam").map(drop).or_else(doing(|| format!("write the ref {name}")))?;
+        let file = self.common.join(name);
+        fs_err::File::open(&file)?.sync_all()?;
+        if let Some(folder) = file.parent() {
+            fs_err::File::open(folder)?.sync_all()?;
         }
         Ok(())
+    }
+
+    /// Removes a ref below `refs/cofferdam/` that still points to `expected`.
+    pub fn delete_reference(&self, name: &str, expected: Oid) -> Result<(), GitError> {
+        debug_assert!(name.starts_with(OWN_REFS));
+        let mut tries = 0;
+        loop {
+            let mut reference = match self.inner.find_reference(name) {
+                Ok(reference) => reference,
+                Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(()),
+                Err(e) => return doing(|| format!("read the ref {name}"))(e),
+            };
+            if reference.target() != Some(expected) {
+                return Ok(());
+            }
+            match reference.delete() {
+                Ok(()) => return Ok(()),
+                // A `git pack-refs` of the user holds it for a moment; a killed cofferdam holds it for ever.
+                Err(e) if e.code() == git2::ErrorCode::Locked && tries < LOCK_TRIES => {
+                    tries += 1;
+                    if tries == LOCK_TRIES {
+                        self.remove_lock_of(name)?;
+                    } else {
+                        std::thread::sleep(std::time::Duration::from_millis(50));
+                    }
+                }
+                Err(e) => return doing(|| format!("delete the ref {name}"))(e),
+            }
+        }
+    }
+
+    fn remove_lock_of(&self, name: &str) -> Result<(), GitError> {
+        match fs_err::remove_file(self.common.join(format!("{name}.lock"))) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound && e.kind() != std::io::ErrorKind::NotADirectory => Err(e.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Is `commit` reachable from a branch, a remote branch or a tag?
@@ -343,7 +380,14 @@ impl Repository {
     }
 
     /// Writes an index for a tree: `from` is the one to start from, then `removed` go and `entries` come. No file is looked at.
-    pub fn write_index(&self, path: &Path, from: Option<&Path>, tree: Oid, removed: &[Vec<u8>], entries: &[IndexFile]) -> Result<(), GitError> {
+    pub fn write_index(
+        &self,
+        path: &Path,
+        from: Option<&Path>,
+        tree: Oid,
+        removed: &[Vec<u8>],
+        entries: &[IndexFile],
+    ) -> Result<(), GitError> {
         if let Some(from) = from {
             fs_err::copy(from, path)?;
         }
@@ -402,7 +446,8 @@ fn patch(repository: &git2::Repository, from: Oid, to: Oid) -> Result<Vec<u8>, G
 
 fn read_tree(repository: &git2::Repository, id: Oid) -> Result<Vec<Entry>, GitError> {
     let tree = repository.find_tree(id).or_else(doing(|| format!("read tree {id}")))?;
-    let entry = |e: git2::TreeEntry<'_>| Entry { name: e.name_bytes().to_vec(), mode: u32::try_from(e.filemode_raw()).unwrap_or(0), id: e.id() };
+    let entry =
+        |e: git2::TreeEntry<'_>| Entry { name: e.name_bytes().to_vec(), mode: u32::try_from(e.filemode_raw()).unwrap_or(0), id: e.id() };
     Ok(tree.iter().map(entry).collect())
 }
 
@@ -620,7 +665,10 @@ fn refuse_extensions(git_dir: &Path) -> Result<(), GitError> {
         found
     });
     if promisor || config.get_string("extensions.partialclone").is_ok() {
-        return refuse("is a partial clone, whose objects are not all here", "`git fetch --refetch --no-filter` after unsetting `remote.<name>.promisor`, or a full clone, changes that");
+        return refuse(
+            "is a partial clone, whose objects are not all here",
+            "`git fetch --refetch --no-filter` after unsetting `remote.<name>.promisor`, or a full clone, changes that",
+        );
     }
     Ok(())
 }

@@ -301,4 +301,3 @@ fn objection(entry: &Entry) -> Option<&'static str> {
     }
     (!known).then_some("it has a mode that git does not know")
 }
-

@@ -10,6 +10,7 @@
 
 pub mod attributes;
 pub mod base;
+pub mod bootstrap;
 pub mod changes;
 pub mod collect;
 pub mod convert;

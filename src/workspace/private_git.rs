@@ -88,7 +88,9 @@ fn build(repository: &Repository, place: &Path, path: &Path, layer: &Layer, belo
                 Stopped::TooMany => io::Error::other("too many changes").into(),
             })?;
             let mut new = vec![commit];
-            new.extend(changes.iter().filter_map(|change| change.now).filter(|(mode, _)| *mode & 0o170_000 != mode::SUBMODULE).map(|(_, id)| id));
+            new.extend(
+                changes.iter().filter_map(|change| change.now).filter(|(mode, _)| *mode & 0o170_000 != mode::SUBMODULE).map(|(_, id)| id),
+            );
             changes::new_trees(repository, Some(before), tree, &mut new)?;
             repository.write_pack(&git.join("objects/pack"), &[], &new)?;
             let (removed, entries) = index_changes(&files, &changes)?;
@@ -165,7 +167,14 @@ fn index_file(files: &Path, path: &[u8], mode: u32, id: Oid) -> Result<IndexFile
 }
 
 /// What a new story's upper folder holds of the git directory: a branch on the base commit, and how much history shows.
-pub fn begin(upper: &Path, repository: &Repository, base: Oid, branch: &str, target: Option<&str>, history: History) -> Result<(), BaseError> {
+pub fn begin(
+    upper: &Path,
+    repository: &Repository,
+    base: Oid,
+    branch: &str,
+    target: Option<&str>,
+    history: History,
+) -> Result<(), BaseError> {
     let git = upper.join(".git");
     let heads = git.join("refs/heads");
     fs_err::create_dir_all(&heads)?;
@@ -180,7 +189,8 @@ pub fn begin(upper: &Path, repository: &Repository, base: Oid, branch: &str, tar
     }
     if history == History::Full {
         fs_err::create_dir_all(git.join("objects/info"))?;
-        let places: Vec<String> = object_folders(repository)?.iter().enumerate().map(|(at, _)| format!("{OBJECTS_INSIDE}/{at}\n")).collect();
+        let places: Vec<String> =
+            object_folders(repository)?.iter().enumerate().map(|(at, _)| format!("{OBJECTS_INSIDE}/{at}\n")).collect();
         fs_err::write(git.join("objects/info/alternates"), places.concat())?;
         match fs_err::read(repository.common_dir().join("shallow")) {
             Ok(shallow) => fs_err::write(git.join("shallow"), shallow)?,
@@ -211,5 +221,6 @@ pub fn object_folders(repository: &Repository) -> Result<Vec<PathBuf>, GitError>
 }
 
 fn parse(id: &str) -> Result<Oid, BaseError> {
-    id.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("a layer's record names the object {}", id.escape_debug())).into())
+    id.parse()
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("a layer's record names the object {}", id.escape_debug())).into())
 }

@@ -86,7 +86,8 @@ fn is_ours(folder: &Path) -> bool {
     match fs_err::read_to_string(folder.join("locked")) {
         Ok(reason) => reason.starts_with("cofferdam story "),
         // Killed before its first file.
-        Err(_) => fs_err::read_dir(folder).is_ok_and(|mut entries| entries.all(|e| e.is_ok_and(|e| e.file_name().as_encoded_bytes().starts_with(b".tmp")))),
+        Err(_) => fs_err::read_dir(folder)
+            .is_ok_and(|mut entries| entries.all(|e| e.is_ok_and(|e| e.file_name().as_encoded_bytes().starts_with(b".tmp")))),
     }
 }
 

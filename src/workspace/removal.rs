@@ -40,7 +40,10 @@ pub fn empty(trash: &Path) -> io::Result<()> {
                 Ok(()) => progress = true,
                 // Another process may be emptying the same trash.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => progress = true,
-                Err(e) => failure = Some(io::Error::new(e.kind(), format!("cannot delete {}: {e}", trash.join(OsStr::from_bytes(&name)).display()))),
+                Err(e) => {
+                    let path = trash.join(OsStr::from_bytes(&name));
+                    failure = Some(io::Error::new(e.kind(), format!("cannot delete {}: {e}", path.display())));
+                }
             }
         }
         if let Some(failure) = failure.filter(|_| !progress) {
@@ -89,7 +92,8 @@ fn is_folder(parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
 
 /// Opens a folder, after giving its owner every right on it.
 fn unlocked(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    let handle = nix::fcntl::openat(parent, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let handle =
+        nix::fcntl::openat(parent, name, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
     let mode = nix::sys::stat::fstat(&handle)?.st_mode;
     if mode & 0o700 != 0o700 {
@@ -140,7 +144,7 @@ mod tests {
         let locked = victim.join("locked");
         fs_err::create_dir(&locked).unwrap();
         fs_err::write(locked.join("x"), "x").unwrap();
-        fs_err::set_permissions(&locked, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+        fs_err::set_permissions(&locked, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
         discard(&victim, &trash).unwrap();
         assert!(fs_err::read_dir(&trash).unwrap().next().is_none());
         assert!(!victim.exists());

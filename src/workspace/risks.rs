@@ -32,7 +32,9 @@ pub fn risky_file(path: &[u8]) -> Option<&'static str> {
         b".npmrc" | b".yarnrc" | b".yarnrc.yml" | b".pnpmfile.cjs" | b"pip.conf" => "it changes where a package manager gets its code",
         b".mcp.json" | b"CLAUDE.md" | b"AGENTS.md" => "the next agent obeys it",
         _ if within(b".vscode/") || within(b".idea/") || within(b".zed/") => "an editor may run it when the folder is opened",
-        _ if within(b".github/workflows/") || within(b".github/actions/") || within(b".circleci/") || within(b".buildkite/") => "CI runs it",
+        _ if within(b".github/workflows/") || within(b".github/actions/") || within(b".circleci/") || within(b".buildkite/") => {
+            "CI runs it"
+        }
         _ if within(b".husky/") || within(b".githooks/") => "a hook manager runs it",
         _ if within(b".cargo/") => "cargo obeys it: it may name programs",
         _ if within(b".claude/") || within(b".cursor/") || within(b".codex/") => "the next agent obeys it",
@@ -103,7 +105,9 @@ impl Look<'_> {
         let changed = changed
             || inner.as_ref().is_ok_and(|git| {
                 touched(git, &[b"config", b"config.worktree", b"HEAD", b"commondir", b"hooks", b"info"])
-                    || git.child(b"hooks").is_ok_and(|hooks| hooks.names(1000).unwrap_or_default().iter().any(|name| self.is_new(&hooks, name)))
+                    || git
+                        .child(b"hooks")
+                        .is_ok_and(|hooks| hooks.names(1000).unwrap_or_default().iter().any(|name| self.is_new(&hooks, name)))
             });
         if changed {
             self.tell(path, "a nested repository: git obeys its hooks and configuration for whoever stands in it");
@@ -129,7 +133,16 @@ mod tests {
 
     #[test]
     fn what_tools_obey_is_known_wherever_it_lies() {
-        for path in [".envrc", "a/.envrc", ".vscode/tasks.json", "x/.vscode/tasks.json", "package.json", ".github/workflows/ci.yml", "Makefile", ".husky/pre-commit"] {
+        for path in [
+            ".envrc",
+            "a/.envrc",
+            ".vscode/tasks.json",
+            "x/.vscode/tasks.json",
+            "package.json",
+            ".github/workflows/ci.yml",
+            "Makefile",
+            ".husky/pre-commit",
+        ] {
             assert!(risky_file(path.as_bytes()).is_some(), "{path}");
         }
         for path in ["src/main.rs", "vscode/tasks.json", "a.vscode/x", "README.md"] {

@@ -107,7 +107,9 @@ pub fn is_git_directory(name: &[u8]) -> bool {
 
 /// Is it one of the files that git reads from a tree, under a spelling of some platform?
 pub fn is_git_file(name: &[u8]) -> bool {
-    [&b".gitmodules"[..], b".gitignore", b".gitattributes", b".mailmap"].iter().any(|known| is_hfs_alias(name, known) || is_ntfs_alias(name, known))
+    [&b".gitmodules"[..], b".gitignore", b".gitattributes", b".mailmap"]
+        .iter()
+        .any(|known| is_hfs_alias(name, known) || is_ntfs_alias(name, known))
 }
 
 /// Is it the one of them that git refuses as a link?
@@ -200,7 +202,21 @@ mod tests {
 
     #[test]
     fn every_spelling_of_git_is_known() {
-        for name in [".git", ".GIT", ".Git", ".git ", ".git.", ".git. .", ".git:x", ".git::$INDEX_ALLOCATION", "GIT~1", "git~1", ".g\u{200c}it", "a\\.git", ".git\\x"] {
+        for name in [
+            ".git",
+            ".GIT",
+            ".Git",
+            ".git ",
+            ".git.",
+            ".git. .",
+            ".git:x",
+            ".git::$INDEX_ALLOCATION",
+            "GIT~1",
+            "git~1",
+            ".g\u{200c}it",
+            "a\\.git",
+            ".git\\x",
+        ] {
             assert!(is_git_directory(name.as_bytes()), "{name:?}");
         }
         for name in ["git", ".gitignore", ".github", ".git-x", "x.git", "git~2", ".gitx", "..git", ""] {

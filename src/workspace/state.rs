@@ -45,7 +45,11 @@ impl State {
         for folder in [state.layers(), state.stories(), state.trash()] {
             // Only for the owner: below it lie the files of every story.
             fs_err::create_dir_all(state.root.parent().unwrap_or(home))?;
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|e| io::Error::new(e.kind(), format!("cannot make {}: {e}", folder.display())))?;
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(|e| io::Error::new(e.kind(), format!("cannot make {}: {e}", folder.display())))?;
         }
         Ok(state)
     }
@@ -84,7 +88,9 @@ impl Lock {
             let file = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(path)?.into_file();
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Self(lock)),
-                Err((_, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+                Err((_, nix::errno::Errno::EWOULDBLOCK | nix::errno::Errno::EINTR)) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Err(StateError::Busy { what: what.to_owned() }),
                 Err((_, errno)) => return Err(io::Error::from(errno).into()),
             }
@@ -135,7 +141,8 @@ fn state_home() -> Result<PathBuf, StateError> {
 fn key(name: &str, common_dir: &Path) -> String {
     let digest = Sha256::digest(common_dir.as_os_str().as_encoded_bytes());
     let hash: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let readable: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' }).take(40).collect();
+    let readable: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '-' }).take(40).collect();
     format!("{readable}-{hash}")
 }
 
@@ -145,7 +152,8 @@ pub fn slug(story: &str) -> String {
     let bytes = story.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
         // Git refuses a dot at either end and two in a row; `.lock` as an ending too.
-        let plain_dot = *byte == b'.' && at > 0 && at + 1 < bytes.len() && bytes[at - 1] != b'.' && !story[at..].eq_ignore_ascii_case(".lock");
+        let plain_dot =
+            *byte == b'.' && at > 0 && at + 1 < bytes.len() && bytes[at - 1] != b'.' && !story[at..].eq_ignore_ascii_case(".lock");
         if byte.is_ascii_alphanumeric() || (matches!(byte, b'-' | b'_') && at > 0) || plain_dot {
             slug.push(char::from(*byte));
         } else {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::base::{self, BaseError, Layers, Warnings};
+use super::bootstrap;
 use super::changes::{self, Change, Stopped};
 use super::collect::{self, CollectError, Layout, Settings};
 use super::git::{Author, GitError, Objects as _, Oid, Quarantine, Repository};
@@ -189,7 +190,10 @@ impl Workspaces {
             story: name.to_owned(),
             base: commit.to_string(),
             base_tree: top.tree.clone(),
-            target: base.map_or_else(|| self.repository.branch(), |name| self.repository.reference(&format!("refs/heads/{name}")).map(|_| name.to_owned())),
+            target: base.map_or_else(
+                || self.repository.branch(),
+                |name| self.repository.reference(&format!("refs/heads/{name}")).map(|_| name.to_owned()),
+            ),
             history,
             layer: base::folder_name(commit, top.ends),
             created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
@@ -212,6 +216,12 @@ impl Workspaces {
         state::sync_folder(&self.state.stories())?;
         registration::register(&self.repository, &slug, name, &target.join("tree"), self.head(&story)?)?;
         Ok((story, top.warnings.clone()))
+    }
+
+    /// Copies a person's own untracked files into a workspace that nothing ran in yet.
+    pub fn copy_in(&self, story: &Story, patterns: &[String]) -> Result<bootstrap::Copied, WorkspaceError> {
+        let Some(from) = self.repository.worktree() else { return Ok(bootstrap::Copied::default()) };
+        Ok(bootstrap::copy_in(from, &self.folder(&story.slug()).join("upper"), patterns)?)
     }
 
     /// The workspace of a story.
@@ -261,7 +271,8 @@ impl Workspaces {
     pub fn collected(&self, slug: &str) -> Result<Vec<(u64, Oid)>, WorkspaceError> {
         let prefix = Self::prefix(slug);
         let refs = self.repository.references(&prefix)?;
-        let mut numbered: Vec<_> = refs.into_iter().filter_map(|(name, id)| name.strip_prefix(&prefix)?.parse().ok().map(|n| (n, id))).collect();
+        let mut numbered: Vec<_> =
+            refs.into_iter().filter_map(|(name, id)| name.strip_prefix(&prefix)?.parse().ok().map(|n| (n, id))).collect();
         numbered.sort_unstable_by_key(|(n, _)| *n);
         Ok(numbered)
     }
@@ -289,7 +300,11 @@ impl Workspaces {
             History::Shallow => Vec::new(),
             History::Full => {
                 let folders = private_git::object_folders(&self.repository)?;
-                folders.into_iter().enumerate().map(|(at, host)| (host, PathBuf::from(format!("{}/{at}", private_git::OBJECTS_INSIDE)))).collect()
+                folders
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, host)| (host, PathBuf::from(format!("{}/{at}", private_git::OBJECTS_INSIDE))))
+                    .collect()
             }
         };
         Ok(Mounts {
@@ -328,12 +343,14 @@ impl Workspaces {
             collection.reference = last.map(|n| format!("{}{n}", Self::prefix(&slug)));
             quarantine.abandon()?;
         } else {
-            let author = options.author.clone().or_else(|| self.repository.author()).unwrap_or_else(|| Author {
-                name: "cofferdam".to_owned(),
-                email: "cofferdam@localhost".to_owned(),
-            });
+            let author = options
+                .author
+                .clone()
+                .or_else(|| self.repository.author())
+                .unwrap_or_else(|| Author { name: "cofferdam".to_owned(), email: "cofferdam@localhost".to_owned() });
             let message = options.message.clone().unwrap_or_else(|| self.default_message(story));
-            collection.commit = quarantine.write_commit(collected.tree, &[head], &author, &format!("{}\n", message.trim_end().replace('\0', "")))?;
+            collection.commit =
+                quarantine.write_commit(collected.tree, &[head], &author, &format!("{}\n", message.trim_end().replace('\0', "")))?;
             quarantine.release()?;
             let number = self.collected(&slug)?.last().map_or(1, |(n, _)| n + 1);
             let reference = format!("{}{number}", Self::prefix(&slug));
@@ -367,7 +384,9 @@ impl Workspaces {
         // What a killed collection left; nobody else is at work here.
         for entry in fs_err::read_dir(&folder)? {
             let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(b"quarantine-") || entry.file_name().as_encoded_bytes().starts_with(b"strange-") {
+            if entry.file_name().as_encoded_bytes().starts_with(b"quarantine-")
+                || entry.file_name().as_encoded_bytes().starts_with(b"strange-")
+            {
                 removal::discard(&entry.path(), &self.state.trash())?;
             }
         }
@@ -424,7 +443,9 @@ impl Workspaces {
             }
         }
         for (name, id) in self.repository.references("refs/cofferdam/stories/")? {
-            let Some((slug, number)) = name.strip_prefix("refs/cofferdam/stories/").and_then(|rest| rest.rsplit_once('/')) else { continue };
+            let Some((slug, number)) = name.strip_prefix("refs/cofferdam/stories/").and_then(|rest| rest.rsplit_once('/')) else {
+                continue;
+            };
             if live.contains(slug) {
                 continue;
             }
@@ -444,7 +465,13 @@ impl Workspaces {
         let stories = self.records()?;
         for story in stories.iter().filter(|_| !dry_run) {
             // A crash may have come before the registration.
-            registration::register(&self.repository, &story.slug(), &story.story, &self.folder(&story.slug()).join("tree"), self.head(story)?)?;
+            registration::register(
+                &self.repository,
+                &story.slug(),
+                &story.story,
+                &self.folder(&story.slug()).join("tree"),
+                self.head(story)?,
+            )?;
         }
         let used = stories.into_iter().map(|story| story.layer).collect();
         for (name, layer) in Layers::new(&self.state, &self.repository).shrink(&used, keep_bytes, dry_run)? {

@@ -219,7 +219,8 @@ fn folder_flags() -> OFlag {
 }
 
 fn open_beneath(folder: BorrowedFd<'_>, name: &OsStr, flags: OFlag) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+    let resolve =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_XDEV;
     loop {
         match nix::fcntl::openat2(folder, name, OpenHow::new().flags(flags).resolve(resolve)) {
             // The kernel asks for another try when something above was renamed meanwhile.
@@ -251,4 +252,3 @@ fn has_attribute(fd: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
         other => other.map(|length| length.is_some()),
     }
 }
-

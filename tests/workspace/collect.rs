@@ -18,17 +18,55 @@ fn settings(repository: &Repository) -> Settings {
 }
 
 const NAMES: [&[u8]; 22] = [
-    b"a", b"b.txt", b"c.o", b"keep.o", b"d", b"e.log", b"build", b"sub", b"deep", b"x y", b"new\nline", b"quo\"te", b"back\\slash", b"\xff\xfe", b"-dash",
-    b"*star", b"aux", b"UPPER", b"upper", b"win.crlf", b"auto.txt", b"\xc3\xbc",
+    b"a",
+    b"b.txt",
+    b"c.o",
+    b"keep.o",
+    b"d",
+    b"e.log",
+    b"build",
+    b"sub",
+    b"deep",
+    b"x y",
+    b"new\nline",
+    b"quo\"te",
+    b"back\\slash",
+    b"\xff\xfe",
+    b"-dash",
+    b"*star",
+    b"aux",
+    b"UPPER",
+    b"upper",
+    b"win.crlf",
+    b"auto.txt",
+    b"\xc3\xbc",
 ];
 
 const IGNORES: [&str; 10] = [
-    "*.o\n!keep.o\n", "build/\n", "/a\n", "*.log\n!/e.log\n", "d/*\n!d/b.txt\n", "**/deep/\n", "sub\n!sub/a\n", "x\\ y\n", "[a-c]*\n!b.txt\n", "# nothing\n\n*\n!*.txt\n!*/\n",
+    "*.o\n!keep.o\n",
+    "build/\n",
+    "/a\n",
+    "*.log\n!/e.log\n",
+    "d/*\n!d/b.txt\n",
+    "**/deep/\n",
+    "sub\n!sub/a\n",
+    "x\\ y\n",
+    "[a-c]*\n!b.txt\n",
+    "# nothing\n\n*\n!*.txt\n!*/\n",
 ];
 
-const ATTRIBUTES: [&str; 4] = ["*.crlf eol=crlf\nauto.txt text=auto\n", "*.txt text\n*.o binary\n", "* text=auto\n*.crlf -text\n", "*.txt ident\n"];
+const ATTRIBUTES: [&str; 4] =
+    ["*.crlf eol=crlf\nauto.txt text=auto\n", "*.txt text\n*.o binary\n", "* text=auto\n*.crlf -text\n", "*.txt ident\n"];
 
-const CONTENTS: [&str; 7] = ["", "one\n", "two\r\nlines\r\n", "mixed\r\nends\n", "nul\\0byte\r\n", "$Id: something $\n", "long text\nof some lines\nwithout a last end"];
+const CONTENTS: [&str; 7] = [
+    "",
+    "one\n",
+    "two\r\nlines\r\n",
+    "mixed\r\nends\n",
+    "nul\\0byte\r\n",
+    "$Id: something $\n",
+    "long text\nof some lines\nwithout a last end",
+];
 
 fn path(random: &mut Random, depth: usize) -> Vec<u8> {
     let mut path = random.one(&NAMES).to_vec();
@@ -76,7 +114,10 @@ fn repository(folder: &Path, random: &mut Random) -> Oid {
     git(folder, &["commit", "-q", "--allow-empty", "-m", "base"]);
     fs_err::write(folder.join(".git/info/exclude"), "excluded-by-info\n*.tmp\n").unwrap();
     // A fresh checkout, so that line ends are as git writes them.
-    bash(folder, "git ls-files -z | xargs -0 rm -f --; git checkout -q -f HEAD -- . ; git clean -q -f -d -x; find . -not -path './.git*' -exec touch -h -d '1 hour ago' {} +; git update-index -q --refresh");
+    bash(
+        folder,
+        "git ls-files -z | xargs -0 rm -f --; git checkout -q -f HEAD -- . ; git clean -q -f -d -x; find . -not -path './.git*' -exec touch -h -d '1 hour ago' {} +; git update-index -q --refresh",
+    );
     git(folder, &["rev-parse", "HEAD^{tree}"]).parse().unwrap()
 }
 
@@ -116,7 +157,8 @@ fn the_collected_tree_is_the_one_git_writes() {
             let quarantine = Quarantine::create(&place.join("quarantine"), &opened).unwrap();
             let upper = Folder::open_root(&overlay.upper).unwrap();
             let collected = collect::collect(&upper, Layout::Upper, base, &quarantine, &settings(&opened)).unwrap();
-            let whole = collect::collect(&Folder::open_root(&plain).unwrap(), Layout::Whole, base, &quarantine, &settings(&opened)).unwrap();
+            let whole =
+                collect::collect(&Folder::open_root(&plain).unwrap(), Layout::Whole, base, &quarantine, &settings(&opened)).unwrap();
             let tree = collected.tree;
             quarantine.release().unwrap();
             if tree.to_string() != expected {

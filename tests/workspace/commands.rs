@@ -60,7 +60,12 @@ impl World {
     #[track_caller]
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
-        assert!(output.status.success(), "{args:?}: {}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -92,7 +97,12 @@ fn story_of_a_change(world: &World) {
     );
     assert!(inside.trim().ends_with('3'), "{inside}");
     let collected = world.collect("US-1");
-    let changed: Vec<_> = collected["changed"].as_array().unwrap().iter().map(|c| format!("{} {}", c["kind"].as_str().unwrap(), c["path"].as_str().unwrap())).collect();
+    let changed: Vec<_> = collected["changed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| format!("{} {}", c["kind"].as_str().unwrap(), c["path"].as_str().unwrap()))
+        .collect();
     assert_eq!(changed, ["mode a", "added d", "added new", "deleted src/b"]);
     assert_eq!(collected["findings"].as_array().unwrap().len(), 0, "{collected}");
     let commit = collected["commit"].as_str().unwrap();
@@ -110,7 +120,10 @@ fn story_of_a_change(world: &World) {
     assert_eq!(fs_err::read_to_string(world.path("seen/new")).unwrap(), "new\nmore\n");
     let seen = bash(&world.path("seen"), "git -c safe.directory='*' status --porcelain && git -c safe.directory='*' rev-parse HEAD");
     assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), world.git(&["rev-parse", "refs/cofferdam/stories/US-1/2"]));
-    assert!(world.git(&["log", "-1", "--format=%B", "refs/cofferdam/stories/US-1/1"]).contains("Story US-1\n\ntwo"), "the agent's own words");
+    assert!(
+        world.git(&["log", "-1", "--format=%B", "refs/cofferdam/stories/US-1/1"]).contains("Story US-1\n\ntwo"),
+        "the agent's own words"
+    );
     // Removing collects what was not collected, and keeps every commit until something else reaches it.
     world.inside("US-1", "echo last >> new");
     world.ok(&["workspace", "remove", "US-1"]);
@@ -183,14 +196,20 @@ fn a_git_directory_that_an_agent_turned_evil_runs_nothing_on_the_host() {
     world.ok(&["diff", "evil"]);
     world.ok(&["workspace", "list"]);
     world.ok(&["checkout", "evil", world.path("seen").to_str().unwrap()]);
-    bash(&world.main(), "git status; git gc -q --prune=now; git fetch -q . main; git worktree list; git worktree prune; git diff HEAD refs/cofferdam/stories/evil/1; git log --stat --all");
+    bash(
+        &world.main(),
+        "git status; git gc -q --prune=now; git fetch -q . main; git worktree list; git worktree prune; git diff HEAD refs/cofferdam/stories/evil/1; git log --stat --all",
+    );
     world.ok(&["workspace", "remove", "evil"]);
     world.ok(&["clean"]);
     assert!(!canary.exists(), "something of the agent's ran on the host");
     bash(&world.path("seen"), "git status; git diff; git add -A");
     assert!(!canary.exists(), "something of the agent's ran in a person's checkout");
     // An agent may also put something else in its place.
-    for (at, evil) in ["rm -rf .git; ln -s /etc .git", "rm -rf .git; echo 'gitdir: /etc' > .git", "rm -rf .git; mkfifo .git", "rm -rf .git"].iter().enumerate() {
+    for (at, evil) in ["rm -rf .git; ln -s /etc .git", "rm -rf .git; echo 'gitdir: /etc' > .git", "rm -rf .git; mkfifo .git", "rm -rf .git"]
+        .iter()
+        .enumerate()
+    {
         let story = format!("e{at}");
         world.ok(&["workspace", "new", &story]);
         world.inside(&story, &format!("{evil}; echo {at} > file"));
@@ -235,7 +254,10 @@ fn odd_repositories_work() {
     world.git(&["worktree", "add", "-q", "../linked"]);
     let linked = world.command(&["workspace", "list"]).current_dir(world.path("linked")).output().unwrap();
     assert!(String::from_utf8_lossy(&linked.stdout).contains("detached"));
-    bash(&world.main(), "git commit -q --allow-empty -m two; git clone -q --depth 1 file://$PWD ../shallow; git clone -q . sub; git -c protocol.file.allow=always submodule -q add ./sub sub 2>/dev/null; git add -A; git commit -q -m sub");
+    bash(
+        &world.main(),
+        "git commit -q --allow-empty -m two; git clone -q --depth 1 file://$PWD ../shallow; git clone -q . sub; git -c protocol.file.allow=always submodule -q add ./sub sub 2>/dev/null; git add -A; git commit -q -m sub",
+    );
     let new = world.run(&["workspace", "new", "sub"]);
     assert!(String::from_utf8_lossy(&new.stderr).contains("submodule"), "{}", String::from_utf8_lossy(&new.stderr));
     world.inside("sub", "test -d sub && git status --porcelain && echo x > x");
@@ -249,7 +271,10 @@ fn a_base_that_is_rewritten_and_a_state_folder_that_is_deleted_lose_no_commit() 
     let world = World::new(None);
     world.ok(&["workspace", "new", "S"]);
     world.inside("S", "echo work > work");
-    bash(&world.main(), "git checkout -q --orphan fresh; git commit -q -m other; git branch -q -D main; git reflog expire --expire=now --all; git gc -q --prune=now");
+    bash(
+        &world.main(),
+        "git checkout -q --orphan fresh; git commit -q -m other; git branch -q -D main; git reflog expire --expire=now --all; git gc -q --prune=now",
+    );
     let commit = world.collect("S")["commit"].as_str().unwrap().to_owned();
     assert!(world.git(&["fsck"]).is_empty());
     fs_err::remove_dir_all(world.path("state")).unwrap();
@@ -258,4 +283,23 @@ fn a_base_that_is_rewritten_and_a_state_folder_that_is_deleted_lose_no_commit() 
     assert_eq!(world.git(&["rev-parse", "refs/cofferdam/stories/S/1"]), commit);
     assert!(!world.git(&["worktree", "list"]).contains("stories/S"));
     world.ok(&["workspace", "new", "S"]);
+}
+
+#[test]
+fn setup_runs_before_any_agent_and_its_failure_leaves_no_workspace() {
+    let world = World::new(None);
+    fs_err::write(world.main().join("cofferdam.toml"), "[workspace]\ncopy = [\".env\"]\nsetup = \"test -f .env && echo made > made.o\"\n")
+        .unwrap();
+    world.git(&["add", "cofferdam.toml"]);
+    world.git(&["commit", "-q", "-m", "configuration"]);
+    // Without the file the setup fails, and says so with its own words.
+    let failed = world.run(&["workspace", "new", "S", "--set", "workspace.setup=echo its own words; exit 3"]);
+    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!(failed.status.code(), Some(1), "{told}");
+    assert!(told.contains("exit code 3") && String::from_utf8_lossy(&failed.stdout).contains("its own words"), "{told}");
+    assert_eq!(world.run(&["workspace", "new", "S"]).status.code(), Some(1));
+    assert!(!world.git(&["worktree", "list"]).contains("stories/S"));
+    fs_err::write(world.main().join(".env"), "A=1\n").unwrap();
+    world.ok(&["workspace", "new", "S"]);
+    assert_eq!(world.inside("S", "cat .env made.o"), "A=1\nmade\n");
 }

@@ -21,7 +21,11 @@ fn a_kill_at_any_moment_loses_no_commit_and_leaves_nothing() {
         round += 1;
         assert!(round < 5000, "only {killed} of {round} commands were killed before they ended");
         let story = ["one", "two", "three"][random.below(3)];
-        let write = format!("echo {round} > f{}; mkdir -p d; echo {round} > d/x; rm -f f{}; git add -A; git commit -q -m {round}", random.below(4), random.below(4));
+        let write = format!(
+            "echo {round} > f{}; mkdir -p d; echo {round} > d/x; rm -f f{}; git add -A; git commit -q -m {round}",
+            random.below(4),
+            random.below(4)
+        );
         let args: Vec<&str> = match random.below(7) {
             0 | 1 => vec!["workspace", "new", story],
             2 | 3 => vec!["workspace", "exec", story, "--", "sh", "-c", &write],

@@ -56,7 +56,16 @@ fn writes_to_the_git_directory_change_nothing_and_commits_arrive_as_data() {
     run(&world, &[], "git status");
     run(&world, &[], "git add -A; git commit -q -m three");
     assert_eq!(git(&world.main(), &["for-each-ref", "--format=%(refname)", "refs/cofferdam/exec"]).lines().count(), 3);
-    assert!(!world.path("state").join("cofferdam").read_dir().unwrap().any(|e| e.unwrap().path().join("exec").read_dir().unwrap().next().is_some()));
+    assert!(
+        !world.path("state").join("cofferdam").read_dir().unwrap().any(|e| e
+            .unwrap()
+            .path()
+            .join("exec")
+            .read_dir()
+            .unwrap()
+            .next()
+            .is_some())
+    );
 }
 
 #[test]
@@ -79,15 +88,24 @@ fn what_could_run_on_the_host_later_is_named() {
 fn the_git_directory_can_be_read_only_or_hidden() {
     let world = World::new(None);
     let before = snapshot(&world.main().join(".git"));
-    let (code, out, told) = run(&world, &["--git", "readonly"], "git log --oneline | wc -l; echo x > .git/hooks/x; rm -f .git/config; git commit -q --allow-empty -m x; test -e .git/config");
+    let (code, out, told) = run(
+        &world,
+        &["--git", "readonly"],
+        "git log --oneline | wc -l; echo x > .git/hooks/x; rm -f .git/config; git commit -q --allow-empty -m x; test -e .git/config",
+    );
     assert_eq!((code, out.trim()), (Some(0), "1"), "{told}");
-    let (code, out, told) = run(&world, &["--git", "none"], "ls -A .git | wc -l; git log 2>/dev/null; echo x > .git/x; mv .git moved; test ! -e moved");
+    let (code, out, told) =
+        run(&world, &["--git", "none"], "ls -A .git | wc -l; git log 2>/dev/null; echo x > .git/x; mv .git moved; test ! -e moved");
     assert_eq!((code, out.trim()), (Some(0), "0"), "{told}");
     assert_eq!(snapshot(&world.main().join(".git")), before);
     // A linked worktree's `.git` is a file.
     bash(&world.main(), "git worktree add -q ../linked; git -C ../linked status");
     let linked = snapshot(&world.main().join(".git"));
-    let output = world.command(&["exec", "--", "sh", "-c", "set -e; git status --porcelain; echo l > l; git add l; git commit -q -m linked"]).current_dir(world.path("linked")).output().unwrap();
+    let output = world
+        .command(&["exec", "--", "sh", "-c", "set -e; git status --porcelain; echo l > l; git add l; git commit -q -m linked"])
+        .current_dir(world.path("linked"))
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(snapshot(&world.main().join(".git")), linked);
     assert_eq!(git(&world.main(), &["log", "-1", "--format=%s", "refs/cofferdam/exec/1"]), "linked");

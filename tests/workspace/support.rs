@@ -57,7 +57,7 @@ pub(crate) fn bash(folder: &Path, script: &str) -> Output {
 pub(crate) fn quote(bytes: &[u8]) -> String {
     let mut quoted = String::from("$'");
     for byte in bytes {
-        quoted.push_str(&format!("\\x{byte:02x}"));
+        quoted.extend(format!("\\x{byte:02x}").chars());
     }
     quoted + "'"
 }
@@ -82,7 +82,9 @@ impl Overlay {
     /// Runs a script in the merged view.
     pub(crate) fn run(&self, script: &str) -> Output {
         let [lower, upper, work, merged] = [&self.lower, &self.upper, &self.work, &self.merged].map(|p| p.to_str().unwrap());
-        let mount = format!("mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work},userxattr,index=off,metacopy=off {merged} || exit 99\ncd {merged}\n");
+        let mount = format!(
+            "mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work},userxattr,index=off,metacopy=off {merged} || exit 99\ncd {merged}\n"
+        );
         let mut command = Command::new("unshare");
         command.args(if is_root() { &["-m"][..] } else { &["-U", "-r", "-m"] }).args(["bash", "-c"]).arg(mount + script);
         hermetic(&mut command);

@@ -34,10 +34,15 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         printer::out(&format!("{verb} {}", one_line(name)));
     }
     if !cleaned.layers.is_empty() {
-        printer::out(&format!("{verb} {} of {}", plural(cleaned.layers.len() as u64, "base layer", "base layers"), Size(cleaned.layer_bytes)));
+        printer::out(&format!(
+            "{verb} {} of {}",
+            plural(cleaned.layers.len() as u64, "base layer", "base layers"),
+            Size(cleaned.layer_bytes)
+        ));
     }
     if !cleaned.kept.is_empty() {
-        let count = plural(cleaned.kept.len() as u64, "collected commit that nothing else reaches", "collected commits that nothing else reaches");
+        let count =
+            plural(cleaned.kept.len() as u64, "collected commit that nothing else reaches", "collected commits that nothing else reaches");
         printer::err(&format!("kept {count}: git for-each-ref refs/cofferdam shows them"));
     }
     Ok(ExitCode::SUCCESS)

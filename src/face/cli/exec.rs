@@ -23,8 +23,8 @@ use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
 use crate::sandbox::resolve::{ExecOptions, resolve};
 use crate::sandbox::toolchains::{Host, Surroundings};
-use crate::workspace::inplace::GitMode;
 use crate::sandbox::{Cause, Destination, Engine, Finished, Outcome, SandboxError, command, sys};
+use crate::workspace::inplace::GitMode;
 
 /// A changed text file larger than this is listed without its lines.
 const LARGEST_DIFF: usize = 256 * 1024;
@@ -235,9 +235,7 @@ fn terminal(args: &Args) -> bool {
 
 /// Does a person sit at all three of our streams?
 pub(super) fn at_a_terminal() -> bool {
-    std::io::stdin().is_terminal()
-        && std::io::stdout().is_terminal()
-        && std::io::stderr().is_terminal()
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Runs a command to its end, with our own streams as its streams.

@@ -21,7 +21,8 @@ pub(super) fn cover(policy: &mut Policy, mode: GitMode, quiet: bool) -> Result<O
         // Landlock grants whole trees: the git directory would be writable with the files around it.
         let exposed = policy.workspace.access == Access::Write && fs_err::symlink_metadata(folder.join(".git")).is_ok();
         return if exposed {
-            let failure = Failure::new(Exit::Unenforceable, format!("the tier no-userns cannot keep the git directory of {shown} out of reach"));
+            let failure =
+                Failure::new(Exit::Unenforceable, format!("the tier no-userns cannot keep the git directory of {shown} out of reach"));
             Err(failure.why("without mounts nothing can lie over it").next("use the tier full, or a copy of the files without .git"))
         } else {
             Ok(None)
@@ -37,7 +38,11 @@ pub(super) fn cover(policy: &mut Policy, mode: GitMode, quiet: bool) -> Result<O
         }
         other => other,
     };
-    let run = run.map_err(|e| Failure::new(Exit::ExecOurs, format!("the git directory of {shown} cannot be covered; nothing was run")).because(&e).next("--git none hides it"))?;
+    let run = run.map_err(|e| {
+        Failure::new(Exit::ExecOurs, format!("the git directory of {shown} cannot be covered; nothing was run"))
+            .because(&e)
+            .next("--git none hides it")
+    })?;
     if mode != GitMode::None && run.is_some() {
         // For root the read-only parts keep their owner, whom git inside does not know; what is mounted here was chosen, not found.
         let setting = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
@@ -47,7 +52,12 @@ pub(super) fn cover(policy: &mut Policy, mode: GitMode, quiet: bool) -> Result<O
     }
     for cover in run.iter().flat_map(|run| &run.covers) {
         let access = if cover.writable { Access::Write } else { Access::Read };
-        policy.grants.push(Grant { host: cover.host.clone(), inside: cover.inside.clone(), access, reason: "the repository's git directory stays out of reach".to_owned() });
+        policy.grants.push(Grant {
+            host: cover.host.clone(),
+            inside: cover.inside.clone(),
+            access,
+            reason: "the repository's git directory stays out of reach".to_owned(),
+        });
     }
     Ok(run)
 }
@@ -56,7 +66,9 @@ pub(super) fn cover(policy: &mut Policy, mode: GitMode, quiet: bool) -> Result<O
 pub(super) fn finish(run: Option<InPlace>, kept: bool, quiet: bool) -> Result<(), Failure> {
     let Some(run) = run else { return Ok(()) };
     let report = run.finish(kept).map_err(|e| {
-        Failure::new(Exit::ExecOurs, "the command ran, but its commits could not be taken").because(&e).next("`cofferdam clean` tries once more")
+        Failure::new(Exit::ExecOurs, "the command ran, but its commits could not be taken")
+            .because(&e)
+            .next("`cofferdam clean` tries once more")
     })?;
     if !quiet {
         tell(&report, kept);

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::failure::{Exit, Failure};
+use super::project::ProjectArgs;
 use super::{exec, printer, profile};
 use crate::base::text::{bytes_line, one_line, plural};
+use crate::config::{Backend, Workspace as Settings};
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Access, Grant, NetworkMode, Policy, Upper, Workspace, WorkspaceSource};
 use crate::sandbox::profile::WorkspaceMode;
@@ -51,6 +53,8 @@ struct New {
     /// What of the repository's history can be read inside: shallow (the base alone) or full (every object)
     #[arg(long, value_name = "MODE", default_value = "shallow")]
     history: History,
+    #[command(flatten)]
+    project: ProjectArgs,
     /// The workspace as a JSON document
     #[arg(long)]
     json: bool,
@@ -121,14 +125,17 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 
 /// The workspaces of the repository we stand in.
 pub(super) fn open() -> Result<Workspaces, Failure> {
-    let here = std::env::current_dir().map_err(|e| Failure::usage("the current folder cannot be used").because(&e).next("change to a repository"))?;
+    let here = std::env::current_dir()
+        .map_err(|e| Failure::usage("the current folder cannot be used").because(&e).next("change to a repository"))?;
     Workspaces::open(&here).map_err(|e| failed(&e))
 }
 
 /// How the workspace's errors read on the command line.
 pub(super) fn failed(error: &WorkspaceError) -> Failure {
     let exit = match error {
-        WorkspaceError::NoSuchStory { .. } | WorkspaceError::Exists { .. } | WorkspaceError::BadStory | WorkspaceError::NotEmpty { .. } => Exit::Usage,
+        WorkspaceError::NoSuchStory { .. } | WorkspaceError::Exists { .. } | WorkspaceError::BadStory | WorkspaceError::NotEmpty { .. } => {
+            Exit::Usage
+        }
         WorkspaceError::Git(error) | WorkspaceError::Base(BaseError::Git(error)) => match error {
             GitError::Git { .. } | GitError::Io(_) | GitError::BadName { .. } => Exit::Failure,
             GitError::NotFound { .. }
@@ -142,8 +149,12 @@ pub(super) fn failed(error: &WorkspaceError) -> Failure {
     };
     let failure = Failure::new(exit, error.to_string());
     match error {
-        WorkspaceError::NoSuchStory { .. } => failure.next("`cofferdam workspace list` shows them; `cofferdam workspace new STORY` makes one"),
-        WorkspaceError::Exists { story } => failure.next(format!("work in it with `cofferdam workspace exec {}`, or remove it first", one_line(story))),
+        WorkspaceError::NoSuchStory { .. } => {
+            failure.next("`cofferdam workspace list` shows them; `cofferdam workspace new STORY` makes one")
+        }
+        WorkspaceError::Exists { story } => {
+            failure.next(format!("work in it with `cofferdam workspace exec {}`, or remove it first", one_line(story)))
+        }
         WorkspaceError::NotEmpty { .. } => failure.next("name a folder that does not exist yet"),
         WorkspaceError::State(StateError::Busy { .. }) => failure.next("`cofferdam workspace list` shows which are busy"),
         _ => failure,
@@ -152,14 +163,46 @@ pub(super) fn failed(error: &WorkspaceError) -> Failure {
 
 fn new(args: &New) -> Result<ExitCode, Failure> {
     let workspaces = open()?;
-    let (story, warnings) = workspaces.create(&args.story, Some(args.base.as_str()).filter(|base| *base != "HEAD"), args.history).map_err(|e| failed(&e))?;
+    let loaded = args.project.load_if_any(workspaces.repository.worktree())?;
+    let settings = loaded.map_or(Settings { backend: Backend::Auto, copy: Vec::new(), setup: None }, |loaded| loaded.config.workspace);
+    if settings.backend == Backend::Checkout {
+        return Err(Failure::usage("workspace.backend = checkout is not there yet").next("leave it at auto, or set it to overlay"));
+    }
+    let (story, warnings) =
+        workspaces.create(&args.story, Some(args.base.as_str()).filter(|base| *base != "HEAD"), args.history).map_err(|e| failed(&e))?;
     warn(&warnings);
+    if let Err(failure) = bootstrap(&workspaces, &story, &settings) {
+        // Half a workspace is none: the next try starts anew.
+        let held = workspaces.hold(&story).map_err(|e| failed(&e))?;
+        workspaces.remove(&story, held).map_err(|e| failed(&e))?;
+        return Err(failure);
+    }
     if args.json {
-        printer::json(&serde_json::json!({"version": 1, "story": story.story, "base": story.base, "tree": story.base_tree, "history": story.history, "warnings": warnings}));
+        printer::json(
+            &serde_json::json!({"version": 1, "story": story.story, "base": story.base, "tree": story.base_tree, "history": story.history, "warnings": warnings}),
+        );
     } else {
         printer::err(&format!("workspace for {} on {}", one_line(&story.story), &story.base[..12]));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `[workspace] copy` and `setup`, before any agent runs.
+fn bootstrap(workspaces: &Workspaces, story: &Story, settings: &Settings) -> Result<(), Failure> {
+    let copied = workspaces.copy_in(story, &settings.copy).map_err(|e| failed(&e))?;
+    for (path, why) in &copied.left_out {
+        printer::err(&format!("cofferdam: {path} was not copied: {why}"));
+    }
+    let Some(setup) = &settings.setup else { return Ok(()) };
+    let command = ["/bin/sh", "-c", setup.as_str()].map(OsString::from);
+    let (policy, outcome) = run_command(workspaces, story, "implementer", &command, false)?;
+    if outcome.exit_code == 0 {
+        return Ok(());
+    }
+    tell(&policy, &outcome, &command[0], false);
+    Err(Failure::new(Exit::Failure, format!("the workspace's setup failed with exit code {}; there is no workspace", outcome.exit_code))
+        .why(format!("workspace.setup = {}", one_line(setup)))
+        .next("its output is above; mend the setup in cofferdam.toml, then try again"))
 }
 
 fn warn(warnings: &Warnings) {
@@ -169,10 +212,16 @@ fn warn(warnings: &Warnings) {
         printer::err(&format!("cofferdam: {count} an empty folder inside, and stay as they are: {names}"));
     }
     if warnings.filtered > 0 {
-        printer::err(&format!("cofferdam: {} with a filter attribute (LFS and the like) hold what is stored", plural(warnings.filtered, "file", "files")));
+        printer::err(&format!(
+            "cofferdam: {} with a filter attribute (LFS and the like) hold what is stored",
+            plural(warnings.filtered, "file", "files")
+        ));
     }
     if warnings.encoded > 0 {
-        printer::err(&format!("cofferdam: {} with an encoding attribute hold what is stored, unconverted", plural(warnings.encoded, "file", "files")));
+        printer::err(&format!(
+            "cofferdam: {} with an encoding attribute hold what is stored, unconverted",
+            plural(warnings.encoded, "file", "files")
+        ));
     }
 }
 
@@ -207,13 +256,20 @@ fn policy(workspaces: &Workspaces, story: &Story, role: &str, command: &[OsStrin
     };
     let access = if mode == WorkspaceMode::Read { Access::Read } else { Access::Write };
     policy.workspace = Workspace { source, inside: mounts.inside, access };
-    let beside = mounts.beside.into_iter().map(|(host, inside)| Grant { host, inside, access: Access::Read, reason: "history = full".to_owned() });
+    let beside =
+        mounts.beside.into_iter().map(|(host, inside)| Grant { host, inside, access: Access::Read, reason: "history = full".to_owned() });
     policy.grants.extend(beside);
     Ok(policy)
 }
 
 /// Runs a command in a story's sandbox. Nobody else touches the workspace meanwhile.
-pub(super) fn run_command(workspaces: &Workspaces, story: &Story, role: &str, command: &[OsString], terminal: bool) -> Result<(Policy, Outcome), Failure> {
+pub(super) fn run_command(
+    workspaces: &Workspaces,
+    story: &Story,
+    role: &str,
+    command: &[OsString],
+    terminal: bool,
+) -> Result<(Policy, Outcome), Failure> {
     let policy = policy(workspaces, story, role, command, terminal)?;
     let engine = Engine::here(Facts::read());
     let _held = workspaces.hold(story).map_err(|e| failed(&e))?;
@@ -227,8 +283,10 @@ fn run_inside(args: &ExecArgs) -> Result<ExitCode, Failure> {
     let (policy, outcome) = run_command(&workspaces, &story, &args.role, &args.command, exec::at_a_terminal())?;
     tell(&policy, &outcome, &args.command[0], args.verbose);
     if let Some(path) = &args.outcome {
-        let bytes = serde_json::to_vec_pretty(&outcome).map_err(|e| Failure::new(Exit::ExecOurs, "the outcome cannot be written").because(&e))?;
-        fs_err::write(path, bytes).map_err(|e| Failure::new(Exit::ExecOurs, "the command ran, but its outcome could not be written").because(&e))?;
+        let bytes =
+            serde_json::to_vec_pretty(&outcome).map_err(|e| Failure::new(Exit::ExecOurs, "the outcome cannot be written").because(&e))?;
+        fs_err::write(path, bytes)
+            .map_err(|e| Failure::new(Exit::ExecOurs, "the command ran, but its outcome could not be written").because(&e))?;
     }
     Ok(exec::exit_code(outcome.exit_code))
 }
@@ -351,7 +409,10 @@ fn list(args: &List) -> Result<ExitCode, Failure> {
         printer::err("no workspaces; `cofferdam workspace new STORY` makes one");
     }
     for one in listed {
-        let commits = one.collected.last().map_or_else(|| "nothing collected".to_owned(), |(n, id)| format!("collected {n}: {}", &id.to_string()[..12]));
+        let commits = one
+            .collected
+            .last()
+            .map_or_else(|| "nothing collected".to_owned(), |(n, id)| format!("collected {n}: {}", &id.to_string()[..12]));
         let busy = if one.busy { ", busy" } else { "" };
         printer::out(&format!("{}  on {}, {commits}{busy}", one_line(&one.story.story), &one.story.base[..12]));
     }
@@ -363,9 +424,9 @@ fn remove(args: &Remove) -> Result<ExitCode, Failure> {
     let story = workspaces.story(&args.story).map_err(|e| failed(&e))?;
     let held = hold_quiet(&workspaces, &story)?;
     if !args.discard {
-        let collection = workspaces.collect(&story, &held, &CollectOptions::default()).map_err(|e| {
-            failed(&e).next("`--discard` removes the workspace without keeping what was not collected")
-        })?;
+        let collection = workspaces
+            .collect(&story, &held, &CollectOptions::default())
+            .map_err(|e| failed(&e).next("`--discard` removes the workspace without keeping what was not collected"))?;
         if collection.new {
             show(&collection);
         }
