@@ -492,7 +492,8 @@ impl Quarantine {
     pub fn take_pack(&self, pack: &[u8]) -> Result<(), GitError> {
         let take = || -> Result<(), git2::Error> {
             let odb = self.inner.odb()?;
-            let mut indexer = git2::Indexer::new(Some(&odb), &self.folder.join("objects/pack"), 0o444, true)?;
+            // Objects that others need may come in the next pack: what is reached is checked later, from the tips.
+            let mut indexer = git2::Indexer::new(Some(&odb), &self.folder.join("objects/pack"), 0o444, false)?;
             std::io::Write::write_all(&mut indexer, pack).map_err(|e| git2::Error::from_str(&e.to_string()))?;
             indexer.commit().map(drop)
         };
