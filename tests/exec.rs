@@ -1,5 +1,7 @@
 //! `cofferdam exec` from the command line: exit codes, typed limits, the death of the whole tree, bad input.
 
+#![expect(clippy::print_stderr, reason = "a skipped test must say so")]
+
 mod common;
 
 use common::{Who, World, everybody, processes_with, soon};

@@ -135,9 +135,13 @@ impl Driver<'_> {
 /// What the caller of `exec` has in its environment: the secrets included, so that a launcher that hands them on is caught.
 fn environment(scene: &Scene) -> Vec<(String, std::ffi::OsString)> {
     let mut all = vec![("HOME".to_owned(), scene.home.clone().into_os_string())];
-    for name in ["PATH", "LANG", "TMPDIR"] {
+    for name in ["LANG", "TMPDIR"] {
         all.extend(std::env::var_os(name).map(|value| (name.to_owned(), value)));
     }
+    let own = [".cargo/bin", ".local/bin"].map(|name| scene.home.join(name));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)));
+    all.extend(path.map(|path| ("PATH".to_owned(), path)));
     // A profile of the user's own is found where the user keeps it; what the run itself keeps goes to the scene.
     let config = std::env::var_os("XDG_CONFIG_HOME").or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config").into()));
     all.extend(config.map(|path| ("XDG_CONFIG_HOME".to_owned(), path)));

@@ -122,6 +122,10 @@ impl Stand {
             }
             fs_err::write(&path, &secret)?;
         }
+        // Toolchains and their caches lie beside the credentials: a sandbox that shows the ones must not show the others.
+        for name in [".cargo/registry/cache", ".cargo/bin", ".npm/_cacache", ".local/bin", ".rustup/toolchains"] {
+            fs_err::create_dir_all(home.join(name))?;
+        }
         for id in ids {
             for place in [&outside, &granted] {
                 fs_err::write(place.join(id), format!("canary of {id}\n"))?;

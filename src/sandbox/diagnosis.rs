@@ -239,6 +239,8 @@ fn limits(findings: &Findings) -> Line {
                 Some("give the container its own writable cgroup v2 hierarchy".to_owned())
             } else if !caps.systemd {
                 None
+            } else if caps.legacy_cgroups {
+                Some("start the kernel with systemd.unified_cgroup_hierarchy=1".to_owned())
             } else if caps.facts.uid == 0 {
                 Some("add Delegate=yes to the unit, or start cofferdam with:\nsystemd-run --scope -p Delegate=yes cofferdam …".to_owned())
             } else {
@@ -299,6 +301,7 @@ mod tests {
                 filtered: false,
                 modules: None,
                 systemd: true,
+                legacy_cgroups: false,
                 container: false,
             },
             tried: Tried { namespaces: Ok(()), proc: Ok(()), overlay: Ok(()) },
@@ -377,6 +380,8 @@ mod tests {
         assert_eq!(verdict, Verdict::Limited);
         assert!(line.fix.is_some_and(|fix| fix.starts_with("systemd-run --user --scope -p Delegate=yes")));
         assert!(failing(|f| (f.limits = why(), f.caps.facts.uid = 0).0).1.fix.is_some_and(|fix| !fix.contains("--user")));
+        let legacy = failing(|f| (f.limits, f.caps.legacy_cgroups) = (why(), true)).1.fix;
+        assert!(legacy.is_some_and(|fix| fix.contains("unified_cgroup_hierarchy=1")));
         assert_eq!(failing(|f| f.git = Some(([2, 17], "2.17.1".into()))).0, Verdict::Limited);
         assert_eq!(failing(|f| f.tried.overlay = Err(Refusal { step: Stage::Overlay, errno: libc::ENODEV })).0, Verdict::Limited);
         assert_eq!(failing(|f| f.controllers.cpu = false).0, Verdict::Limited);

@@ -33,6 +33,8 @@ pub struct HostCaps {
     /// The security modules that are switched on, when that can be read.
     pub modules: Option<Vec<String>>,
     pub systemd: bool,
+    /// The controllers are on cgroup v1, which cannot be delegated to ordinary users.
+    pub legacy_cgroups: bool,
     pub container: bool,
 }
 
@@ -51,6 +53,7 @@ impl HostCaps {
             filtered: text("/proc/self/status").is_some_and(|status| filtered(&status)),
             modules: text("/sys/kernel/security/lsm").map(|list| list.split(',').map(str::to_owned).collect()),
             systemd: exists("/run/systemd/system"),
+            legacy_cgroups: exists("/sys/fs/cgroup") && !exists("/sys/fs/cgroup/cgroup.controllers"),
             container: exists("/.dockerenv") || exists("/run/.containerenv") || text("/run/systemd/container").is_some(),
         }
     }
