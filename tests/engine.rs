@@ -20,7 +20,8 @@ fn engine(world: &World) -> Engine {
 }
 
 fn policy(world: &World) -> Policy {
-    let variables = [("HOME", world.home()), ("PATH", "/usr/bin:/bin".into())].map(|(name, value)| (name.to_owned(), value.into_os_string()));
+    let variables =
+        [("HOME", world.home()), ("PATH", "/usr/bin:/bin".into())].map(|(name, value)| (name.to_owned(), value.into_os_string()));
     let around = Surroundings::of(BTreeMap::from(variables));
     let options = ExecOptions { cwd: world.workspace(), ..ExecOptions::default() };
     resolve(&Host::default(), &load("default", None).expect("the profile"), &options, &around).expect("a policy").policy
@@ -74,7 +75,10 @@ fn sixty_four_at_once_do_not_disturb_each_other() {
             .collect();
         for (n, run) in runs.into_iter().enumerate() {
             let finished = run.join().expect("no panic");
-            assert_eq!((finished.outcome.exit_code, String::from_utf8_lossy(&finished.stdout).trim()), (i32::try_from(n).unwrap(), n.to_string().as_str()));
+            assert_eq!(
+                (finished.outcome.exit_code, String::from_utf8_lossy(&finished.stdout).trim()),
+                (i32::try_from(n).unwrap(), n.to_string().as_str())
+            );
         }
     });
     let after = count();
@@ -89,7 +93,8 @@ fn sockets_opened_inside_are_served_from_outside() {
     let address = "127.0.0.1:80".parse().expect("an address");
     policy.listeners = vec![Listener { protocol: Protocol::Tcp, address }];
     let script = "exec 3<>/dev/tcp/127.0.0.1/80; echo hello >&3; read -r answer <&3; echo \"$answer\"";
-    let command = engine.sandbox(&policy).command("bash").args(["-c", script]).stdout(Destination::Memory(1024)).stderr(Destination::Memory(1024));
+    let command =
+        engine.sandbox(&policy).command("bash").args(["-c", script]).stdout(Destination::Memory(1024)).stderr(Destination::Memory(1024));
     let mut running = command.spawn().expect("it runs");
     let listener = TcpListener::from(running.listeners().pop().expect("a listener"));
     let server = std::thread::spawn(move || {
@@ -110,7 +115,8 @@ fn a_dropped_run_is_dead() {
     let world = World::new(Who::Caller);
     let (engine, policy) = (engine(&world), policy(&world));
     let sleep = format!("5{}.77", std::process::id());
-    let running = engine.sandbox(&policy).command("sh").args(["-c", &format!("setsid sleep {sleep} & sleep {sleep}")]).spawn().expect("it runs");
+    let running =
+        engine.sandbox(&policy).command("sh").args(["-c", &format!("setsid sleep {sleep} & sleep {sleep}")]).spawn().expect("it runs");
     common::soon("the payload", || processes_with(&sleep).len() >= 2);
     drop(running);
     assert_eq!(processes_with(&sleep), Vec::<String>::new());

@@ -404,14 +404,15 @@ impl Repository {
             for entry in entries {
                 index.add(&entry.as_entry())?;
             }
-            // Names every folder's tree in the index, so that git need not work them out; and tells whether this is the tree.
-            let written = index.write_tree_to(&self.inner)?;
+            // Names every folder's tree in the index, so that git need not work them out; and tells whether this is the tree. The few
+            // that a small layer changes are left to git.
+            let written = if from.is_none() { index.write_tree_to(&self.inner)? } else { tree };
             index.write()?;
             Ok(written)
         };
         let written = write().or_else(doing(|| format!("write the index {}", path.display())))?;
         let canonical = entries.iter().all(|entry| entry.mode == entry.canonical_mode());
-        if written != tree && from.is_none() && canonical {
+        if written != tree && canonical {
             return Err(std::io::Error::other(format!("the index of tree {tree} came out as {written}")).into());
         }
         Ok(())
@@ -458,16 +459,27 @@ fn read_tree(repository: &git2::Repository, id: Oid) -> Result<Vec<Entry>, GitEr
 /// Above this many files one flush of the file system is cheaper than one for each.
 const SINGLE_SYNCS_MAX: usize = 64;
 
+/// How many files one thread flushes.
+const SYNCS_EACH: usize = 4;
+
 /// Makes the content of files durable.
 pub(in crate::workspace) fn sync_files<'a>(folder: &Path, files: impl ExactSizeIterator<Item = &'a Path>) -> std::io::Result<()> {
     if files.len() > SINGLE_SYNCS_MAX {
         return Ok(nix::unistd::syncfs(fs_err::File::open(folder)?)?);
     }
-    for file in files {
+    // Each flush waits for the device; side by side they wait together.
+    let files: Vec<&Path> = files.collect();
+    let flush = |files: &[&Path]| -> std::io::Result<()> {
         use fs_err::os::unix::fs::OpenOptionsExt;
-        fs_err::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(file)?.sync_data()?;
-    }
-    Ok(())
+        for file in files {
+            fs_err::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(file)?.sync_data()?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = files.chunks(SYNCS_EACH).map(|chunk| scope.spawn(move || flush(chunk))).collect();
+        handles.into_iter().try_for_each(|handle| handle.join().unwrap_or_else(|_| Err(std::io::Error::other("a worker panicked"))))
+    })
 }
 
 /// Makes every file below a folder of our own durable.
