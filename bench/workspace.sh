@@ -34,7 +34,7 @@ for files in "${@:-1000 20000 100000}"; do for n in $files; do
     repository=$work/repository-$n
     mkdir -p "$repository"
     cd "$repository"
-    git init -q -b main
+    git init -q -b main && git config gc.auto 0
     awk -v n="$n" 'BEGIN { for (i = 0; i < n; i++) { if (i % 50 == 0) { d = sprintf("src/m%03d/p%02d", i / 1000, (i / 50) % 20); system("mkdir -p " d) }
         f = sprintf("%s/f%06d.txt", d, i); for (l = 0; l <= i % 40; l++) print "file", i > f; close(f) } }'
     printf '*.o\n' > .gitignore
