@@ -8,24 +8,34 @@
 //! ```
 //!
 //! - [`base`]: words shared by all (sizes, durations, safe text, suggestions). Pure.
+//! - [`event`]: what happened: one versioned enum, and every face is a fold over it. Pure.
 //! - [`config`]: layers of TOML, with the provenance of every value.
 //! - [`spec`]: what the human wants: stories, from whatever they are written in.
 //! - [`plan`]: what will be done: what waits for what, who may start, and why not the others.
+//! - [`story`]: one unit of work: facts, derived phase, `step(story, event, now)`, budgets, failure memory. Pure.
 //! - [`workspace`]: where a story's files are, and how what changed in them comes out as checked data.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
 //! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
+//! - [`store`]: memory: events (append-only, hash-chained), the folds shown from them, evidence, the runner's lock.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
+
+pub mod event;
+
 pub mod config;
 
 pub mod spec;
 
 pub mod plan;
 
+pub mod story;
+
 pub mod sandbox;
 pub mod workspace;
 
 pub mod probe;
+
+pub mod store;
 
 pub mod face;

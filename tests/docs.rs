@@ -69,3 +69,39 @@ fn the_examples_of_the_story_format_are_read() {
         [(0, 0, 1), (1, 1, 1), (1, 1, 1)]
     );
 }
+
+/// The words between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_mission_has_every_row_once_and_its_paths_exist() {
+    let text = text("docs/mission.md");
+    let (mut rows, mut counts) = (Vec::new(), std::collections::BTreeMap::<&str, usize>::new());
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let ["", row, _, state, place, test, _, ""] = cells[..] else { continue };
+        let Ok(row) = row.parse::<u32>() else { continue };
+        assert!(["done", "part", "open", "not ours"].contains(&state), "row {row}: {state}");
+        assert!(state != "done" || (place != "–" && test != "–"), "row {row} is done without a place or a test");
+        for path in quoted(place) {
+            assert!(file(path).exists(), "row {row}: {path} is not there");
+        }
+        // A test is a file and the names of functions in it.
+        let mut source = String::new();
+        for word in quoted(test) {
+            if word.contains('/') {
+                source = fs_err::read_to_string(file(word)).expect("the test's file");
+            } else {
+                assert!(source.contains(&format!("fn {word}(")) || source.contains(&format!("{word}: \"")), "row {row}: no test {word}");
+            }
+        }
+        rows.push(row);
+        *counts.entry(state).or_default() += 1;
+    }
+    assert_eq!(rows, (1..=182).collect::<Vec<_>>());
+    let of = |state| counts.get(state).copied().unwrap_or(0);
+    let count = format!("Count: {} done, {} part, {} open, {} not ours.", of("done"), of("part"), of("open"), of("not ours"));
+    assert!(text.ends_with(&format!("{count}\n")), "the last line should be: {count}");
+}

@@ -1,7 +1,5 @@
 //! `cofferdam exec` from the command line: exit codes, typed limits, the death of the whole tree, bad input.
 
-#![expect(clippy::print_stderr, reason = "a skipped test must say so")]
-
 mod common;
 
 use common::{Who, World, everybody, processes_with, soon};
@@ -331,5 +329,18 @@ fn the_receipt_names_every_layer() {
         }
         let lower = world.sh(&["--require", "no-userns", "-v"], "true");
         assert!(lower.err().contains("the process list can be seen"), "{}", lower.err());
+    }
+}
+
+#[test]
+fn a_payload_that_ends_its_init_gains_nothing() {
+    for (n, world) in everybody().into_iter().enumerate() {
+        for tier in ["full", "no-userns"] {
+            let sleep = unique_sleep(50 + u32::try_from(n).unwrap());
+            let script = format!("setsid sleep {sleep} & sleep 0.1; kill -9 $PPID; kill -9 1; sleep {sleep}");
+            let ran = world.sh(&["--wall", "2s", "--require", tier], &script);
+            assert!(ran.took < Duration::from_secs(4), "{:?}: {}", ran.took, ran.err());
+            soon("the end of the tree", || processes_with(&sleep).is_empty());
+        }
     }
 }

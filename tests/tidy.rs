@@ -85,7 +85,12 @@ fn unsafe_has_one_home_and_reasons() {
 /// Files that decide: no files, processes, network, clock, environment.
 const PURE: &[&str] = &[
     "src/base/",
+    "src/event.rs",
+    "src/event/payload.rs",
     "src/plan/",
+    "src/story/",
+    "src/store/fold.rs",
+    "src/store/chain.rs",
     "src/sandbox/policy.rs",
     "src/sandbox/plan.rs",
     "src/sandbox/filter.rs",

@@ -11,7 +11,7 @@ use super::helper::Helper;
 use super::launch::{Admission, Job, LaunchError, Launcher, Streams};
 use super::outcome::Outcome;
 use super::plan::{self, Facts, Unenforceable};
-use super::policy::Policy;
+use super::policy::{Policy, Tier};
 use super::streams::{Destination, Incoming, Outgoing};
 use super::supervise::{Running, Wiring};
 use super::sys;
@@ -191,6 +191,10 @@ impl<'a> Command<'a> {
             Forker::Here(launcher) => {
                 if !sys::single_threaded() {
                     return Err(SandboxError::NoHelper);
+                }
+                if job.plan.tier == Tier::NoUserns {
+                    // Orphans of an init that was killed come to us, and are ended by us.
+                    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(io_error("the tree could not be held"))?;
                 }
                 let mut launcher = launcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 launcher.launch(&job, theirs, streams, entry)?

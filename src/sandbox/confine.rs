@@ -10,7 +10,7 @@ use landlock::{
 };
 use nix::sys::resource::{self, setrlimit};
 
-use super::plan::{Landlock, Probe, Resource, Rights};
+use super::plan::{Landlock, Probe, Resource, Rights, Step};
 use super::{filter, sys, usage};
 
 pub(super) fn limit(which: Resource, value: u64) -> io::Result<()> {
@@ -64,7 +64,8 @@ fn rights(rights: Rights, abi: ABI) -> BitFlags<AccessFs> {
             Rights::Read => read,
             Rights::Adjust => AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate,
             Rights::Device => AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev,
-            Rights::Write => known & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev),
+            // Local sockets of servers outside stay out of reach even when their file lies in the workspace; those made inside need no right.
+            Rights::Write => known & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev | AccessFs::ResolveUnix),
         }
 }
 
@@ -92,6 +93,16 @@ pub(super) fn landlock(plan: &Landlock) -> io::Result<()> {
     } else {
         Err(io::Error::other("the kernel did not enforce the whole ruleset"))
     }
+}
+
+/// Signals reach no process but the caller's own descendants, where this kernel's Landlock can say so.
+pub(super) fn own_signals_only(steps: &[Step]) -> io::Result<()> {
+    let scopes = steps.iter().any(|step| matches!(step, Step::Landlock(plan) if plan.abi >= 6));
+    if !scopes {
+        return Ok(());
+    }
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).scope(Scope::Signal).map_err(other)?;
+    ruleset.create().and_then(landlock::RulesetCreated::restrict_self).map(drop).map_err(other)
 }
 
 /// A rule on a file takes only rights that files have.

@@ -2,7 +2,6 @@
 //!
 //! Runs in a fork of a single-threaded process, so it may use the whole of Rust; it never returns to its caller's code.
 
-use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -21,7 +20,7 @@ use super::mounts::{self, Prepared, Root};
 use super::plan::{Probe, Step};
 use super::policy::Protocol;
 use super::sys::{self, Fork};
-use super::{cgroup, confine, usage};
+use super::{cgroup, confine, reaper, usage};
 
 /// What init was born with.
 pub(super) struct Birth<'a> {
@@ -235,34 +234,11 @@ fn start(job: &Job, control: &OwnedFd, world: World) -> io::Result<()> {
     (0..=2).for_each(sys::close_number);
     let ended = attend(control, &signals, payload);
     if !job.has_pid_namespace() {
-        end_descendants();
+        reaper::end_descendants();
     }
     match ended? {
         Some(ended) => send(control.as_fd(), &ended, &[]),
         None => Ok(()),
-    }
-}
-
-/// Ends everything below this process, which is the reaper of all orphans. What is stopped cannot fork, so stopping comes first,
-/// in rounds until nobody new is found; then everybody is killed.
-fn end_descendants() {
-    let signal = |pids: &BTreeSet<i32>, signal| pids.iter().for_each(|pid| _ = nix::sys::signal::kill(Pid::from_raw(*pid), signal));
-    let reap = || while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {};
-    loop {
-        let mut stopped = BTreeSet::new();
-        loop {
-            let found: BTreeSet<i32> = usage::descendants().into_iter().collect();
-            if found.is_subset(&stopped) {
-                break;
-            }
-            signal(&found, Signal::SIGSTOP);
-            stopped.extend(found);
-        }
-        if stopped.is_empty() {
-            return;
-        }
-        signal(&stopped, Signal::SIGKILL);
-        reap();
     }
 }
 
@@ -277,6 +253,10 @@ fn execute(job: &Job, terminal: Option<OwnedFd>) -> io::Error {
         sys::default_signals();
         // Where no namespace ends it with init, this does, as far as it reaches.
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize, 0)?;
+        if !job.has_pid_namespace() {
+            // One domain deeper than init: who would end the tree cannot be ended by it.
+            confine::own_signals_only(&job.plan.steps)?;
+        }
         nix::unistd::chdir(&job.plan.folder)?;
         sys::close_on_exec_from(3)?;
         let argv = c_strings(job.arguments.iter().map(|a| a.as_bytes().to_vec()))?;

@@ -27,6 +27,7 @@ pub mod outcome;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+mod reaper;
 pub mod receipt;
 pub mod resolve;
 pub mod secrets;

@@ -17,6 +17,7 @@ use super::message::{FromInit, Handed, ToInit, receive, send};
 use super::outcome::{Cause, OUTCOME_VERSION, Outcome, exit_code};
 use super::plan::Probe;
 use super::policy::{Policy, Upper, WorkspaceSource};
+use super::reaper;
 use super::receipt::{self, Kept};
 use super::streams::{Incoming, Outgoing};
 use super::sys;
@@ -27,6 +28,8 @@ use super::watch::{self, Connections};
 const TICK: Duration = Duration::from_millis(25);
 /// The same for the disk, whose question costs more.
 const DISK_TICK: Duration = Duration::from_millis(50);
+/// Where no namespace ends them together, a process may outlive the others by this much with an open pipe.
+const ORPHAN_OUTPUT_MS: u16 = 500;
 /// How long a command that was asked to stop may take before it is ended.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -84,7 +87,7 @@ pub struct Running<'a> {
     looked: Instant,
     ended: Option<FromInit>,
     stopped: Option<(Cause, String)>,
-    gone: bool,
+    gone: Option<Instant>,
 }
 
 impl std::fmt::Debug for Wiring<'_> {
@@ -130,7 +133,7 @@ impl<'a> Running<'a> {
             looked: started,
             ended: None,
             stopped: None,
-            gone: false,
+            gone: None,
         };
         let Some(control) = &running.control else { return Err(SandboxError::Vanished) };
         match receive::<FromInit>(control.as_fd(), true).map_err(io_error("no word from the sandbox"))? {
@@ -209,7 +212,7 @@ impl<'a> Running<'a> {
 
     fn finished(&self) -> bool {
         let done = |stream: &Option<Outgoing>| stream.as_ref().is_none_or(Outgoing::done);
-        self.gone && done(&self.stdout) && done(&self.stderr)
+        self.gone.is_some() && done(&self.stdout) && done(&self.stderr)
     }
 
     /// One round: wait for something to happen, and answer it.
@@ -233,6 +236,11 @@ impl<'a> Running<'a> {
             self.stdin.turn();
         }
         self.relay_output()?;
+        if self.gone.is_some_and(|since| !self.job.has_pid_namespace() && since.elapsed() >= Duration::from_millis(ORPHAN_OUTPUT_MS.into()))
+        {
+            // Whoever still holds the pipes is none of ours to wait for.
+            self.stdout.iter_mut().chain(&mut self.stderr).for_each(Outgoing::stop_reading);
+        }
         if ready.group || self.group.look_every().is_some_and(|every| self.looked.elapsed() >= every) {
             self.check_group();
         }
@@ -240,11 +248,14 @@ impl<'a> Running<'a> {
         if ready.control {
             self.hear()?;
         }
-        if ready.pidfd && !self.gone {
+        if ready.pidfd && self.gone.is_none() {
             // Messages that init sent before it ended are still in the socket.
             self.hear()?;
-            self.gone = true;
+            self.gone = Some(Instant::now());
             self.stdin = Incoming::nothing();
+            if !self.job.has_pid_namespace() {
+                self.end_orphans();
+            }
         }
         Ok(())
     }
@@ -252,7 +263,7 @@ impl<'a> Running<'a> {
     fn poll(&self, timeout: PollTimeout) -> io::Result<Ready> {
         let mut fds: Vec<(Source, PollFd<'_>)> = Vec::with_capacity(12);
         let input = PollFlags::POLLIN;
-        if !self.gone {
+        if self.gone.is_none() {
             fds.push((Source::Pidfd, PollFd::new(self.pidfd.as_fd(), input)));
             fds.extend(self.control.as_ref().map(|fd| (Source::Control, PollFd::new(fd.as_fd(), input))));
             fds.extend(self.watch.as_ref().map(|fd| (Source::Watch, PollFd::new(fd.as_fd(), input))));
@@ -286,8 +297,8 @@ impl<'a> Running<'a> {
 
     /// Until when nothing needs to be looked at by itself.
     fn timeout(&self) -> PollTimeout {
-        if self.gone {
-            return PollTimeout::NONE;
+        if self.gone.is_some() {
+            return if self.job.has_pid_namespace() { PollTimeout::NONE } else { PollTimeout::from(ORPHAN_OUTPUT_MS) };
         }
         let limits = &self.policy.limits;
         let mut wait: Option<Duration> = None;
@@ -350,7 +361,7 @@ impl<'a> Running<'a> {
     }
 
     fn check_limits(&mut self) {
-        if self.gone || self.stopped.is_some() {
+        if self.gone.is_some() || self.stopped.is_some() {
             return;
         }
         let limits = self.policy.limits;
@@ -458,9 +469,18 @@ impl<'a> Running<'a> {
 
     /// Ends everything inside, for the first reason that came up.
     fn end(&mut self, cause: Cause, detail: &str) {
-        if self.stopped.is_none() && !self.gone {
+        if self.stopped.is_none() && self.gone.is_none() {
             self.stopped = Some((cause, detail.to_owned()));
             self.kill();
+        }
+    }
+
+    /// Without a pid namespace init's end is not everybody's: whoever it left behind is ended here.
+    fn end_orphans(&self) {
+        drop(self.group.kill());
+        if self.child {
+            // We are the next reaper above init.
+            reaper::end_descendants();
         }
     }
 
@@ -586,7 +606,7 @@ impl<'a> Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if self.gone {
+        if self.gone.is_some() {
             return;
         }
         self.kill();

@@ -109,9 +109,22 @@ fn absolute_paths(line: &str) -> impl Iterator<Item = PathBuf> + '_ {
         .map(PathBuf::from)
 }
 
+/// A path that a stranger names is looked up only where looking has no effect: never where it could mount something or wait for a server.
+fn on_local_disk(path: &Path) -> bool {
+    const LOCAL: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay"];
+    let mounts = fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        Some((PathBuf::from(before.split(' ').nth(4)?), after.split(' ').next()?))
+    });
+    let nearest = places.filter(|(place, _)| path.starts_with(place)).max_by_key(|(place, _)| place.components().count());
+    let plain = path.components().all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
+    plain && nearest.is_some_and(|(_, kind)| LOCAL.contains(&kind))
+}
+
 fn path_denial(policy: &Policy, path: &Path, read_only: bool) -> Option<Denial> {
     // Only paths that are there on the host: about anything else nothing is known.
-    let host = path.symlink_metadata().is_ok();
+    let host = on_local_disk(path) && path.symlink_metadata().is_ok();
     let inside = |top: &Path| path.starts_with(top);
     let private = ["/proc", "/dev"].iter().any(|top| inside(Path::new(top)));
     let grant = policy.grants.iter().rfind(|g| inside(&g.inside));

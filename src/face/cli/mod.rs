@@ -9,9 +9,11 @@ pub mod attack;
 pub mod blocked;
 pub mod checkout;
 pub mod clean;
+pub mod command;
 pub mod config;
 pub mod diff;
 pub mod doctor;
+pub mod evidence;
 pub mod exec;
 pub mod failure;
 pub mod files;
@@ -19,6 +21,7 @@ pub mod graph;
 pub mod import;
 mod inplace;
 pub mod lint;
+pub mod log;
 pub mod next;
 pub mod plan;
 pub mod printer;
@@ -26,8 +29,15 @@ pub mod probe;
 pub mod problems;
 pub mod profile;
 pub mod project;
+pub mod report;
 pub mod schema;
 pub mod shell;
+pub mod show;
+mod standing;
+mod state;
+pub mod stats;
+pub mod status;
+pub mod why;
 pub mod workspace;
 
 use failure::{Exit, Failure};
@@ -69,6 +79,44 @@ enum Command {
     Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
+    /// Where every story stands
+    Status(status::Args),
+    /// Everything about one story
+    Show(show::Args),
+    /// Why a story is where it is, or why nothing moves
+    Why(why::Args),
+    /// What happened, event by event
+    Log(log::Args),
+    /// Look at evidence, check it, take it along
+    Evidence(evidence::Args),
+    /// Counts: stories, attempts, evaluators, gates
+    Stats(stats::Args),
+    /// What was spent, by story, role and model
+    Costs(stats::Args),
+    /// The whole run as a page, in Markdown or HTML
+    Report(report::Args),
+    /// Leave a note for a story's next attempt
+    Note(command::Text),
+    /// Answer the question of a blocked story
+    Answer(command::Text),
+    /// Approve a story's commit, that one and no other
+    Approve(command::Approve),
+    /// Send a story's work back, with the reason
+    Reject(command::Reject),
+    /// Let a story that stopped go on, with a fresh budget, from the work it has
+    Retry(command::Only),
+    /// Put a story back to its beginning
+    Reset(command::Reset),
+    /// Ask for another approach; evidence on the same tree stays valid
+    Replan(command::Text),
+    /// End a story
+    Cancel(command::Cancel),
+    /// Record that a story's work was done outside of cofferdam
+    Backfill(command::Backfill),
+    /// Start nothing new
+    Pause(command::Pause),
+    /// End a pause
+    Resume(command::Resume),
     #[command(name = "__attack", hide = true)]
     Attack(attack::Args),
     /// One safe worktree per story: new, exec, collect, list, remove
@@ -130,6 +178,25 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Lint(args) => lint::run(args),
         Command::Schema(args) => schema::run(&args),
         Command::Config(args) => config::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Why(args) => why::run(&args),
+        Command::Log(args) => log::run(&args),
+        Command::Evidence(args) => evidence::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Costs(args) => stats::run_costs(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Note(args) => command::note(&args),
+        Command::Answer(args) => command::answer(&args),
+        Command::Approve(args) => command::approve(&args),
+        Command::Reject(args) => command::reject(&args),
+        Command::Retry(args) => command::retry(&args),
+        Command::Reset(args) => command::reset(&args),
+        Command::Replan(args) => command::replan(&args),
+        Command::Cancel(args) => command::cancel(&args),
+        Command::Backfill(args) => command::backfill(&args),
+        Command::Pause(args) => command::pause(&args),
+        Command::Resume(args) => command::resume(&args),
         Command::Workspace(args) => workspace::run(args),
         Command::Checkout(args) => checkout::run(&args),
         Command::Shell(args) => shell::run(&args),

@@ -8,6 +8,12 @@ pub fn out(text: &str) {
     drop(writeln!(stdout, "{text}"));
 }
 
+/// Writes data, and says whether the reader is still there: what goes on for ever must end when nobody reads it.
+pub fn out_or_gone(text: &str) -> bool {
+    let mut stdout = anstream::stdout().lock();
+    writeln!(stdout, "{text}").is_ok()
+}
+
 /// Writes one JSON document on one line group, as `--json` promises.
 pub fn json(document: &impl serde::Serialize) {
     match serde_json::to_string_pretty(document) {

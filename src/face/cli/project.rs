@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::failure::{Exit, Failure};
-use super::{printer, problems};
+use super::{printer, problems, standing};
 use crate::base::source::{Problem, any_error};
 use crate::config::StartOn;
 use crate::config::load::{Environment, Loaded, Options, load};
@@ -156,7 +156,8 @@ impl PlanArgs {
         let rules = Rules::of(&loaded.config);
         let plan = Plan::build(&spec, &loaded.config.streams)
             .map_err(|error| Failure::usage("there is no plan yet").because(&error).next("see cofferdam lint"))?;
-        Ok(Project { loaded, place, spec, plan, rules, facts: Facts::default() })
+        let facts = standing::facts(&loaded, &plan)?;
+        Ok(Project { loaded, place, spec, plan, rules, facts })
     }
 }
 

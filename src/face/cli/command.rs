@@ -1,0 +1,281 @@
+//! What a human says to the controller: each command is an event. A runner acts on it within a second; without one, the next run does.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::failure::{Exit, Failure};
+use super::printer;
+use super::state::{self, State, VERSION};
+use crate::base::id::{CommitId, StoryId};
+use crate::base::text::one_line;
+use crate::event::Kind;
+use crate::story::{Story, phase};
+
+/// Longer texts belong into the story's file.
+const LONGEST_TEXT: usize = 16 << 10;
+
+#[derive(Debug, clap::Args)]
+pub struct Text {
+    story: String,
+    /// The text; `-` reads it from standard input
+    #[arg(required = true, value_name = "TEXT")]
+    text: Vec<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Approve {
+    story: String,
+    /// The commit you looked at, or its start [default: the story's commit now]
+    #[arg(long)]
+    commit: Option<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Reject {
+    story: String,
+    /// What the next attempt should know; `-` reads it from standard input
+    #[arg(required = true, value_name = "REASON")]
+    text: Vec<String>,
+    /// The commit you looked at, or its start: refused when the story has moved on
+    #[arg(long)]
+    commit: Option<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Only {
+    story: String,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Reset {
+    story: String,
+    /// Also forget which approaches failed
+    #[arg(long)]
+    forget: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Cancel {
+    story: String,
+    #[arg(value_name = "REASON")]
+    text: Vec<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Backfill {
+    story: String,
+    /// The commit that holds the work
+    #[arg(long)]
+    commit: Option<String>,
+    #[arg(value_name = "REASON")]
+    text: Vec<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Pause {
+    #[arg(value_name = "REASON")]
+    text: Vec<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Resume {
+    #[arg(long)]
+    json: bool,
+}
+
+/// # Errors
+/// When the story does not exist, or its state does not allow it.
+pub fn note(args: &Text) -> Result<ExitCode, Failure> {
+    let text = words(&args.text)?;
+    tell(&args.story, args.json, |_| Ok(Kind::StoryNoted { text }))
+}
+
+/// # Errors
+/// As [`note`].
+pub fn answer(args: &Text) -> Result<ExitCode, Failure> {
+    let text = words(&args.text)?;
+    tell(&args.story, args.json, |_| Ok(Kind::StoryAnswered { text }))
+}
+
+/// # Errors
+/// As [`note`].
+pub fn replan(args: &Text) -> Result<ExitCode, Failure> {
+    let reason = words(&args.text)?;
+    tell(&args.story, args.json, |_| Ok(Kind::StoryReplanned { reason }))
+}
+
+/// # Errors
+/// As [`note`].
+pub fn approve(args: &Approve) -> Result<ExitCode, Failure> {
+    tell(&args.story, args.json, |story| {
+        let Some(change) = story.change() else {
+            return Err(Failure::new(Exit::Failure, "there is nothing to approve")
+                .why("nothing was collected yet")
+                .next(format!("cofferdam why {}", story.id)));
+        };
+        let commit = args.commit.as_deref().map(|typed| meant(story, typed)).transpose()?;
+        Ok(Kind::StoryApproved { commit: commit.unwrap_or_else(|| change.commit.clone()) })
+    })
+}
+
+/// # Errors
+/// As [`note`].
+pub fn reject(args: &Reject) -> Result<ExitCode, Failure> {
+    let reason = words(&args.text)?;
+    tell(&args.story, args.json, |story| {
+        let commit = args.commit.as_deref().map(|typed| meant(story, typed)).transpose()?;
+        Ok(Kind::StoryRejected { commit, reason })
+    })
+}
+
+/// # Errors
+/// As [`note`].
+pub fn retry(args: &Only) -> Result<ExitCode, Failure> {
+    tell(&args.story, args.json, |_| Ok(Kind::StoryRetried {}))
+}
+
+/// # Errors
+/// As [`note`].
+pub fn reset(args: &Reset) -> Result<ExitCode, Failure> {
+    tell(&args.story, args.json, |_| Ok(Kind::StoryReset { forget: args.forget }))
+}
+
+/// # Errors
+/// As [`note`].
+pub fn cancel(args: &Cancel) -> Result<ExitCode, Failure> {
+    let reason = optional(&args.text)?.unwrap_or_else(|| "a human cancelled it".to_owned());
+    tell(&args.story, args.json, |_| Ok(Kind::StoryCancelled { reason }))
+}
+
+/// # Errors
+/// As [`note`].
+pub fn backfill(args: &Backfill) -> Result<ExitCode, Failure> {
+    let reason = optional(&args.text)?.unwrap_or_else(|| "done outside of cofferdam".to_owned());
+    let commit = args.commit.as_deref().map(resolve).transpose()?;
+    tell(&args.story, args.json, |_| Ok(Kind::StoryBackfilled { commit, reason }))
+}
+
+/// # Errors
+/// When the store cannot be written.
+pub fn pause(args: &Pause) -> Result<ExitCode, Failure> {
+    let reason = optional(&args.text)?;
+    say(
+        None,
+        Kind::RunPaused { reason },
+        args.json,
+        "The run is paused: what works goes on to its end, and nothing new starts. Go on with: cofferdam resume",
+    )
+}
+
+/// # Errors
+/// When the store cannot be written.
+pub fn resume(args: &Resume) -> Result<ExitCode, Failure> {
+    say(None, Kind::RunResumed {}, args.json, "The run goes on.")
+}
+
+fn words(words: &[String]) -> Result<String, Failure> {
+    let text = match words {
+        [only] if only == "-" => {
+            let mut text = String::new();
+            let read = std::io::stdin().take(LONGEST_TEXT as u64 + 1).read_to_string(&mut text);
+            read.map_err(|error| {
+                Failure::usage("standard input could not be read as text").because(&error).next("pipe UTF-8 text into it")
+            })?;
+            text
+        }
+        words => words.join(" "),
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Failure::usage("the text is empty").next("write a sentence behind the story's id"));
+    }
+    if text.len() > LONGEST_TEXT {
+        return Err(Failure::usage("the text is longer than 16 KiB")
+            .next("put it into the story's file, or into a file of the repository, and name that"));
+    }
+    Ok(text.to_owned())
+}
+
+fn optional(given: &[String]) -> Result<Option<String>, Failure> {
+    if given.is_empty() { Ok(None) } else { words(given).map(Some) }
+}
+
+/// The commit that a person typed, or the start of the story's own.
+fn meant(story: &Story, typed: &str) -> Result<CommitId, Failure> {
+    let own = story.change().map(|change| &change.commit);
+    // Fewer digits could be anything.
+    if let Some(own) = own.filter(|own| typed.len() >= 7 && own.as_str().starts_with(typed)) {
+        return Ok(own.clone());
+    }
+    typed.parse().map_err(|error| {
+        let now = own.map_or_else(|| "nothing was collected yet".to_owned(), |own| format!("the story is at {own}"));
+        Failure::usage(format!("`{}` is not the story's commit", one_line(typed)))
+            .because(&error)
+            .why(now)
+            .next(format!("cofferdam show {}", story.id))
+    })
+}
+
+/// Any name of a commit in this repository.
+fn resolve(typed: &str) -> Result<CommitId, Failure> {
+    let unknown =
+        || Failure::usage(format!("`{}` names no commit of this repository", one_line(typed))).next("git log shows the commits there are");
+    let repository = git2::Repository::discover(".").map_err(|error| unknown().because(&error))?;
+    let found = repository.revparse_single(typed).and_then(|object| object.peel_to_commit());
+    let commit = found.map_err(|error| unknown().because(&error))?.id().to_string();
+    commit.parse().map_err(|error| unknown().because(&error))
+}
+
+/// Makes the event from the story as it is, and stores it.
+fn tell(typed: &str, as_json: bool, kind: impl FnOnce(&Story) -> Result<Kind, Failure>) -> Result<ExitCode, Failure> {
+    let state = State::find()?;
+    let story = state::story(state.store()?.as_ref(), typed)?;
+    let kind = kind(&story)?;
+    say(Some(story.id), kind, as_json, "")
+}
+
+fn say(story: Option<StoryId>, kind: Kind, as_json: bool, done: &str) -> Result<ExitCode, Failure> {
+    let state = State::find()?;
+    let mut store = state.store_to_write()?;
+    let name = kind.name().to_owned();
+    let appended = store.append_one(state::said(story.clone(), kind)).map_err(state::failure)?;
+    let runner = state.runner()?;
+    let now = match &story {
+        Some(id) => store.story(id).map_err(state::failure)?.map(|story| phase(&story).name()),
+        None => None,
+    };
+    if as_json {
+        printer::json(
+            &json!({"version": VERSION, "seq": appended.first, "kind": name, "story": story, "state": now, "runner": state::status_word(runner.status)}),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    match (&story, now) {
+        (Some(id), Some(now)) => {
+            printer::out(&format!("{}: {name} is stored as event {}; the story is {now}", one_line(id.as_str()), appended.first));
+        }
+        _ => printer::out(done),
+    }
+    if runner.pid.is_none() {
+        printer::err("No runner is working: `cofferdam run` acts on it.");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,240 @@
+//! `cofferdam log`: what happened, line by line, and whether the chain holds.
+
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::failure::{Exit, Failure};
+use super::printer;
+use super::state::{self, State, clock};
+use crate::base::text::{cut, one_line, plural};
+use crate::event::{AttemptEnd, GateResult, Kind, Verdict};
+use crate::store::{Filter, Store, Stored};
+use crate::story::budget::money;
+
+/// A follower looks for news this often. Commands and events are seen well within a second.
+const POLL: Duration = Duration::from_millis(200);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only this story
+    story: Option<String>,
+    /// Go on printing what happens
+    #[arg(short, long)]
+    follow: bool,
+    /// Only events after this number
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    since: u64,
+    /// Only the last N events
+    #[arg(short = 'n', long = "last", value_name = "N")]
+    last: Option<u64>,
+    /// One JSON document a line
+    #[arg(long)]
+    json: bool,
+    /// Recompute the hash chain and say where it breaks
+    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story"])]
+    verify: bool,
+    /// With --verify: this hash, noted earlier, must be in the chain
+    #[arg(long, value_name = "HASH", requires = "verify")]
+    contains: Option<String>,
+    /// Make the cached views anew from the events
+    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story", "verify"])]
+    rebuild: bool,
+}
+
+/// # Errors
+/// When the store cannot be read, or the chain is broken.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let state = State::find()?;
+    let mut store = match state.store()? {
+        Some(store) => store,
+        None if args.follow => await_store(&state)?,
+        None => {
+            printer::err("Nothing has happened in this repository yet.");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if args.verify {
+        return verify(&store, args.contains.as_deref());
+    }
+    if args.rebuild {
+        store.rebuild().map_err(state::failure)?;
+        printer::err(&format!(
+            "The views were made anew from {}.",
+            plural(store.overview().map_err(state::failure)?.events, "event", "events")
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let story = args.story.as_deref().map(|typed| state::story(Some(&store), typed)).transpose()?;
+    let mut filter = Filter { since: args.since, story: story.map(|story| story.id), last: args.last };
+    loop {
+        let mut reader_left = false;
+        let mut last = filter.since;
+        let printed = store.events(&filter, |stored| {
+            last = stored.seq;
+            let line = if args.json { stored.json() } else { text(&store, &stored) };
+            reader_left = !printer::out_or_gone(&line);
+            if reader_left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        printed.map_err(state::failure)?;
+        if !args.follow || reader_left {
+            return Ok(ExitCode::SUCCESS);
+        }
+        (filter.since, filter.last) = (last, None);
+        std::thread::sleep(POLL);
+    }
+}
+
+/// A follower may be there before anything is.
+fn await_store(state: &State) -> Result<Store, Failure> {
+    printer::err("Nothing has happened in this repository yet; waiting.");
+    loop {
+        if let Some(store) = state.store()? {
+            return Ok(store);
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn verify(store: &Store, contains: Option<&str>) -> Result<ExitCode, Failure> {
+    let advice = "the database was changed by another program, or its disk is failing; compare with a backup, or with `log --json` lines kept elsewhere";
+    let (count, head) = match store.verify().map_err(state::failure)? {
+        Ok(held) => held,
+        Err(broken) => {
+            return Err(Failure::new(Exit::Failure, broken.to_string())
+                .why(format!("{} before it hold", plural(broken.seq.saturating_sub(1), "event", "events")))
+                .next(advice));
+        }
+    };
+    if let Some(hash) = contains {
+        let mut found = None;
+        let read = store.events(&Filter::default(), |stored| {
+            if stored.hash == hash {
+                found = Some(stored.seq);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        read.map_err(state::failure)?;
+        match found {
+            Some(seq) => printer::out(&format!("The chain contains {}… as event {seq}.", cut(&one_line(hash), 13).trim_end_matches('…'))),
+            None => {
+                return Err(Failure::new(Exit::Failure, format!("the chain does not contain the hash {}", one_line(hash)))
+                    .why("it holds, but it is another chain, or its end was cut off")
+                    .next(advice));
+            }
+        }
+    }
+    printer::out(&format!("The chain holds: {}, head {head}", plural(count, "event", "events")));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(store: &Store, stored: &Stored) -> String {
+    let said = stored.event().map_or_else(|error| format!("(unreadable: {error})"), |event| summary(&event.kind));
+    let moved = stored.story.as_deref().and_then(|story| store.moved(story, stored.seq).ok().flatten());
+    let moved = moved.map(|to| format!("  → {to}")).unwrap_or_default();
+    let who = if stored.actor == "runner" { String::new() } else { format!("  ({})", one_line(&stored.actor)) };
+    let story = one_line(stored.story.as_deref().unwrap_or("")).into_owned();
+    let line = format!(
+        "{:>6}  {}  {story:<10}  {:<19} {}{moved}{who}",
+        stored.seq,
+        clock(&stored.at),
+        one_line(&stored.kind),
+        cut(&one_line(&said), 200)
+    );
+    line.trim_end().to_owned()
+}
+
+/// One line that says what an event carries.
+pub(super) fn summary(kind: &Kind) -> String {
+    match kind {
+        Kind::RunStarted { pid, target, commit, parallel, .. } => {
+            format!("process {pid}, {target} at {}, {} at once", commit.short(), plural(u64::from(*parallel), "story", "stories"))
+        }
+        Kind::RunStopped { reason, detail } => {
+            format!("because {}{}", super::status::stop_word(*reason), detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default())
+        }
+        Kind::RunPaused { reason } => reason.clone().unwrap_or_default(),
+        Kind::PlanChanged { added, changed, removed, .. } => {
+            format!("{} added, {} changed, {} removed", added.len(), changed.len(), removed.len())
+        }
+        Kind::StoryCreated { spec } | Kind::StoryChanged { spec } => spec.title.clone(),
+        Kind::StoryStarted { attempt, base } => format!("attempt {attempt} from {}", base.short()),
+        Kind::ContractAccepted { attempt, .. } => format!("attempt {attempt}"),
+        Kind::ContractRefused { attempt, why, .. } => format!("attempt {attempt}: {why}"),
+        Kind::AttemptStarted { attempt, task, agent } => format!("attempt {attempt}, {}, {agent}", format!("{task:?}").to_lowercase()),
+        Kind::ApproachDeclared { attempt, summary } => format!("attempt {attempt}: {summary}"),
+        Kind::AttemptEnded { attempt, end, question, wall_ms, .. } => {
+            let time = crate::base::duration::display(Duration::from_millis(*wall_ms));
+            let question = question.as_deref().map(|q| format!("; it asks: {q}")).unwrap_or_default();
+            format!("attempt {attempt} {} after {time}{question}", end_word(end))
+        }
+        Kind::ChangeCollected { attempt, commit, files, .. } => {
+            format!("attempt {attempt}: commit {}, {}", commit.short(), plural(*files, "file", "files"))
+        }
+        Kind::EvaluatorFinished { evaluator, commit, verdict, problems, cached, .. } => {
+            let problems = if *problems > 0 { format!(", {}", plural(u64::from(*problems), "problem", "problems")) } else { String::new() };
+            format!("{evaluator}: {}{problems} on {}{}", verdict_word(*verdict), commit.short(), remembered(*cached))
+        }
+        Kind::GateStarted { gate, commit, .. } => format!("{gate} on {}", commit.short()),
+        Kind::GateFinished { gate, commit, result, flaky, cached, .. } => {
+            let flaky = if *flaky { ", flaky" } else { "" };
+            format!("{gate}: {}{flaky} on {}{}", gate_word(*result), commit.short(), remembered(*cached))
+        }
+        Kind::StoryReady { commit, .. } | Kind::StoryQueued { commit } | Kind::StoryApproved { commit } => commit.short().to_owned(),
+        Kind::CandidateBuilt { candidate, base, .. } => format!("{} on {}", candidate.short(), base.short()),
+        Kind::StoryLanded { commit, target, .. } => format!("{} on {target}", commit.short()),
+        Kind::StoryBlocked { block } => format!("{}: {}", block.reason, block.question),
+        Kind::StoryEscalated { reason, detail } | Kind::HumanNotified { reason, detail } => format!("{reason}: {detail}"),
+        Kind::BudgetSpent { role, amount, .. } => format!(
+            "{role}: {}, {}, {}",
+            money(amount.cost_microusd),
+            plural(amount.model_calls, "call", "calls"),
+            plural(amount.tokens_in.saturating_add(amount.tokens_out), "token", "tokens")
+        ),
+        Kind::NetworkDenied { role, target, rule, count } => format!("{role}: {target} ({rule}), {}", plural(*count, "time", "times")),
+        other => fields(&other.data()),
+    }
+}
+
+/// The fields of an event that has no sentence of its own.
+fn fields(data: &serde_json::Value) -> String {
+    let serde_json::Value::Object(fields) = data else { return data.to_string() };
+    let shown = fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| match value {
+        serde_json::Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn remembered(cached: bool) -> &'static str {
+    if cached { " (remembered)" } else { "" }
+}
+
+pub(super) fn end_word(end: &AttemptEnd) -> String {
+    match end {
+        AttemptEnd::Finished => "finished".to_owned(),
+        AttemptEnd::Failed { cause } => format!("failed ({cause})"),
+        AttemptEnd::ProviderLimit { provider, until } => format!("waits for {provider} until {until}"),
+        AttemptEnd::Interrupted => "was interrupted".to_owned(),
+        AttemptEnd::CouldNotStart { why, .. } => format!("could not start: {why}"),
+    }
+}
+
+pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Error => "error",
+        Verdict::NeedsApproval => "needs approval",
+    }
+}
+
+pub(super) fn gate_word(result: GateResult) -> &'static str {
+    match result {
+        GateResult::Pass => "green",
+        GateResult::Red => "red",
+        GateResult::Cancelled => "cancelled",
+        GateResult::Error => "error",
+    }
+}

@@ -1,0 +1,165 @@
+//! The store of the repository that a command stands in, and what readers of it share.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::failure::{Exit, Failure};
+use crate::base::id::StoryId;
+use crate::base::text::one_line;
+use crate::base::{duration, suggest};
+use crate::event::{Actor, Event, Kind};
+use crate::store::health::{self, Runner, Status};
+use crate::store::place::{self, PlaceError};
+use crate::store::{Store, StoreError};
+use crate::story::Story;
+
+/// The version of the documents that `--json` prints here.
+pub(super) const VERSION: u32 = 1;
+
+/// Where the state of this repository is, or would be.
+pub(super) struct State {
+    pub(super) folder: PathBuf,
+    git: PathBuf,
+}
+
+impl State {
+    /// # Errors
+    /// When this is no repository, or it moved.
+    pub(super) fn find() -> Result<Self, Failure> {
+        let here =
+            std::env::current_dir().map_err(|error| Failure::new(Exit::Failure, "the current directory cannot be read").because(&error))?;
+        Self::at(&here)
+    }
+
+    /// # Errors
+    /// When this folder is in no repository, or it moved.
+    pub(super) fn at(here: &Path) -> Result<Self, Failure> {
+        let fail = |error: PlaceError| Failure::new(Exit::Usage, error.to_string()).next(error.next());
+        let git = place::common_git_dir(here).map_err(fail)?;
+        let states = place::state_home(std::env::var_os("XDG_STATE_HOME").as_deref(), std::env::var_os("HOME").as_deref()).map_err(fail)?;
+        let folder = place::locate(&states, &git).map_err(fail)?;
+        Ok(Self { folder, git })
+    }
+
+    /// The store, when anything was ever stored. A reader makes none.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(super) fn store(&self) -> Result<Option<Store>, Failure> {
+        Store::open_existing(&self.folder).map_err(failure)
+    }
+
+    /// The store of a command that writes to it.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened.
+    pub(super) fn store_to_write(&self) -> Result<Store, Failure> {
+        let claimed = place::claim(&self.folder, &self.git);
+        claimed.map_err(|error| {
+            Failure::new(Exit::Failure, "the state folder cannot be written")
+                .because(&error)
+                .next("is there space on the disk, and may you write there?")
+        })?;
+        Store::open(&self.folder).map_err(failure)
+    }
+
+    /// What is to be believed about the runner.
+    ///
+    /// # Errors
+    /// When the lock cannot be read.
+    pub(super) fn runner(&self) -> Result<Runner, Failure> {
+        let looked = health::runner(&self.folder, now());
+        looked.map_err(|error| {
+            Failure::new(Exit::Failure, "the runner's lock cannot be read").because(&error).next("look at the path that is named")
+        })
+    }
+}
+
+/// The failure for an error of the store.
+pub(super) fn failure(error: StoreError) -> Failure {
+    let next = error.next();
+    match error {
+        StoreError::Refused(refused) => {
+            let what = format!("{} of {} was refused", refused.attempted, one_line(refused.story.as_str()));
+            Failure::new(Exit::Failure, what).why(format!("the story is {}: {}", refused.state, refused.why)).next(next)
+        }
+        StoreError::Newer { .. } | StoreError::NotOurs { .. } => Failure::new(Exit::Usage, error.to_string()).next(next),
+        StoreError::Damaged { .. }
+        | StoreError::DiskFull { .. }
+        | StoreError::Busy { .. }
+        | StoreError::Vanished { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Unreadable { .. }
+        | StoreError::Io(_)
+        | StoreError::Sqlite { .. } => Failure::new(Exit::Failure, error.to_string()).next(next),
+    }
+}
+
+/// The one clock of these commands.
+pub(super) fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// An event of the person at this terminal.
+pub(super) fn said(story: Option<StoryId>, kind: Kind) -> Event {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let name = user.map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name);
+    Event { at: now(), run: None, story, actor: Actor::Human(name), kind }
+}
+
+/// A story by the id that was typed.
+///
+/// # Errors
+/// When there is none: the nearest id is suggested.
+pub(super) fn story(store: Option<&Store>, typed: &str) -> Result<Story, Failure> {
+    let unknown = || Failure::usage(format!("there is no story `{}`", one_line(typed)));
+    let Some(store) = store else {
+        return Err(unknown().why("nothing has run in this repository yet").next("cofferdam run"));
+    };
+    let id: StoryId = typed.parse().map_err(|error| unknown().because(&error))?;
+    if let Some(story) = store.story(&id).map_err(failure)? {
+        return Ok(story);
+    }
+    let rows = store.stories().map_err(failure)?;
+    let next = match suggest::nearest(typed, rows.iter().map(|row| row.id.as_str())) {
+        Some(near) => format!("did you mean {}?", one_line(near)),
+        None => "cofferdam status lists the stories there are".to_owned(),
+    };
+    Err(unknown().next(next))
+}
+
+/// `4 min 10 s ago`.
+pub(super) fn ago(at: Timestamp) -> String {
+    match std::time::Duration::try_from(now().duration_since(at)) {
+        Ok(passed) => format!("{} ago", duration::display(passed)),
+        // A clock was set back meanwhile.
+        Err(_) => format!("at {at}"),
+    }
+}
+
+/// A time for a person, to the second: `2026-11-21 08:00:03`.
+pub(super) fn clock(at: &str) -> String {
+    at.parse::<Timestamp>().map_or_else(|_| one_line(at).into_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// The runner's state as one word.
+pub(super) fn status_word(status: Status) -> &'static str {
+    match status {
+        Status::Starting => "starting",
+        Status::Running => "running",
+        Status::Stopped => "stopped",
+        Status::Error => "error",
+        Status::Hung => "hung",
+    }
+}
+
+/// `running (process 123, heartbeat 4 s ago)`.
+pub(super) fn runner_line(runner: &Runner) -> String {
+    let process = runner.pid.map(|pid| format!("process {pid}"));
+    let beat = runner.heartbeat.map(|at| format!("heartbeat {}", ago(at)));
+    let facts: Vec<String> =
+        [process, beat, runner.detail.as_deref().map(|detail| one_line(detail).into_owned())].into_iter().flatten().collect();
+    let word = status_word(runner.status);
+    if facts.is_empty() { word.to_owned() } else { format!("{word} ({})", facts.join(", ")) }
+}
