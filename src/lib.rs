@@ -13,6 +13,7 @@
 //! - [`spec`]: what the human wants: stories, from whatever they are written in.
 //! - [`plan`]: what will be done: what waits for what, who may start, and why not the others.
 //! - [`story`]: one unit of work: facts, derived phase, `step(story, event, now)`, budgets, failure memory. Pure.
+//! - [`workspace`]: where a story's files are, and how what changed in them comes out as checked data.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
 //! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
 //! - [`store`]: memory: events (append-only, hash-chained), the folds shown from them, evidence, the runner's lock.
@@ -31,6 +32,7 @@ pub mod plan;
 pub mod story;
 
 pub mod sandbox;
+pub mod workspace;
 
 pub mod probe;
 

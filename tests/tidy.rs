@@ -41,7 +41,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("story", &["event", "spec"]),
     ("store", &["event", "story", "plan", "spec"]),
     ("sandbox", &["event"]),
-    ("workspace", &["event", "store"]),
+    // The sandbox for its one home of system calls: an overlay's marks are extended attributes.
+    ("workspace", &["event", "store", "sandbox"]),
     ("probe", &["sandbox"]),
 ];
 

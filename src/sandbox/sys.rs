@@ -667,3 +667,17 @@ pub fn adopt(number: isize) -> io::Result<OwnedFd> {
     // SAFETY: it is open, and callers pass only what a call of their own has just returned, so that nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+// ---- extended attributes ----
+
+/// Reads an extended attribute of an open file. `Ok(None)` when it has none of that name, or its file system has none at all.
+///
+/// # Errors
+/// What the kernel said; ERANGE when the value is longer than the buffer.
+pub fn get_attribute(fd: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    match raw(libc::SYS_fgetxattr, [fd.as_raw_fd() as usize, name.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0]) {
+        Ok(length) => usize::try_from(length).map(Some).map_err(io::Error::other),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Ok(None),
+        Err(e) => Err(e),
+    }
+}

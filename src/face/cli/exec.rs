@@ -12,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::failure::{Exit, Failure};
+use super::inplace;
 use super::printer;
 use super::profile;
 use crate::base::duration;
@@ -23,6 +24,7 @@ use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, Workspac
 use crate::sandbox::resolve::{ExecOptions, resolve};
 use crate::sandbox::toolchains::{Host, Surroundings};
 use crate::sandbox::{Cause, Destination, Engine, Finished, Outcome, SandboxError, command, sys};
+use crate::workspace::inplace::GitMode;
 
 /// A changed text file larger than this is listed without its lines.
 const LARGEST_DIFF: usize = 256 * 1024;
@@ -53,6 +55,10 @@ pub struct Args {
     /// One more host it may reach through the gateway
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Access")]
     allow: Vec<String>,
+
+    /// The repository's git directory inside: private (commits come out as a ref), readonly, or none
+    #[arg(long, value_name = "MODE", default_value = "private", help_heading = "Access")]
+    git: GitMode,
 
     /// Memory, such as 512MiB
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, help_heading = "Limits")]
@@ -159,11 +165,13 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     if !args.quiet {
         resolved.notices.iter().for_each(|notice| printer::err(&format!("cofferdam: {}", one_line(notice))));
     }
-    let policy = resolved.policy;
+    let mut policy = resolved.policy;
     let mut outcome_file = args.outcome.as_deref().map(|path| OutcomeFile::create(path, &policy)).transpose()?;
 
     let engine = Engine::here(Facts::read());
-    let finished = supervise(&engine, &policy, &args)?;
+    let in_place = inplace::cover(&mut policy, args.git, args.quiet)?;
+    let kept = matches!(policy.workspace.source, WorkspaceSource::Folder(_));
+    let finished = supervise(&engine, &policy, &args.command)?;
     let outcome = &finished.outcome;
     if let Some(file) = &mut outcome_file {
         file.write(outcome)?;
@@ -172,10 +180,11 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
         print_changes(&policy, &finished);
     }
     report(&args, &policy, outcome);
+    inplace::finish(in_place, kept, args.quiet)?;
     Ok(exit_code(outcome.exit_code))
 }
 
-fn exit_code(code: i32) -> ExitCode {
+pub(super) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))
 }
 
@@ -221,18 +230,21 @@ fn options(args: &Args) -> Result<ExecOptions, Failure> {
 
 /// A private terminal for the command, when a person sits at ours.
 fn terminal(args: &Args) -> bool {
-    !matches!(args.require, Some(Require::NoUserns))
-        && std::io::stdin().is_terminal()
-        && std::io::stdout().is_terminal()
-        && std::io::stderr().is_terminal()
+    !matches!(args.require, Some(Require::NoUserns)) && at_a_terminal()
 }
 
-fn supervise(engine: &Engine, policy: &Policy, args: &Args) -> Result<Finished, Failure> {
+/// Does a person sit at all three of our streams?
+pub(super) fn at_a_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Runs a command to its end, with our own streams as its streams.
+pub(super) fn supervise(engine: &Engine, policy: &Policy, command: &[OsString]) -> Result<Finished, Failure> {
     let own = |number| {
         sys::standard(number).try_clone_to_owned().map_err(|e| Failure::new(Exit::ExecOurs, "a standard stream cannot be used").because(&e))
     };
     let stdin = own(0)?;
-    let mut sandboxed = engine.sandbox(policy).command(&args.command[0]).args(&args.command[1..]);
+    let mut sandboxed = engine.sandbox(policy).command(&command[0]).args(&command[1..]);
     if !command::is_null(&stdin) {
         sandboxed = sandboxed.stdin(stdin);
     }
@@ -391,7 +403,7 @@ fn report(args: &Args, policy: &Policy, outcome: &Outcome) {
 }
 
 /// One sentence on what ended the command, when it was not the command itself.
-fn ending(policy: &Policy, outcome: &Outcome, program: &OsString) -> Option<String> {
+pub(super) fn ending(policy: &Policy, outcome: &Outcome, program: &OsString) -> Option<String> {
     let program = bytes_line(program.as_encoded_bytes());
     let limits = &policy.limits;
     let size = |limit: Option<Size>| limit.map_or_else(String::new, |l| l.to_string());

@@ -7,8 +7,11 @@ use clap::Parser;
 pub mod add;
 pub mod attack;
 pub mod blocked;
+pub mod checkout;
+pub mod clean;
 pub mod command;
 pub mod config;
+pub mod diff;
 pub mod doctor;
 pub mod evidence;
 pub mod exec;
@@ -16,6 +19,7 @@ pub mod failure;
 pub mod files;
 pub mod graph;
 pub mod import;
+mod inplace;
 pub mod lint;
 pub mod log;
 pub mod next;
@@ -27,12 +31,14 @@ pub mod profile;
 pub mod project;
 pub mod report;
 pub mod schema;
+pub mod shell;
 pub mod show;
 mod standing;
 mod state;
 pub mod stats;
 pub mod status;
 pub mod why;
+pub mod workspace;
 
 use failure::{Exit, Failure};
 
@@ -113,6 +119,16 @@ enum Command {
     Resume(command::Resume),
     #[command(name = "__attack", hide = true)]
     Attack(attack::Args),
+    /// One safe worktree per story: new, exec, collect, list, remove
+    Workspace(workspace::Args),
+    /// Fill in a story's last collected commit as files for a person
+    Checkout(checkout::Args),
+    /// Open a shell in a story's sandbox
+    Shell(shell::Args),
+    /// Show what a story changed
+    Diff(diff::Args),
+    /// Remove what nothing uses any more; never a commit that nothing else reaches
+    Clean(clean::Args),
 }
 
 /// The program.
@@ -181,5 +197,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Backfill(args) => command::backfill(&args),
         Command::Pause(args) => command::pause(&args),
         Command::Resume(args) => command::resume(&args),
+        Command::Workspace(args) => workspace::run(args),
+        Command::Checkout(args) => checkout::run(&args),
+        Command::Shell(args) => shell::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Clean(args) => clean::run(&args),
     }
 }

@@ -70,6 +70,16 @@ impl ProjectArgs {
         Ok(load(&cwd, &Environment::of_process(), &options))
     }
 
+    /// The same for commands that need no project: `None` when none was named, and the worktree has no configuration that could be wrong.
+    pub fn load_if_any(&self, worktree: Option<&std::path::Path>) -> Result<Option<Loaded>, Failure> {
+        let named = self.config.is_some() || !self.set.is_empty();
+        if named || worktree.is_some_and(|tree| tree.join("cofferdam.toml").exists()) {
+            return self.load().map(Some);
+        }
+        // Without a project there may be no target branch either, and nothing to say about it.
+        Ok(self.try_load()?.ok())
+    }
+
     /// The project around the current folder and its configuration. Warnings are printed.
     pub fn load(&self) -> Result<Loaded, Failure> {
         match self.try_load()? {

@@ -1,0 +1,49 @@
+//! `cofferdam clean`: removes what nothing uses any more.
+
+use std::process::ExitCode;
+
+use super::failure::Failure;
+use super::{printer, workspace};
+use crate::base::size::Size;
+use crate::base::text::{one_line, plural};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep unused base layers up to this size
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    keep: Size,
+    /// What was removed as a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// # Errors
+/// What could not be removed.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let workspaces = workspace::open()?;
+    let cleaned = workspaces.clean(args.keep.bytes(), args.dry_run).map_err(|e| workspace::failed(&e))?;
+    if args.json {
+        printer::json(&serde_json::json!({"version": 1, "dry_run": args.dry_run, "cleaned": cleaned}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    for name in cleaned.leftovers.iter().chain(&cleaned.references) {
+        printer::out(&format!("{verb} {}", one_line(name)));
+    }
+    if !cleaned.layers.is_empty() {
+        printer::out(&format!(
+            "{verb} {} of {}",
+            plural(cleaned.layers.len() as u64, "base layer", "base layers"),
+            Size(cleaned.layer_bytes)
+        ));
+    }
+    if !cleaned.kept.is_empty() {
+        let count =
+            plural(cleaned.kept.len() as u64, "collected commit that nothing else reaches", "collected commits that nothing else reaches");
+        printer::err(&format!("kept {count}: git for-each-ref refs/cofferdam shows them"));
+    }
+    Ok(ExitCode::SUCCESS)
+}

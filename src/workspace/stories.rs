@@ -1,0 +1,507 @@
+//! The workspaces of one repository: made, listed, collected, removed. Everything here survives a SIGKILL between any two lines.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::base::{self, BaseError, Layers, Warnings};
+use super::bootstrap;
+use super::changes::{self, Change, Stopped};
+use super::collect::{self, CollectError, Layout, Settings};
+use super::git::{Author, GitError, Objects as _, Oid, Quarantine, Repository};
+use super::import;
+use super::private_git::{self, History};
+use super::registration;
+use super::removal;
+use super::rules::{Finding, Limits};
+use super::state::{self, Lock, State, StateError};
+use super::walk::Folder;
+
+#[derive(Debug, thiserror::Error)]
+pub enum WorkspaceError {
+    #[error("there is no workspace for story `{}`{}", crate::base::text::one_line(story), nearest.as_ref().map_or_else(String::new, |near| format!("; did you mean `{near}`?")))]
+    NoSuchStory { story: String, nearest: Option<String> },
+    #[error("story `{}` has a workspace already", crate::base::text::one_line(story))]
+    Exists { story: String },
+    #[error("a story needs a name of 1 to 200 characters")]
+    BadStory,
+    #[error("{} is there already and is not empty", path.display())]
+    NotEmpty { path: PathBuf },
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The record of one story's workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Story {
+    pub version: u32,
+    pub story: String,
+    /// The commit it started from.
+    pub base: String,
+    pub base_tree: String,
+    /// The branch it started from, when there was one.
+    pub target: Option<String>,
+    pub history: History,
+    /// The layer its files come from.
+    pub layer: String,
+    /// Seconds since 1970.
+    pub created: u64,
+}
+
+const VERSION: u32 = 1;
+/// Short operations: whoever holds the lock longer hangs.
+const SHORT_WAIT: Duration = Duration::from_secs(60);
+/// A story whose sandbox runs is busy for as long as that runs; nobody waits for it.
+const STORY_WAIT: Duration = Duration::from_millis(500);
+/// Unused layers are kept up to this size when a new one is made.
+pub const LAYERS_KEPT_BYTES: u64 = 20 << 30;
+
+impl Story {
+    pub fn slug(&self) -> String {
+        state::slug(&self.story)
+    }
+
+    fn base_id(&self) -> Result<Oid, WorkspaceError> {
+        parse(&self.base)
+    }
+
+    fn tree_id(&self) -> Result<Oid, WorkspaceError> {
+        parse(&self.base_tree)
+    }
+}
+
+fn parse(id: &str) -> Result<Oid, WorkspaceError> {
+    id.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("a record names the object {}", id.escape_debug())).into())
+}
+
+/// What a sandbox mounts for a story.
+#[derive(Clone, Debug)]
+pub struct Mounts {
+    /// Top first.
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    /// Where the payload sees it: the same for every story of a repository.
+    pub inside: PathBuf,
+    /// Read-only folders beside it.
+    pub beside: Vec<(PathBuf, PathBuf)>,
+}
+
+/// What one collection found.
+#[derive(Debug)]
+pub struct Collection {
+    pub story: String,
+    pub base: Oid,
+    /// The base itself when nothing changed.
+    pub commit: Oid,
+    pub tree: Oid,
+    /// The ref that keeps the commit; none when it is the base.
+    pub reference: Option<String>,
+    /// Was there anything new since the last collection?
+    pub new: bool,
+    pub changes: Vec<Change>,
+    pub findings: Vec<Finding>,
+    pub more_findings: u64,
+}
+
+/// What a collection's commit says.
+#[derive(Clone, Debug, Default)]
+pub struct CollectOptions {
+    pub message: Option<String>,
+    pub author: Option<Author>,
+    pub limits: Limits,
+}
+
+/// A workspace as `list` shows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub story: Story,
+    pub collected: Vec<(u64, Oid)>,
+    pub busy: bool,
+}
+
+/// What cleaning removed, or would.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Cleaned {
+    pub layers: Vec<String>,
+    pub layer_bytes: u64,
+    /// Refs of collected commits that a branch or tag reaches.
+    pub references: Vec<String>,
+    /// Registrations and refs of stories that are gone.
+    pub leftovers: Vec<String>,
+    /// Collected commits that nothing else reaches: kept.
+    pub kept: Vec<String>,
+}
+
+/// The workspaces of one repository.
+#[derive(Debug)]
+pub struct Workspaces {
+    pub repository: Repository,
+    pub state: State,
+}
+
+impl Workspaces {
+    /// Those of the repository that holds a path.
+    pub fn open(path: &Path) -> Result<Self, WorkspaceError> {
+        let repository = Repository::discover(path)?;
+        let state = State::of(&repository)?;
+        Ok(Self { repository, state })
+    }
+
+    fn folder(&self, slug: &str) -> PathBuf {
+        self.state.stories().join(slug)
+    }
+
+    fn prefix(slug: &str) -> String {
+        format!("refs/cofferdam/stories/{slug}/")
+    }
+
+    /// Makes a story's workspace. Its cost is that of a few folders when the base layer is there.
+    pub fn create(&self, name: &str, base: Option<&str>, history: History) -> Result<(Story, Warnings), WorkspaceError> {
+        if name.is_empty() || name.chars().count() > 200 {
+            return Err(WorkspaceError::BadStory);
+        }
+        let slug = state::slug(name);
+        let commit = self.repository.commit(base.unwrap_or("HEAD"))?;
+        let layers = Layers::new(&self.state, &self.repository);
+        // The long part without the lock; the second time it is only looked up, and nobody can take it away any more.
+        layers.ensure(commit)?;
+        let _lock = self.state.lock("stories", SHORT_WAIT)?;
+        let stack = layers.ensure(commit)?;
+        private_git::ensure(&self.state, &self.repository, &stack)?;
+        let target = self.folder(&slug);
+        if target.exists() {
+            return Err(WorkspaceError::Exists { story: name.to_owned() });
+        }
+        let top = stack.top().ok_or_else(|| io::Error::other("a base without layers"))?;
+        let story = Story {
+            version: VERSION,
+            story: name.to_owned(),
+            base: commit.to_string(),
+            base_tree: top.tree.clone(),
+            target: base.map_or_else(
+                || self.repository.branch(),
+                |name| self.repository.reference(&format!("refs/heads/{name}")).map(|_| name.to_owned()),
+            ),
+            history,
+            layer: base::folder_name(commit, top.ends),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        };
+        let place = self.state.stories().join(state::unique(".new-"));
+        let upper = place.join("upper");
+        fs_err::create_dir_all(&upper)?;
+        fs_err::create_dir(place.join("work"))?;
+        private_git::begin(&upper, &self.repository, commit, &slug, story.target.as_deref(), history)?;
+        state::write_record(&place.join("story.json"), &story)?;
+        // From here on the base cannot be pruned from the repository, whatever happens to its branch.
+        let keep = format!("{}base", Self::prefix(&slug));
+        if self.repository.reference(&keep) != Some(commit) {
+            if let Some(old) = self.repository.reference(&keep) {
+                self.repository.delete_reference(&keep, old)?;
+            }
+            self.repository.create_reference(&keep, commit)?;
+        }
+        fs_err::rename(&place, &target)?;
+        state::sync_folder(&self.state.stories())?;
+        registration::register(&self.repository, &slug, name, &target.join("tree"), self.head(&story)?)?;
+        Ok((story, top.warnings.clone()))
+    }
+
+    /// Copies a person's own untracked files into a workspace that nothing ran in yet.
+    pub fn copy_in(&self, story: &Story, patterns: &[String]) -> Result<bootstrap::Copied, WorkspaceError> {
+        let Some(from) = self.repository.worktree() else { return Ok(bootstrap::Copied::default()) };
+        Ok(bootstrap::copy_in(from, &self.folder(&story.slug()).join("upper"), patterns)?)
+    }
+
+    /// The workspace of a story.
+    pub fn story(&self, name: &str) -> Result<Story, WorkspaceError> {
+        match state::read_record(&self.folder(&state::slug(name)).join("story.json"))? {
+            Some(story) => Ok(story),
+            None => {
+                let known = self.names()?;
+                let nearest = crate::base::suggest::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+                Err(WorkspaceError::NoSuchStory { story: name.to_owned(), nearest })
+            }
+        }
+    }
+
+    fn records(&self) -> Result<Vec<Story>, WorkspaceError> {
+        let mut stories = Vec::new();
+        for entry in fs_err::read_dir(self.state.stories())? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if let Some(story) = state::read_record::<Story>(&entry.path().join("story.json"))? {
+                stories.push(story);
+            }
+        }
+        stories.sort_by(|a, b| a.story.cmp(&b.story));
+        Ok(stories)
+    }
+
+    fn names(&self) -> Result<Vec<String>, WorkspaceError> {
+        Ok(self.records()?.into_iter().map(|story| story.story).collect())
+    }
+
+    /// Every workspace, by name.
+    pub fn list(&self) -> Result<Vec<Listed>, WorkspaceError> {
+        let records = self.records()?;
+        let listed = records.into_iter().map(|story| {
+            let slug = story.slug();
+            let collected = self.collected(&slug)?;
+            let busy = Lock::acquire(&self.folder(&slug).join("story.lock"), &story.story, Duration::ZERO).is_err();
+            Ok(Listed { story, collected, busy })
+        });
+        listed.collect()
+    }
+
+    /// The numbered commits of a story, oldest first. The refs are the truth; nothing else counts them.
+    pub fn collected(&self, slug: &str) -> Result<Vec<(u64, Oid)>, WorkspaceError> {
+        let prefix = Self::prefix(slug);
+        let refs = self.repository.references(&prefix)?;
+        let mut numbered: Vec<_> =
+            refs.into_iter().filter_map(|(name, id)| name.strip_prefix(&prefix)?.parse().ok().map(|n| (n, id))).collect();
+        numbered.sort_unstable_by_key(|(n, _)| *n);
+        Ok(numbered)
+    }
+
+    /// The last collected commit of this workspace, or its base. Commits of an earlier workspace of the same name stand on another base.
+    pub fn head(&self, story: &Story) -> Result<Oid, WorkspaceError> {
+        let base = story.base_id()?;
+        let last = self.collected(&story.slug())?.last().map(|(_, id)| *id);
+        Ok(last.filter(|id| self.repository.is_ancestor(base, *id)).unwrap_or(base))
+    }
+
+    /// Keeps others away from a workspace: while its sandbox runs, and while it is collected or removed.
+    pub fn hold(&self, story: &Story) -> Result<Lock, WorkspaceError> {
+        let what = format!("the workspace of story {}", crate::base::text::one_line(&story.story));
+        Ok(Lock::acquire(&self.folder(&story.slug()).join("story.lock"), &what, STORY_WAIT)?)
+    }
+
+    /// What a sandbox mounts to work in it.
+    pub fn mounts(&self, story: &Story) -> Result<Mounts, WorkspaceError> {
+        let layers = Layers::new(&self.state, &self.repository);
+        let stack = layers.ensure(story.base_id()?)?;
+        let git = private_git::ensure(&self.state, &self.repository, &stack)?;
+        let folder = self.folder(&story.slug());
+        let beside = match story.history {
+            History::Shallow => Vec::new(),
+            History::Full => {
+                let folders = private_git::object_folders(&self.repository)?;
+                folders
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, host)| (host, PathBuf::from(format!("{}/{at}", private_git::OBJECTS_INSIDE))))
+                    .collect()
+            }
+        };
+        Ok(Mounts {
+            lower: git.into_iter().zip(stack.trees()).flat_map(|(git, tree)| [git, tree]).collect(),
+            upper: folder.join("upper"),
+            work: folder.join("work"),
+            inside: Path::new("/workspace").join(self.repository.name()),
+            beside,
+        })
+    }
+
+    /// Collects what was changed, as a commit with a ref of its own. Every process of the story is dead: the caller holds the workspace.
+    pub fn collect(&self, story: &Story, _held: &Lock, options: &CollectOptions) -> Result<Collection, WorkspaceError> {
+        let slug = story.slug();
+        let base = story.base_id()?;
+        let head = self.head(story)?;
+        let (quarantine, collected) = self.look(story, options.limits)?;
+        let changes = match changes::between(&quarantine, Some(story.tree_id()?), Some(collected.tree), usize::MAX) {
+            Ok(changes) => changes,
+            Err(Stopped::Git(error)) => return Err(error.into()),
+            Err(Stopped::TooMany) => Vec::new(),
+        };
+        let mut collection = Collection {
+            story: story.story.clone(),
+            base,
+            commit: head,
+            tree: collected.tree,
+            reference: None,
+            new: false,
+            changes,
+            findings: collected.findings,
+            more_findings: collected.more_findings,
+        };
+        if self.repository.tree_of(head)? == collected.tree {
+            let last = self.collected(&slug)?.last().filter(|(_, id)| *id == head).map(|(n, _)| *n);
+            collection.reference = last.map(|n| format!("{}{n}", Self::prefix(&slug)));
+            quarantine.abandon()?;
+        } else {
+            let author = options
+                .author
+                .clone()
+                .or_else(|| self.repository.author())
+                .unwrap_or_else(|| Author { name: "cofferdam".to_owned(), email: "cofferdam@localhost".to_owned() });
+            let message = options.message.clone().unwrap_or_else(|| self.default_message(story));
+            collection.commit =
+                quarantine.write_commit(collected.tree, &[head], &author, &format!("{}\n", message.trim_end().replace('\0', "")))?;
+            quarantine.release()?;
+            let number = self.collected(&slug)?.last().map_or(1, |(n, _)| n + 1);
+            let reference = format!("{}{number}", Self::prefix(&slug));
+            self.repository.create_reference(&reference, collection.commit)?;
+            collection.reference = Some(reference);
+            collection.new = true;
+        }
+        registration::register(&self.repository, &slug, &story.story, &self.folder(&slug).join("tree"), collection.commit)?;
+        Ok(collection)
+    }
+
+    /// What a commit says when nobody said it: the story, and what the agent wrote on its own last commit.
+    fn default_message(&self, story: &Story) -> String {
+        let folder = self.folder(&story.slug());
+        let title = format!("Story {}", crate::base::text::one_line(&story.story));
+        let git = Folder::open_root(&folder.join("upper")).and_then(|upper| upper.child(b".git"));
+        let said = git.ok().and_then(|git| import::message(&git, &self.repository, &folder));
+        said.map_or(title.clone(), |said| format!("{title}\n\n{said}"))
+    }
+
+    /// The change so far as a patch; nothing of it is kept.
+    pub fn diff(&self, story: &Story, _held: &Lock, limits: Limits) -> Result<Vec<u8>, WorkspaceError> {
+        let (quarantine, collected) = self.look(story, limits)?;
+        let patch = quarantine.patch(story.tree_id()?, collected.tree)?;
+        quarantine.abandon()?;
+        Ok(patch)
+    }
+
+    fn look(&self, story: &Story, limits: Limits) -> Result<(Quarantine, collect::Collected), WorkspaceError> {
+        let folder = self.folder(&story.slug());
+        // What a killed collection left; nobody else is at work here.
+        for entry in fs_err::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b"quarantine-")
+                || entry.file_name().as_encoded_bytes().starts_with(b"strange-")
+            {
+                removal::discard(&entry.path(), &self.state.trash())?;
+            }
+        }
+        let quarantine = Quarantine::create(&folder.join(state::unique("quarantine-")), &self.repository)?;
+        let upper = Folder::open_root(&folder.join("upper")).map_err(CollectError::Root)?;
+        let collected = collect::collect(&upper, Layout::Upper, story.tree_id()?, &quarantine, &Settings::of(&self.repository, limits))?;
+        Ok((quarantine, collected))
+    }
+
+    /// Removes a workspace. Its collected commits stay, each with its ref.
+    pub fn remove(&self, story: &Story, held: Lock) -> Result<(), WorkspaceError> {
+        let slug = story.slug();
+        let _lock = self.state.lock("stories", SHORT_WAIT)?;
+        removal::discard(&self.folder(&slug), &self.state.trash())?;
+        drop(held);
+        self.forget(&slug)
+    }
+
+    /// Takes the marks of a story that is gone from the repository.
+    fn forget(&self, slug: &str) -> Result<(), WorkspaceError> {
+        registration::unregister(&self.repository, slug)?;
+        let keep = format!("{}base", Self::prefix(slug));
+        if let Some(base) = self.repository.reference(&keep) {
+            self.repository.delete_reference(&keep, base)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what nothing uses: never a commit that nothing else reaches.
+    pub fn clean(&self, keep_bytes: u64, dry_run: bool) -> Result<Cleaned, WorkspaceError> {
+        let _lock = self.state.lock("stories", SHORT_WAIT)?;
+        let mut cleaned = Cleaned::default();
+        if !dry_run {
+            removal::empty(&self.state.trash())?;
+        }
+        let mut live = HashSet::new();
+        for entry in fs_err::read_dir(self.state.stories())? {
+            let entry = entry?;
+            let Ok(slug) = entry.file_name().into_string() else { continue };
+            // Under the lock nobody else makes one: this one's maker is dead.
+            if slug.starts_with(".new-") {
+                cleaned.leftovers.push(entry.path().display().to_string());
+                if !dry_run {
+                    removal::discard(&entry.path(), &self.state.trash())?;
+                }
+            } else {
+                live.insert(slug);
+            }
+        }
+        for slug in registration::registered(&self.repository)?.into_iter().filter(|slug| !live.contains(slug)) {
+            cleaned.leftovers.push(format!("worktrees/cofferdam-{slug}"));
+            if !dry_run {
+                self.forget(&slug)?;
+            }
+        }
+        for (name, id) in self.repository.references("refs/cofferdam/stories/")? {
+            let Some((slug, number)) = name.strip_prefix("refs/cofferdam/stories/").and_then(|rest| rest.rsplit_once('/')) else {
+                continue;
+            };
+            if live.contains(slug) {
+                continue;
+            }
+            if number == "base" {
+                cleaned.leftovers.push(name.clone());
+            } else if self.repository.is_reachable_elsewhere(id)? {
+                cleaned.references.push(name.clone());
+            } else {
+                cleaned.kept.push(name);
+                continue;
+            }
+            if !dry_run {
+                self.repository.delete_reference(&name, id)?;
+            }
+        }
+        cleaned.leftovers.extend(super::inplace::sweep(&self.repository, &self.state, dry_run)?);
+        let stories = self.records()?;
+        for story in stories.iter().filter(|_| !dry_run) {
+            // A crash may have come before the registration.
+            registration::register(
+                &self.repository,
+                &story.slug(),
+                &story.story,
+                &self.folder(&story.slug()).join("tree"),
+                self.head(story)?,
+            )?;
+        }
+        let used = stories.into_iter().map(|story| story.layer).collect();
+        for (name, layer) in Layers::new(&self.state, &self.repository).shrink(&used, keep_bytes, dry_run)? {
+            cleaned.layer_bytes += layer.bytes;
+            cleaned.layers.push(name);
+        }
+        Ok(cleaned)
+    }
+
+    /// Fills in the last collected commit of a story as files for a person, in a folder that does not exist yet or is empty.
+    pub fn checkout(&self, story: &Story, folder: &Path) -> Result<Oid, WorkspaceError> {
+        let head = self.head(story)?;
+        let empty = fs_err::read_dir(folder).map(|mut entries| entries.next().is_none());
+        match empty {
+            Ok(true) => {}
+            Ok(false) => return Err(WorkspaceError::NotEmpty { path: folder.to_owned() }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => fs_err::create_dir_all(folder)?,
+            Err(e) => return Err(e.into()),
+        }
+        let layers = Layers::new(&self.state, &self.repository);
+        layers.write_checkout(folder, head)?;
+        // A worktree like any other of this repository: its git directory is one that we and git write, no agent.
+        let folder = fs_err::canonicalize(folder)?;
+        let index = registration::fill_in(&self.repository, &story.slug(), &story.story, &folder, head)?;
+        private_git::write_checkout_index(&self.repository, &folder, self.repository.tree_of(head)?, &index)?;
+        Ok(head)
+    }
+
+    /// One file of a collected commit.
+    pub fn blob(&self, id: Oid) -> Result<Vec<u8>, WorkspaceError> {
+        Ok(self.repository.blob(id)?)
+    }
+}

@@ -1,0 +1,305 @@
+//! The commands, end to end: real git, real sandboxes, as root and as an ordinary user.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use super::support::{bash, git, is_root, scratch};
+
+/// A repository, a state folder and the program, for one user.
+pub(crate) struct World {
+    pub(crate) scratch: tempfile::TempDir,
+    program: PathBuf,
+    user: Option<u32>,
+}
+
+/// Nobody's account on any machine we know.
+const ORDINARY: u32 = 54_321;
+
+impl World {
+    pub(crate) fn new(user: Option<u32>) -> Self {
+        let scratch = scratch();
+        let program = scratch.path().join("cofferdam");
+        fs_err::copy(env!("CARGO_BIN_EXE_cofferdam"), &program).unwrap();
+        let world = Self { scratch, program, user };
+        fs_err::create_dir(world.main()).unwrap();
+        fs_err::create_dir(world.path("home")).unwrap();
+        let script = "git init -q -b main; mkdir -p src; echo a > a; echo b > src/b; echo c > src/c; echo '*.o' > .gitignore; git add -A; git commit -q -m base";
+        assert!(bash(&world.main(), script).status.success());
+        if let Some(user) = user {
+            bash(world.scratch.path(), &format!("chown -R {user}:{user} . && chmod 755 ."));
+        }
+        world
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    pub(crate) fn main(&self) -> PathBuf {
+        self.path("main")
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = match self.user {
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"]).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
+        command.args(args).current_dir(self.main()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.path("home")).env("XDG_STATE_HOME", self.path("state"));
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}\n{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    #[track_caller]
+    fn inside(&self, story: &str, script: &str) -> String {
+        self.ok(&["workspace", "exec", story, "--", "sh", "-c", script])
+    }
+
+    #[track_caller]
+    fn collect(&self, story: &str) -> serde_json::Value {
+        serde_json::from_str(&self.ok(&["workspace", "collect", story, "--json"])).unwrap()
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        let mut all = vec!["-c", "safe.directory=*"];
+        all.extend(args);
+        git(&self.main(), &all)
+    }
+}
+
+fn story_of_a_change(world: &World) {
+    world.ok(&["workspace", "new", "US-1"]);
+    let listed = world.git(&["worktree", "list", "--porcelain"]);
+    assert!(listed.contains("locked cofferdam story US-1"), "{listed}");
+    let inside = world.inside(
+        "US-1",
+        "set -e; git status --porcelain; echo new > new; rm src/b; echo o > x.o; chmod +x a; git add -A; git commit -q -m work; \
+         git checkout -q -b other; echo d > d; git stash -u -q; git stash pop -q; git add d; git commit -q -m two; git rebase -q main; git gc -q; git fsck; git log --oneline | wc -l",
+    );
+    assert!(inside.trim().ends_with('3'), "{inside}");
+    let collected = world.collect("US-1");
+    let changed: Vec<_> = collected["changed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| format!("{} {}", c["kind"].as_str().unwrap(), c["path"].as_str().unwrap()))
+        .collect();
+    assert_eq!(changed, ["mode a", "added d", "added new", "deleted src/b"]);
+    assert_eq!(collected["findings"].as_array().unwrap().len(), 0, "{collected}");
+    let commit = collected["commit"].as_str().unwrap();
+    assert_eq!(world.git(&["rev-parse", "refs/cofferdam/stories/US-1/1"]), commit);
+    assert!(world.git(&["worktree", "list", "--porcelain"]).contains(&format!("HEAD {commit}")));
+    assert!(world.git(&["fsck"]).is_empty());
+    // The same once more is nothing new; a second change is a second commit on the first.
+    assert_eq!(world.collect("US-1")["new"], false);
+    world.inside("US-1", "echo more >> new");
+    assert_eq!(world.collect("US-1")["ref"], "refs/cofferdam/stories/US-1/2");
+    assert_eq!(world.git(&["rev-parse", "refs/cofferdam/stories/US-1/2^"]), commit);
+    let diff = world.ok(&["diff", "US-1"]);
+    assert!(diff.contains("+more") && diff.contains("deleted file mode 100644"), "{diff}");
+    world.ok(&["checkout", "US-1", world.path("seen").to_str().unwrap()]);
+    assert_eq!(fs_err::read_to_string(world.path("seen/new")).unwrap(), "new\nmore\n");
+    let seen = bash(&world.path("seen"), "git -c safe.directory='*' status --porcelain && git -c safe.directory='*' rev-parse HEAD");
+    assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), world.git(&["rev-parse", "refs/cofferdam/stories/US-1/2"]));
+    assert!(
+        world.git(&["log", "-1", "--format=%B", "refs/cofferdam/stories/US-1/1"]).contains("Story US-1\n\ntwo"),
+        "the agent's own words"
+    );
+    // Removing collects what was not collected, and keeps every commit until something else reaches it.
+    world.inside("US-1", "echo last >> new");
+    world.ok(&["workspace", "remove", "US-1"]);
+    assert_eq!(world.git(&["show", "refs/cofferdam/stories/US-1/3:new"]), "new\nmore\nlast");
+    world.ok(&["clean", "--keep", "1"]);
+    assert_eq!(world.git(&["for-each-ref", "--format=%(refname)", "refs/cofferdam"]).lines().count(), 3);
+    world.git(&["update-ref", "refs/heads/landed", "refs/cofferdam/stories/US-1/3"]);
+    world.ok(&["clean", "--keep", "1"]);
+    assert_eq!(world.git(&["for-each-ref", "refs/cofferdam"]), "");
+    assert!(!world.git(&["worktree", "list"]).contains("US-1"));
+    let state = bash(&world.path("state"), "find . -mindepth 4 | head").stdout;
+    assert_eq!(String::from_utf8_lossy(&state), "", "the state folder is empty again");
+}
+
+#[test]
+fn a_change_from_new_to_clean() {
+    story_of_a_change(&World::new(None));
+}
+
+#[test]
+fn a_change_from_new_to_clean_as_an_ordinary_user() {
+    if !is_root() {
+        eprintln!("SKIPPED a_change_from_new_to_clean_as_an_ordinary_user: only root can become somebody else");
+        return;
+    }
+    story_of_a_change(&World::new(Some(ORDINARY)));
+}
+
+#[test]
+fn stories_see_neither_each_other_nor_the_user() {
+    let world = World::new(None);
+    fs_err::write(world.main().join("secret-draft"), "uncommitted\n").unwrap();
+    world.git(&["add", "secret-draft"]);
+    let draft = world.git(&["rev-parse", ":secret-draft"]);
+    world.git(&["update-ref", "refs/heads/private", &world.git(&["commit-tree", "-m", "private branch", "HEAD^{tree}"])]);
+    let private = world.git(&["rev-parse", "refs/heads/private"]);
+    world.ok(&["workspace", "new", "one"]);
+    world.ok(&["workspace", "new", "two"]);
+    world.inside("one", "echo one > shared; echo 1 >> a");
+    let first = world.collect("one")["commit"].as_str().unwrap().to_owned();
+    world.inside("two", &format!("test ! -e shared && test \"$(cat a)\" = a && for id in {first} {draft} {private}; do git cat-file -e $id 2>/dev/null && exit 9; done; git cat-file -e HEAD && echo two > shared"));
+    assert_ne!(world.collect("two")["commit"], first.as_str());
+    assert_eq!(world.git(&["show", "refs/cofferdam/stories/one/1:shared"]), "one");
+    assert_eq!(world.git(&["show", "refs/cofferdam/stories/two/1:shared"]), "two");
+    // The control: with the whole history asked for by name, the objects are there.
+    world.ok(&["workspace", "new", "three", "--history", "full"]);
+    world.inside("three", &format!("git cat-file -e {private} && git log --oneline && git status --porcelain"));
+    assert_eq!(fs_err::read_to_string(world.main().join("secret-draft")).unwrap(), "uncommitted\n");
+}
+
+#[test]
+fn a_git_directory_that_an_agent_turned_evil_runs_nothing_on_the_host() {
+    let world = World::new(None);
+    world.ok(&["workspace", "new", "evil"]);
+    let canary = world.path("canary");
+    let touch = format!("touch {}", canary.display());
+    world.inside(
+        "evil",
+        &format!(
+            "set -e; git config core.fsmonitor '{touch}; false'; git config core.hooksPath hooks; git config diff.external '{touch}'; git config filter.f.clean '{touch}; cat'; \
+             git config filter.f.smudge '{touch}; cat'; git config core.sshCommand '{touch}'; git config gpg.program '{touch}'; git config alias.status '!{touch}'; \
+             mkdir hooks; for h in pre-commit post-checkout reference-transaction post-index-change; do printf '#!/bin/sh\\n{touch}\\n' > hooks/$h; chmod +x hooks/$h; done; cp -r hooks/. .git/hooks/; \
+             echo '* filter=f diff=f' > .gitattributes; echo x > file; git init -q nested; git -C nested config core.fsmonitor '{touch}; false'; echo y > nested/y; \
+             echo /etc > .git/commondir; echo 'gitdir: /etc' > src/.git; touch .git/index.lock; echo ref: refs/heads/../../../../etc/x > .git/HEAD"
+        ),
+    );
+    let collected = world.collect("evil");
+    let findings = collected["findings"].to_string();
+    assert!(findings.contains("nested/.git") && findings.contains("src/.git"), "{findings}");
+    world.ok(&["diff", "evil"]);
+    world.ok(&["workspace", "list"]);
+    world.ok(&["checkout", "evil", world.path("seen").to_str().unwrap()]);
+    bash(
+        &world.main(),
+        "git status; git gc -q --prune=now; git fetch -q . main; git worktree list; git worktree prune; git diff HEAD refs/cofferdam/stories/evil/1; git log --stat --all",
+    );
+    world.ok(&["workspace", "remove", "evil"]);
+    world.ok(&["clean"]);
+    assert!(!canary.exists(), "something of the agent's ran on the host");
+    bash(&world.path("seen"), "git status; git diff; git add -A");
+    assert!(!canary.exists(), "something of the agent's ran in a person's checkout");
+    // An agent may also put something else in its place.
+    for (at, evil) in ["rm -rf .git; ln -s /etc .git", "rm -rf .git; echo 'gitdir: /etc' > .git", "rm -rf .git; mkfifo .git", "rm -rf .git"]
+        .iter()
+        .enumerate()
+    {
+        let story = format!("e{at}");
+        world.ok(&["workspace", "new", &story]);
+        world.inside(&story, &format!("{evil}; echo {at} > file"));
+        assert_eq!(world.collect(&story)["changed"][0]["path"], "file", "{evil}");
+        world.ok(&["workspace", "remove", &story]);
+    }
+}
+
+fn refused(world: &World, setup: &str, expect: &str) {
+    let place = world.path("other");
+    fs_err::create_dir(&place).unwrap();
+    assert!(bash(&place, setup).status.success(), "{setup}");
+    let output = world.command(&["workspace", "new", "S"]).current_dir(&place).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{setup}: {told}");
+    assert!(told.contains(expect), "{setup}: {told}");
+    fs_err::remove_dir_all(&place).unwrap();
+}
+
+#[test]
+fn what_has_no_safe_path_is_refused_by_name() {
+    let world = World::new(None);
+    refused(&world, "true", "no git repository");
+    refused(&world, "git init -q --bare", "bare repository");
+    refused(&world, "git init -q", "no commit yet");
+    refused(&world, "git init -q --object-format=sha256 && git commit -q --allow-empty -m x", "SHA-256");
+    refused(&world, "git init -q --ref-format=reftable && git commit -q --allow-empty -m x", "reftables");
+    refused(&world, "git init -q && git commit -q --allow-empty -m x && git config remote.origin.promisor true", "partial clone");
+    let unknown = world.run(&["workspace", "new", "S", "--base", "nowhere"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    world.ok(&["workspace", "new", "US-10"]);
+    assert!(String::from_utf8_lossy(&world.run(&["workspace", "collect", "US-11"]).stderr).contains("did you mean `US-10`"));
+    assert_eq!(world.run(&["workspace", "new", "US-10"]).status.code(), Some(2));
+}
+
+#[test]
+fn odd_repositories_work() {
+    let world = World::new(None);
+    // Detached, a worktree of a worktree, a shallow clone; submodules are named.
+    world.git(&["checkout", "-q", "--detach"]);
+    world.ok(&["workspace", "new", "detached"]);
+    world.git(&["worktree", "add", "-q", "../linked"]);
+    let linked = world.command(&["workspace", "list"]).current_dir(world.path("linked")).output().unwrap();
+    assert!(String::from_utf8_lossy(&linked.stdout).contains("detached"));
+    bash(
+        &world.main(),
+        "git commit -q --allow-empty -m two; git clone -q --depth 1 file://$PWD ../shallow; git clone -q . sub; git -c protocol.file.allow=always submodule -q add ./sub sub 2>/dev/null; git add -A; git commit -q -m sub",
+    );
+    let new = world.run(&["workspace", "new", "sub"]);
+    assert!(String::from_utf8_lossy(&new.stderr).contains("submodule"), "{}", String::from_utf8_lossy(&new.stderr));
+    world.inside("sub", "test -d sub && git status --porcelain && echo x > x");
+    assert_eq!(world.collect("sub")["changed"].as_array().unwrap().len(), 1);
+    let shallow = world.command(&["workspace", "new", "s"]).current_dir(world.path("shallow")).output().unwrap();
+    assert!(shallow.status.success(), "{}", String::from_utf8_lossy(&shallow.stderr));
+}
+
+#[test]
+fn a_base_that_is_rewritten_and_a_state_folder_that_is_deleted_lose_no_commit() {
+    let world = World::new(None);
+    world.ok(&["workspace", "new", "S"]);
+    world.inside("S", "echo work > work");
+    bash(
+        &world.main(),
+        "git checkout -q --orphan fresh; git commit -q -m other; git branch -q -D main; git reflog expire --expire=now --all; git gc -q --prune=now",
+    );
+    let commit = world.collect("S")["commit"].as_str().unwrap().to_owned();
+    assert!(world.git(&["fsck"]).is_empty());
+    fs_err::remove_dir_all(world.path("state")).unwrap();
+    assert_eq!(world.git(&["show", &format!("{commit}:work")]), "work");
+    world.ok(&["clean"]);
+    assert_eq!(world.git(&["rev-parse", "refs/cofferdam/stories/S/1"]), commit);
+    assert!(!world.git(&["worktree", "list"]).contains("stories/S"));
+    world.ok(&["workspace", "new", "S"]);
+}
+
+#[test]
+fn setup_runs_before_any_agent_and_its_failure_leaves_no_workspace() {
+    let world = World::new(None);
+    fs_err::write(world.main().join("cofferdam.toml"), "[workspace]\ncopy = [\".env\"]\nsetup = \"test -f .env && echo made > made.o\"\n")
+        .unwrap();
+    world.git(&["add", "cofferdam.toml"]);
+    world.git(&["commit", "-q", "-m", "configuration"]);
+    // Without the file the setup fails, and says so with its own words.
+    let failed = world.run(&["workspace", "new", "S", "--set", "workspace.setup=echo its own words; exit 3"]);
+    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!(failed.status.code(), Some(1), "{told}");
+    assert!(told.contains("exit code 3") && String::from_utf8_lossy(&failed.stdout).contains("its own words"), "{told}");
+    assert_eq!(world.run(&["workspace", "new", "S"]).status.code(), Some(1));
+    assert!(!world.git(&["worktree", "list"]).contains("stories/S"));
+    fs_err::write(world.main().join(".env"), "A=1\n").unwrap();
+    world.ok(&["workspace", "new", "S"]);
+    assert_eq!(world.inside("S", "cat .env made.o"), "A=1\nmade\n");
+}

@@ -1,0 +1,137 @@
+//! `exec` in place on a repository: the real git directory never changes, commits arrive as data, and what could run later is named.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::commands::World;
+use super::support::{bash, git};
+
+/// Every file below a folder with its content, but for what a commit that was taken adds.
+fn snapshot(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in fs_err::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(folder).unwrap().to_owned();
+            if name.starts_with("objects") || name.starts_with("refs/cofferdam") {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(name, fs_err::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+fn run(world: &World, options: &[&str], script: &str) -> (Option<i32>, String, String) {
+    let mut args = vec!["exec"];
+    args.extend(options);
+    args.extend(["--", "sh", "-c", script]);
+    let output = world.run(&args);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn writes_to_the_git_directory_change_nothing_and_commits_arrive_as_data() {
+    let world = World::new(None);
+    let before = snapshot(&world.main().join(".git"));
+    let script = "set -e; test -z \"$(git status --porcelain)\"; git config core.hooksPath /evil; echo evil > .git/hooks/pre-commit; mkdir -p .git/worktrees/x .git/modules/y; echo '* filter=x' > .git/info/attributes; \
+        echo work > work; git add work; git commit -q -m 'one'; git checkout -q -b topic; echo more >> work; git commit -q -a -m \"$(printf 'two \\033[2J')\"; git gc -q; git branch -f main HEAD~1; git log --oneline | wc -l";
+    let (code, out, told) = run(&world, &[], script);
+    assert_eq!((code, out.trim()), (Some(0), "3"), "{told}");
+    assert_eq!(snapshot(&world.main().join(".git")), before);
+    assert!(told.contains("refs/cofferdam/exec/1"), "{told}");
+    assert_eq!(git(&world.main(), &["log", "--format=%s", "refs/cofferdam/exec/1"]).lines().count(), 3);
+    assert_eq!(git(&world.main(), &["show", "refs/cofferdam/exec/1:work"]), "work\nmore");
+    assert!(told.contains("refs/cofferdam/exec/1: two \\u{1b}[2J"), "{told}");
+    assert!(git(&world.main(), &["fsck", "--strict"]).is_empty());
+    // Outside, the files are there and the branch is where it was.
+    assert_eq!(git(&world.main(), &["status", "--porcelain"]), "?? work");
+    // The control: a run that commits nothing makes no ref, and the next one counts on.
+    run(&world, &[], "git status");
+    run(&world, &[], "git add -A; git commit -q -m three");
+    assert_eq!(git(&world.main(), &["for-each-ref", "--format=%(refname)", "refs/cofferdam/exec"]).lines().count(), 3);
+    assert!(
+        !world.path("state").join("cofferdam").read_dir().unwrap().any(|e| e
+            .unwrap()
+            .path()
+            .join("exec")
+            .read_dir()
+            .unwrap()
+            .next()
+            .is_some())
+    );
+}
+
+#[test]
+fn what_could_run_on_the_host_later_is_named() {
+    let world = World::new(None);
+    bash(&world.main(), "mkdir .vscode; echo {} > .vscode/tasks.json; echo 'all:' > Makefile; git init -q kept; git add Makefile .vscode");
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let script = "git init -q nested; echo 'export X=1' > .envrc; mkdir -p .github/workflows deep/er; echo 'on: push' > .github/workflows/ci.yml; echo '{}' > package.json; touch -d '1 year ago' package.json; \
+        git init -q --bare deep/er/bare; echo evil > kept/.git/hooks/post-checkout; true";
+    let (code, _, told) = run(&world, &[], script);
+    assert_eq!(code, Some(0), "{told}");
+    for path in ["nested/.git", ".envrc", ".github/workflows/ci.yml", "package.json", "deep/er/bare", "kept/.git"] {
+        assert!(told.contains(&format!("  {path}: ")), "{path}: {told}");
+    }
+    // What was there and did not change is not named.
+    assert!(!told.contains("Makefile") && !told.contains("tasks.json"), "{told}");
+}
+
+#[test]
+fn the_git_directory_can_be_read_only_or_hidden() {
+    let world = World::new(None);
+    let before = snapshot(&world.main().join(".git"));
+    let (code, out, told) = run(
+        &world,
+        &["--git", "readonly"],
+        "git log --oneline | wc -l; echo x > .git/hooks/x; rm -f .git/config; git commit -q --allow-empty -m x; test -e .git/config",
+    );
+    assert_eq!((code, out.trim()), (Some(0), "1"), "{told}");
+    let (code, out, told) =
+        run(&world, &["--git", "none"], "ls -A .git | wc -l; git log 2>/dev/null; echo x > .git/x; mv .git moved; test ! -e moved");
+    assert_eq!((code, out.trim()), (Some(0), "0"), "{told}");
+    assert_eq!(snapshot(&world.main().join(".git")), before);
+    // A linked worktree's `.git` is a file.
+    bash(&world.main(), "git worktree add -q ../linked; git -C ../linked status");
+    let linked = snapshot(&world.main().join(".git"));
+    let output = world
+        .command(&["exec", "--", "sh", "-c", "set -e; git status --porcelain; echo l > l; git add l; git commit -q -m linked"])
+        .current_dir(world.path("linked"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(snapshot(&world.main().join(".git")), linked);
+    assert_eq!(git(&world.main(), &["log", "-1", "--format=%s", "refs/cofferdam/exec/1"]), "linked");
+}
+
+#[test]
+fn what_is_no_honest_commit_is_not_taken() {
+    let world = World::new(None);
+    for (at, (evil, why)) in [
+        // A tree that holds a `.git`, one that names a parent folder, a gitlink, and an object that is not what its name says.
+        ("blob=$(echo x | git hash-object -w --stdin); tree=$(printf '100644 .git\\0' | cat - <(echo $blob | xxd -r -p) | git hash-object -w -t tree --literally --stdin)", "own directory"),
+        ("blob=$(echo x | git hash-object -w --stdin); tree=$(printf '100644 ..\\0' | cat - <(echo $blob | xxd -r -p) | git hash-object -w -t tree --literally --stdin)", "no file may be called so"),
+        ("tree=$(printf '160000 commit %s\\tsub\\n' $(git rev-parse HEAD) | git mktree)", "repository of its own"),
+        ("tree=$(git rev-parse HEAD^{tree}); blob=$(echo y | git hash-object -w --stdin); other=$(echo z | git hash-object -w --stdin); tree=$(printf '100644 blob %s\\ty\\n' $blob | git mktree); \
+          p() { echo .git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-); }; chmod +w $(p $blob); cp -f $(p $other) $(p $blob)", "not taken"),
+        ("tree=$(git rev-parse HEAD^{tree}); mkdir -p .git/objects/aa; mkfifo .git/objects/aa/$(printf '%038d' 0); echo aa$(printf '%038d' 0) > .git/refs/heads/pipe; tree=$(printf '' | git mktree)", "pipe"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let script = format!("{evil}; commit=$(git commit-tree -p HEAD -m evil $tree); git update-ref --no-deref HEAD $commit; true");
+        let output = world.run(&["exec", "--", "bash", "-c", &script]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("were not taken") && told.contains(why), "{at}: {told}");
+        assert!(git(&world.main(), &["fsck", "--strict"]).is_empty(), "{at}");
+    }
+    let (code, _, told) = run(&world, &[], "rm -rf .git/refs .git/HEAD; mkfifo .git/HEAD; ln -s /etc .git/refs; true");
+    assert_eq!(code, Some(0), "{told}");
+}

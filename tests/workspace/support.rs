@@ -1,0 +1,104 @@
+//! Repositories, scripts and overlays for the tests of this folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A small generator of the same numbers on every run: a failure names its seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    }
+
+    pub(crate) fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+        of[self.below(of.len())]
+    }
+}
+
+/// Git with nobody's configuration but ours.
+pub(crate) fn git(folder: &Path, args: &[&str]) -> String {
+    let output = git_command(folder, args).output().unwrap();
+    assert!(output.status.success(), "git {args:?} in {}: {}", folder.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+pub(crate) fn git_command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command.current_dir(folder).args(args);
+    hermetic(&mut command);
+    command
+}
+
+fn hermetic(command: &mut Command) {
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
+    for (name, value) in [("NAME", "Tester"), ("EMAIL", "tester@example.org")] {
+        command.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
+    }
+    command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE");
+}
+
+/// Runs a bash script in a folder.
+pub(crate) fn bash(folder: &Path, script: &str) -> Output {
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(script).current_dir(folder);
+    hermetic(&mut command);
+    command.output().unwrap()
+}
+
+/// Quotes any bytes for bash.
+pub(crate) fn quote(bytes: &[u8]) -> String {
+    let mut quoted = String::from("$'");
+    for byte in bytes {
+        quoted.extend(format!("\\x{byte:02x}").chars());
+    }
+    quoted + "'"
+}
+
+/// An overlay that is mounted only inside a namespace of its own, while a script runs in it.
+pub(crate) struct Overlay {
+    pub(crate) lower: PathBuf,
+    pub(crate) upper: PathBuf,
+    work: PathBuf,
+    merged: PathBuf,
+}
+
+impl Overlay {
+    pub(crate) fn new(lower: &Path, folder: &Path) -> Self {
+        let [upper, work, merged] = ["upper", "work", "merged"].map(|name| folder.join(name));
+        for path in [&upper, &work, &merged] {
+            fs_err::create_dir_all(path).unwrap();
+        }
+        Self { lower: lower.to_owned(), upper, work, merged }
+    }
+
+    /// Runs a script in the merged view.
+    pub(crate) fn run(&self, script: &str) -> Output {
+        let [lower, upper, work, merged] = [&self.lower, &self.upper, &self.work, &self.merged].map(|p| p.to_str().unwrap());
+        let mount = format!(
+            "mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work},userxattr,index=off,metacopy=off {merged} || exit 99\ncd {merged}\n"
+        );
+        let mut command = Command::new("unshare");
+        command.args(if is_root() { &["-m"][..] } else { &["-U", "-r", "-m"] }).args(["bash", "-c"]).arg(mount + script);
+        hermetic(&mut command);
+        let output = command.output().unwrap();
+        assert_ne!(output.status.code(), Some(99), "no overlay here: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The folder tests work in: on a disk, as an overlay's upper folder must be.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("cofferdam-test-").tempdir_in("/var/tmp").unwrap()
+}
