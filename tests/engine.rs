@@ -15,6 +15,13 @@ use cofferdam::sandbox::toolchains::{Host, Surroundings};
 use cofferdam::sandbox::{Cause, Destination, Engine, Policy, SandboxError};
 use common::{Who, World, processes_with};
 
+/// These tests count what this process holds, so they take turns where one process runs them all.
+static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 fn engine(world: &World) -> Engine {
     Engine::with_helper(Facts::read(), &world.program()).expect("a helper")
 }
@@ -45,6 +52,7 @@ fn own_groups(folder: &Path, depth: usize) -> usize {
 
 #[test]
 fn many_in_a_row_leak_nothing() {
+    let _turn = turn();
     let world = World::new(Who::Caller);
     let (engine, policy) = (engine(&world), policy(&world));
     let spawns: usize = std::env::var("SPAWNS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
@@ -62,6 +70,7 @@ fn many_in_a_row_leak_nothing() {
 
 #[test]
 fn sixty_four_at_once_do_not_disturb_each_other() {
+    let _turn = turn();
     let world = World::new(Who::Caller);
     let (engine, policy) = (engine(&world), policy(&world));
     let before = count();
@@ -87,6 +96,7 @@ fn sixty_four_at_once_do_not_disturb_each_other() {
 
 #[test]
 fn sockets_opened_inside_are_served_from_outside() {
+    let _turn = turn();
     let world = World::new(Who::Caller);
     let engine = engine(&world);
     let mut policy = policy(&world);
@@ -112,6 +122,7 @@ fn sockets_opened_inside_are_served_from_outside() {
 
 #[test]
 fn a_dropped_run_is_dead() {
+    let _turn = turn();
     let world = World::new(Who::Caller);
     let (engine, policy) = (engine(&world), policy(&world));
     let sleep = format!("5{}.77", std::process::id());
@@ -124,6 +135,7 @@ fn a_dropped_run_is_dead() {
 
 #[test]
 fn a_threaded_process_without_a_helper_is_refused() {
+    let _turn = turn();
     let world = World::new(Who::Caller);
     let (engine, policy) = (Engine::here(Facts::read()), policy(&world));
     // The test runner's own threads are why.

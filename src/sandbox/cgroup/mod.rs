@@ -40,6 +40,9 @@ pub enum Error {
     Nest { why: String },
 }
 
+/// Numbers the groups of this process: names must differ between its engines too.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
 /// How limits are held on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -77,7 +80,6 @@ pub struct Cgroups {
     /// v2: the directory that we made for the groups, taken away when it is empty if nobody else would.
     nest: Option<(PathBuf, bool)>,
     owner: Owner,
-    counter: AtomicU64,
 }
 
 impl Cgroups {
@@ -89,7 +91,7 @@ impl Cgroups {
             // Without a name that says whose it is, a group left behind could never be swept.
             (_, None) => (Mode::Supervised { why: "cannot read /proc/self/stat".to_owned() }, Owner { pid: 0, start: 0, namespace: 0 }),
         };
-        Self { mode, parents: found.parents, nest: found.nest, owner, counter: AtomicU64::new(0) }
+        Self { mode, parents: found.parents, nest: found.nest, owner }
     }
 
     pub fn mode(&self) -> &Mode {
@@ -142,7 +144,7 @@ impl Cgroups {
     }
 
     fn next_name(&self) -> String {
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let Owner { pid, start, namespace } = self.owner;
         format!("{PREFIX}{pid}-{start}-{namespace}-{number}")
     }
