@@ -1,7 +1,7 @@
 //! Puts the last layers on the calling process, for ever: limits, privileges, Landlock, the filter; and tries what must fail.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use landlock::{
@@ -11,7 +11,7 @@ use landlock::{
 use nix::sys::resource::{self, setrlimit};
 
 use super::plan::{Landlock, Probe, Resource, Rights, Step};
-use super::{filter, sys, usage};
+use super::{sys, usage};
 
 pub(super) fn limit(which: Resource, value: u64) -> io::Result<()> {
     let kind = match which {
@@ -113,12 +113,6 @@ fn allowed_on(fd: &PathFd, access: BitFlags<AccessFs>, abi: ABI) -> io::Result<B
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
-}
-
-/// Installs the filter; returns the descriptor on which `connect` is announced.
-pub(super) fn filter(spec: filter::Spec) -> io::Result<Option<OwnedFd>> {
-    let program = filter::program(spec).map_err(other)?;
-    sys::install_filter(&program, spec.watch_connect)
 }
 
 /// Tries one thing that must fail. `true` when it failed the way the layer makes it fail.

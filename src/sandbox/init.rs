@@ -2,6 +2,7 @@
 //!
 //! Runs in a fork of a single-threaded process, so it may use the whole of Rust; it never returns to its caller's code.
 
+use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use seccompiler::BpfProgram;
 
 use super::launch::{Job, Streams};
 use super::message::{FromInit, Handed, ToInit, receive, send};
@@ -20,7 +22,7 @@ use super::mounts::{self, Prepared, Root};
 use super::plan::{Probe, Step};
 use super::policy::Protocol;
 use super::sys::{self, Fork};
-use super::{cgroup, confine, reaper, usage};
+use super::{cgroup, confine, filter, reaper, usage};
 
 /// What init was born with.
 pub(super) struct Birth<'a> {
@@ -30,6 +32,7 @@ pub(super) struct Birth<'a> {
     pub(super) group: Vec<OwnedFd>,
     /// Closed by the parent when the identity is mapped.
     pub(super) mapped: Option<OwnedFd>,
+    pub(super) filters: &'a HashMap<filter::Spec, BpfProgram>,
     /// For each step, the host folders that a privileged parent opened for it.
     pub(super) prepared: Vec<Prepared>,
 }
@@ -54,7 +57,7 @@ pub(super) fn run(birth: Birth<'_>, control: OwnedFd) -> ! {
 }
 
 fn live(birth: Birth<'_>, control: &OwnedFd) -> Result<(), Failed> {
-    let Birth { job, streams, group, mapped, prepared } = birth;
+    let Birth { job, streams, group, mapped, filters, prepared } = birth;
     let begin = |error| Failed { step: "begin".to_owned(), error };
     let mut keep: Vec<i32> = mounts::numbers(&prepared).chain([control.as_raw_fd()]).collect();
     keep.extend(group.iter().chain(&mapped).map(AsRawFd::as_raw_fd));
@@ -70,7 +73,7 @@ fn live(birth: Birth<'_>, control: &OwnedFd) -> Result<(), Failed> {
     let mut prepared = prepared;
     prepared.resize_with(job.plan.steps.len(), Vec::new);
     for (step, prepared) in job.plan.steps.iter().zip(prepared) {
-        world.perform(step, prepared, job).map_err(|error| Failed { step: step.to_string(), error })?;
+        world.perform(step, prepared, job, filters).map_err(|error| Failed { step: step.to_string(), error })?;
     }
     if let Some((probe, _)) = world.probes.iter().find(|(_, held)| !held) {
         let error = io::Error::other(format!("{probe:?} was possible: the kernel accepted the layer but does not enforce it"));
@@ -112,7 +115,7 @@ impl World {
         self.root.as_mut().ok_or_else(|| io::Error::other("the step needs a root, and there is none"))
     }
 
-    fn perform(&mut self, step: &Step, prepared: Prepared, job: &Job) -> io::Result<()> {
+    fn perform(&mut self, step: &Step, prepared: Prepared, job: &Job, filters: &HashMap<filter::Spec, BpfProgram>) -> io::Result<()> {
         match step {
             // The parent made them when it made this process.
             Step::Namespaces(_) => Ok(()),
@@ -155,7 +158,8 @@ impl World {
             Step::Privileges => drop_privileges(job),
             Step::Landlock(plan) => confine::landlock(plan),
             Step::Filter(spec) => {
-                self.handed.extend(confine::filter(*spec)?.map(|watch| (Handed::Watch, watch)));
+                let program = filters.get(spec).ok_or_else(|| io::Error::other("the filter was not compiled"))?;
+                self.handed.extend(sys::install_filter(program, spec.watch_connect)?.map(|watch| (Handed::Watch, watch)));
                 Ok(())
             }
             Step::Probe(probes) => {

@@ -7,13 +7,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 
-use super::init;
 use super::mounts::{self, Prepared};
 use super::plan::{Namespace, PAYLOAD_ID, Plan, Step};
 use super::policy::Upper;
 use super::sys::{self, Fork};
+use super::{filter, init};
 
 /// One run, as plain data: it can cross a socket to the helper.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ pub enum LaunchError {
     Source { what: PathBuf, source: io::Error },
     #[error("the owner of {what} could not be mapped to the sandbox's user: {source}")]
     Owner { what: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Filter(#[from] filter::FilterError),
     #[error("new namespaces are refused: {0}")]
     Namespaces(io::Error),
     #[error("the sandbox's user could not be mapped: {0}")]
@@ -84,6 +87,8 @@ pub enum LaunchError {
 pub struct Launcher {
     /// User namespaces that map one owner on disk to the payload: made once for each owner.
     owners: HashMap<(u32, u32), OwnedFd>,
+    /// Compiled filters: a sandbox's init inherits what it needs.
+    filters: HashMap<filter::Spec, BpfProgram>,
 }
 
 impl Launcher {
@@ -93,6 +98,7 @@ impl Launcher {
     /// When a source is missing, or the kernel refuses. Nothing is left behind then.
     pub fn launch(&mut self, job: &Job, control: OwnedFd, streams: Option<Streams>, entry: Admission) -> Result<Launched, LaunchError> {
         let prepared = if job.privileged { self.prepare(&job.plan.steps)? } else { Vec::new() };
+        self.compile_filters(&job.plan.steps)?;
         let flags = job.namespaces().fold(0, |flags, n| flags | n.flag());
         let maps = job.privileged && job.has_user_namespace();
         let pipe = maps.then(|| nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)).transpose();
@@ -100,7 +106,7 @@ impl Launcher {
         match sys::fork_into(flags, entry.into.as_ref().map(AsFd::as_fd)).map_err(LaunchError::Namespaces)? {
             Fork::Child => {
                 drop(done);
-                init::run(init::Birth { job, streams, group: entry.join, mapped, prepared }, control)
+                init::run(init::Birth { job, streams, group: entry.join, mapped, prepared, filters: &self.filters }, control)
             }
             Fork::Parent { pid, pidfd } => {
                 let pidfd = pidfd.ok_or_else(|| LaunchError::Namespaces(io::Error::other("no pidfd")))?;
@@ -111,6 +117,17 @@ impl Launcher {
                 Ok(Launched { pid, pidfd })
             }
         }
+    }
+
+    fn compile_filters(&mut self, steps: &[Step]) -> Result<(), LaunchError> {
+        for step in steps {
+            if let Step::Filter(spec) = step
+                && let Entry::Vacant(new) = self.filters.entry(*spec)
+            {
+                new.insert(filter::program(*spec)?);
+            }
+        }
+        Ok(())
     }
 
     /// Opens every host folder as root, who alone may be able to reach it; those that the payload writes to are seen as its own.

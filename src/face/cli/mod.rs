@@ -30,6 +30,7 @@ pub mod problems;
 pub mod profile;
 pub mod project;
 pub mod report;
+pub mod run;
 pub mod schema;
 pub mod shell;
 pub mod show;
@@ -53,24 +54,6 @@ struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Show the waves, what the plan may cost at most, and what each sandbox may touch
-    Plan(plan::PlanCommandArgs),
-    /// Show what waits for what
-    Graph(graph::GraphArgs),
-    /// Show who starts now, and why not the others
-    Next(next::NextArgs),
-    /// Show what holds the plan up, the root first
-    Blocked(blocked::BlockedArgs),
-    /// Add a story
-    Add(Box<add::AddArgs>),
-    /// Make story files of what other tools wrote
-    Import(import::ImportArgs),
-    /// Check the stories and the configuration
-    Lint(lint::LintArgs),
-    /// Print the JSON Schema of a file format
-    Schema(schema::SchemaArgs),
-    /// Show the configuration and where it comes from
-    Config(config::ConfigArgs),
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
     /// Try the attacks of the threat model from inside a sandbox
@@ -79,6 +62,30 @@ enum Command {
     Doctor(doctor::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
+    /// One safe worktree per story: new, exec, collect, list, remove
+    Workspace(workspace::Args),
+    /// Fill in a story's last collected commit as files for a person
+    Checkout(checkout::Args),
+    /// Open a shell in a story's sandbox
+    Shell(shell::Args),
+    /// Show what a story changed
+    Diff(diff::Args),
+    /// Remove what nothing uses any more; never a commit that nothing else reaches
+    Clean(clean::Args),
+    /// Add a story
+    Add(Box<add::AddArgs>),
+    /// Make story files of what other tools wrote
+    Import(import::ImportArgs),
+    /// Check the stories and the configuration
+    Lint(lint::LintArgs),
+    /// Show the waves, what the plan may cost at most, and what each sandbox may touch
+    Plan(plan::PlanCommandArgs),
+    /// Show what waits for what
+    Graph(graph::GraphArgs),
+    /// Show who starts now, and why not the others
+    Next(next::NextArgs),
+    /// Show what holds the plan up, the root first
+    Blocked(blocked::BlockedArgs),
     /// Where every story stands
     Status(status::Args),
     /// Everything about one story
@@ -87,14 +94,14 @@ enum Command {
     Why(why::Args),
     /// What happened, event by event
     Log(log::Args),
-    /// Look at evidence, check it, take it along
-    Evidence(evidence::Args),
     /// Counts: stories, attempts, evaluators, gates
     Stats(stats::Args),
     /// What was spent, by story, role and model
     Costs(stats::Args),
     /// The whole run as a page, in Markdown or HTML
     Report(report::Args),
+    /// Look at evidence, check it, take it along
+    Evidence(evidence::Args),
     /// Leave a note for a story's next attempt
     Note(command::Text),
     /// Answer the question of a blocked story
@@ -111,24 +118,20 @@ enum Command {
     Replan(command::Text),
     /// End a story
     Cancel(command::Cancel),
-    /// Record that a story's work was done outside of cofferdam
-    Backfill(command::Backfill),
     /// Start nothing new
     Pause(command::Pause),
     /// End a pause
     Resume(command::Resume),
+    /// Record that a story's work was done outside of cofferdam
+    Backfill(command::Backfill),
+    /// Show the configuration and where it comes from
+    Config(config::ConfigArgs),
+    /// Print the JSON Schema of a file format
+    Schema(schema::SchemaArgs),
+    #[command(hide = true)]
+    Run(run::Args),
     #[command(name = "__attack", hide = true)]
     Attack(attack::Args),
-    /// One safe worktree per story: new, exec, collect, list, remove
-    Workspace(workspace::Args),
-    /// Fill in a story's last collected commit as files for a person
-    Checkout(checkout::Args),
-    /// Open a shell in a story's sandbox
-    Shell(shell::Args),
-    /// Show what a story changed
-    Diff(diff::Args),
-    /// Remove what nothing uses any more; never a commit that nothing else reaches
-    Clean(clean::Args),
 }
 
 /// The program.
@@ -165,6 +168,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args),
+        Command::Run(args) => run::run(&args),
         Command::Attack(args) => attack::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
