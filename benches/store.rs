@@ -16,7 +16,7 @@ use cofferdam::store::{Filter, Store};
 const STORIES: u32 = 10_000;
 /// A batch of the filling; the one-by-one figures are measured apart.
 const BATCH: usize = 5_000;
-/// `status` with a million events (DESIGN.md, section 12).
+/// `status` with a million events.
 const STATUS_PROMISE: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
