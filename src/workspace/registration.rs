@@ -52,13 +52,25 @@ pub fn unregister(repository: &Repository, slug: &str) -> io::Result<()> {
     if !is_ours(&folder) {
         return Ok(());
     }
-    match fs_err::remove_dir_all(&folder) {
+    match take_away(&folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     // As git does: an empty folder of worktrees is none.
     drop(fs_err::remove_dir(repository.common_dir().join("worktrees")));
     Ok(())
+}
+
+/// Removes an entry, the lock last: whoever is killed in the middle leaves one that is still known as ours.
+fn take_away(folder: &Path) -> io::Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == "locked" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() { fs_err::remove_dir_all(entry.path())? } else { fs_err::remove_file(entry.path())? }
+    }
+    fs_err::remove_dir_all(folder)
 }
 
 /// The slugs of all stories on the list.
@@ -101,4 +113,30 @@ fn write(path: &Path, content: &str) -> io::Result<()> {
     // Root may have written it for a user who reads it.
     file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     file.persist(path).map(drop).map_err(|e| e.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_was_half_removed_is_still_ours() {
+        let top = tempfile::tempdir().expect("a folder");
+        let folder = top.path().join("cofferdam-x");
+        fs_err::create_dir_all(folder.join("logs")).expect("a folder");
+        for (name, content) in [("locked", "cofferdam story X\n"), ("HEAD", "0\n"), ("gitdir", "/x/.git\n")] {
+            fs_err::write(folder.join(name), content).expect("a file");
+        }
+        // What a removal leaves at each step of its way: never an entry without its lock.
+        for name in ["HEAD", "gitdir"] {
+            fs_err::remove_file(folder.join(name)).expect("removed");
+            assert!(is_ours(&folder));
+        }
+        take_away(&folder).expect("taken away");
+        assert!(!folder.exists());
+        // The control: without its lock an entry with content is somebody else's.
+        fs_err::create_dir_all(&folder).expect("a folder");
+        fs_err::write(folder.join("HEAD"), "0\n").expect("a file");
+        assert!(!is_ours(&folder));
+    }
 }
