@@ -8,3 +8,5 @@ pub mod request;
 pub mod secrets;
 pub mod size;
 pub mod tree;
+pub mod verdict;
+pub mod verifier;
