@@ -34,6 +34,8 @@ pub mod story;
 pub mod sandbox;
 pub mod workspace;
 
+pub mod agents;
+
 pub mod verify;
 
 pub mod probe;

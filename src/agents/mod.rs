@@ -1,0 +1,4 @@
+//! Who does the work.
+
+pub mod adapter;
+pub mod protocol;
