@@ -44,6 +44,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // The sandbox for its one home of system calls: an overlay's marks are extended attributes.
     ("workspace", &["event", "store", "sandbox"]),
     ("probe", &["sandbox"]),
+    ("role", &["event", "config", "sandbox", "workspace", "store"]),
+    ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
+    ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents"]),
+    ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify"]),
 ];
 
 fn module(path: &str) -> &str {
@@ -91,6 +95,14 @@ const PURE: &[&str] = &[
     "src/story/",
     "src/store/fold.rs",
     "src/store/chain.rs",
+    "src/agents/task.rs",
+    "src/agents/prompt.rs",
+    "src/agents/command.rs",
+    "src/agents/answers.rs",
+    "src/engine/sync.rs",
+    "src/engine/turn.rs",
+    "src/engine/view.rs",
+    "src/role/redact.rs",
     "src/sandbox/policy.rs",
     "src/sandbox/plan.rs",
     "src/sandbox/filter.rs",

@@ -30,6 +30,9 @@ pub struct Policy {
     pub masks: Vec<Mask>,
     /// Package caches: readable from the host, written to a private layer.
     pub caches: Vec<Cache>,
+    /// Whole trees to read beside the workspace: a commit's files, from the layers that hold them.
+    #[serde(default)]
+    pub trees: Vec<Tree>,
     pub network: Network,
     pub limits: Limits,
     /// The whole environment of the payload.
@@ -123,6 +126,14 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
     pub host: PathBuf,
+    pub inside: PathBuf,
+    pub reason: String,
+}
+
+/// Files to read that lie in layers on top of each other: `lower` top layer first. Nothing inside can write there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    pub lower: Vec<PathBuf>,
     pub inside: PathBuf,
     pub reason: String,
 }
