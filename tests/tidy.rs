@@ -45,6 +45,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("workspace", &["event", "store", "sandbox"]),
     // The sandbox for its policy, as data: what a sandbox with a gateway must have inside.
     ("egress", &["event", "sandbox"]),
+    ("queue", &["event", "config", "story", "store", "workspace", "sandbox"]),
     ("probe", &["sandbox"]),
 ];
 
@@ -99,6 +100,10 @@ const PURE: &[&str] = &[
     "src/egress/socks5.rs",
     "src/egress/dns.rs",
     "src/egress/client_hello.rs",
+    "src/queue/order.rs",
+    "src/queue/chain.rs",
+    "src/queue/gate.rs",
+    "src/queue/report.rs",
     "src/sandbox/policy.rs",
     "src/sandbox/plan.rs",
     "src/sandbox/filter.rs",
