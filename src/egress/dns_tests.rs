@@ -85,14 +85,14 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), flip in any::<prop::sample::Index>(), value in any::<u8>()) {
         let wanted = n("a.example");
-        drop(question(&bytes).map(|q| answer(&q, Answer::Nothing)));
-        drop(reply(&bytes, 1, &wanted, A));
+        let _ = question(&bytes).map(|q| answer(&q, Answer::Nothing)).is_ok();
+        let _ = reply(&bytes, 1, &wanted, A).is_ok();
         let chain = [("a.example", 5, wire("b.example")), ("b.example", A, vec![1, 1, 1, 1])];
         let mut mutated = server(1, &wanted, A, 0, &chain);
         let at = flip.index(mutated.len());
         mutated[at] = value;
-        drop(reply(&mutated, 1, &wanted, A));
-        drop(question(&mutated));
+        let _ = reply(&mutated, 1, &wanted, A).is_ok();
+        let _ = question(&mutated).is_ok();
     }
 
     #[test]

@@ -139,10 +139,10 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "[ -~\r\n]{0,80}") {
         for bytes in [&bytes[..], text.as_bytes()] {
-            drop(head_end(bytes, 0));
-            drop(request(bytes).map(|head| (head.length(), head.keeps())));
-            drop(response(bytes).map(|head| head.length("GET")));
-            drop(chunks(bytes));
+            let _ = head_end(bytes, 0).is_ok();
+            let _ = request(bytes).map(|head| (head.length(), head.keeps())).is_ok();
+            let _ = response(bytes).map(|head| head.length("GET")).is_ok();
+            let _ = chunks(bytes).is_ok();
         }
     }
 
