@@ -43,6 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sandbox", &["event"]),
     // The sandbox for its one home of system calls: an overlay's marks are extended attributes.
     ("workspace", &["event", "store", "sandbox"]),
+    ("queue", &["event", "config", "story", "store", "workspace", "sandbox"]),
     ("probe", &["sandbox"]),
 ];
 
@@ -91,6 +92,10 @@ const PURE: &[&str] = &[
     "src/story/",
     "src/store/fold.rs",
     "src/store/chain.rs",
+    "src/queue/order.rs",
+    "src/queue/chain.rs",
+    "src/queue/gate.rs",
+    "src/queue/report.rs",
     "src/sandbox/policy.rs",
     "src/sandbox/plan.rs",
     "src/sandbox/filter.rs",

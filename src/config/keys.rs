@@ -35,7 +35,7 @@ pub enum Kind {
     Header,
     /// `env:NAME`, `file:PATH` or `command:COMMAND`.
     Secret,
-    /// `junit:PATH`.
+    /// `junit:PATH`, `cargo`, ….
     Report,
 }
 
@@ -90,7 +90,11 @@ pub const KEYS: &[Key] = &[
     key("gate[].timeout", Kind::Time, "how long it may take; else limits.gate.wall"),
     key("gate[].cache", Kind::Globs, "folders kept warm between runs"),
     key("gate[].report", Kind::Report, "a test report it writes: skipped tests are not passed tests"),
-    key("gate[].when", Kind::Word(&["landing", "integration"]), "before every landing, or every few landings and at the end"),
+    key(
+        "gate[].when",
+        Kind::Word(&["always", "integration", "final", "post"]),
+        "on every candidate; every few landings and at the end; at the end; on what has landed",
+    ),
     key("verify.protected", Kind::Globs, "paths whose change needs a human's approval"),
     key("verify.tests", Kind::Globs, "paths of tests: deleting or skipping there is a finding"),
     key("network.{sandbox}", Kind::Hosts, "hosts this role may reach, through the gateway"),
@@ -112,7 +116,13 @@ pub const KEYS: &[Key] = &[
     key("sandbox.require", Kind::Word(&["full", "no-userns"]), "how much of the kernel must be there"),
     key("merge.style", Kind::Word(&["merge", "squash", "rebase"]), "what a landing looks like in history"),
     key("merge.push", Kind::Text, "the remote a landing is pushed to"),
-    key("merge.update_checkout", Kind::Flag, "fast-forward a clean checkout of the target after a landing"),
+    key(
+        "merge.update_checkout",
+        Kind::Word(&["never", "fast-forward-if-clean"]),
+        "what happens to a checkout of the target after a landing",
+    ),
+    key("queue.batch", Kind::Flag, "test a long queue at its tip while red is rare, and look for the culprit only when that is red"),
+    key("queue.slots", Kind::Count(1, 64), "candidates that are built and tested at the same time"),
     key("stream.{name}.priority", Kind::Count(1, 9), "1 goes first; stories without a stream have 5"),
     key("stream.{name}.parallel", Kind::Count(0, 256), "how many of its stories are worked on at once; 0 holds the stream"),
     key("invariants.require", Kind::Words(&["criteria", "artifacts", "checks"]), "what every story must have"),
@@ -164,7 +174,7 @@ impl Kind {
             Self::Host => "a host, such as \"api.example.org\"".into(),
             Self::Header => "the name of an HTTP header".into(),
             Self::Secret => "\"env:NAME\", \"file:PATH\" or \"command:COMMAND\"".into(),
-            Self::Report => "\"junit:PATH\"".into(),
+            Self::Report => "\"junit:PATH\", or \"tap\", \"cargo\", \"pytest\", \"go\" or \"node\" with or without \":PATH\"".into(),
         }
     }
 
@@ -175,7 +185,8 @@ impl Kind {
             Self::Word(words) => match words {
                 ["merged", ..] => "\"ready_for_review\"",
                 ["with", ..] => "\"before\"",
-                ["landing", ..] => "\"integration\"",
+                ["always", ..] => "\"integration\"",
+                ["never", ..] => "\"fast-forward-if-clean\"",
                 ["auto", ..] => "\"overlay\"",
                 ["full", ..] => "\"no-userns\"",
                 ["merge", ..] => "\"squash\"",

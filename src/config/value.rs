@@ -126,7 +126,7 @@ fn flaw(kind: Kind, text: &str) -> Option<String> {
             (!text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))).then_some("is no header name")
         }
         Kind::Secret => secret_flaw(text),
-        Kind::Report => text.strip_prefix("junit:").map_or(Some("names no known kind of report"), path::flaw),
+        Kind::Report => super::Report::parse(text).err(),
         _ => None,
     };
     // The likeliest mistake here is the credential itself, and a message must not repeat that.
