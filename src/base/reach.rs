@@ -146,7 +146,10 @@ fn is_methods(word: &str) -> bool {
     word.split(',').all(|m| !m.is_empty() && m.len() <= 20 && m.bytes().all(|b| b.is_ascii_uppercase()))
 }
 
-fn target_of(text: &str) -> Result<(To, Option<u16>, Option<String>), &'static str> {
+/// Where to, which port, which path.
+type Target = (To, Option<u16>, Option<String>);
+
+fn target_of(text: &str) -> Result<Target, &'static str> {
     if let Some(range) = range_of(text)? {
         return Ok(range);
     }
@@ -174,7 +177,7 @@ fn target_of(text: &str) -> Result<(To, Option<u16>, Option<String>), &'static s
 }
 
 /// `ADDRESS/BITS[:PORT]`, or nothing when the text is not of that kind.
-fn range_of(text: &str) -> Result<Option<(To, Option<u16>, Option<String>)>, &'static str> {
+fn range_of(text: &str) -> Result<Option<Target>, &'static str> {
     let Some((address, rest)) = text.split_once('/') else { return Ok(None) };
     let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
     let Ok(base) = bare.parse::<IpAddr>() else { return Ok(None) };
