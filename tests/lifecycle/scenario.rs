@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use crate::common::{Who, everybody};
 use crate::support::Project;
 
-const CONFIG: &str =
-    "[run]\nparallel = 4\nretry_delay = \"10ms\"\nstart_on = \"ready_for_review\"\n[limits.implementer]\nwall = \"3s\"\noutput = \"1MiB\"\n";
+const CONFIG: &str = "[run]\nparallel = 4\nretry_delay = \"10ms\"\nstart_on = \"ready_for_review\"\n[limits.implementer]\nwall = \"3s\"\noutput = \"1MiB\"\n";
 
 /// A diamond (A, B, C, D), every kind of agent, and one story (L) that gets another dependency while the run goes on.
 const STORIES: [(&str, &str, &[&str]); 11] = [
