@@ -17,10 +17,12 @@ pub mod evidence;
 pub mod exec;
 pub mod failure;
 pub mod files;
+pub mod gate;
 pub mod graph;
 pub mod import;
 mod inplace;
 pub mod lint;
+mod live;
 pub mod log;
 pub mod next;
 pub mod plan;
@@ -72,6 +74,8 @@ enum Command {
     Diff(diff::Args),
     /// Remove what nothing uses any more; never a commit that nothing else reaches
     Clean(clean::Args),
+    /// Run the gates on a clean commit: is the base red?
+    Gate(gate::Args),
     /// Add a story
     Add(Box<add::AddArgs>),
     /// Make story files of what other tools wrote
@@ -86,6 +90,8 @@ enum Command {
     Next(next::NextArgs),
     /// Show what holds the plan up, the root first
     Blocked(blocked::BlockedArgs),
+    /// Work on the stories until nothing more can be done without a human
+    Run(Box<run::Args>),
     /// Where every story stands
     Status(status::Args),
     /// Everything about one story
@@ -128,8 +134,6 @@ enum Command {
     Config(config::ConfigArgs),
     /// Print the JSON Schema of a file format
     Schema(schema::SchemaArgs),
-    #[command(hide = true)]
-    Run(run::Args),
     #[command(name = "__attack", hide = true)]
     Attack(attack::Args),
 }
@@ -210,5 +214,6 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Shell(args) => shell::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Clean(args) => clean::run(&args),
+        Command::Gate(args) => gate::run(&args),
     }
 }
