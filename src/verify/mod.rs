@@ -10,6 +10,9 @@ pub mod artifacts;
 mod change;
 mod checks;
 pub mod code;
+mod commands;
+mod counts;
+mod inspect;
 pub mod integrity;
 mod memory;
 pub mod paths;
@@ -99,11 +102,32 @@ pub const EVALUATORS: &[Evaluator] = &[
     Evaluator { name: "change", concerns: |_, _| true, judge: change::judge },
     Evaluator { name: "memory", concerns: |_, _| true, judge: memory::judge },
     Evaluator { name: "checks", concerns: |story, _| !story.checks.is_empty(), judge: checks::judge },
+    Evaluator { name: "artifacts", concerns: |story, _| !story.artifacts.is_empty(), judge: inspect::artifacts },
+    Evaluator { name: "integrity", concerns: |_, _| true, judge: inspect::integrity },
+    Evaluator { name: "secrets", concerns: |_, _| true, judge: inspect::secrets },
+    Evaluator { name: "protected", concerns: |_, _| true, judge: inspect::protected },
+    Evaluator { name: "scope", concerns: |story, _| !story.scope.is_empty(), judge: inspect::scope },
+    Evaluator { name: "size", concerns: |_, _| true, judge: inspect::size },
 ];
 
 /// The names of the evaluators that must pass on a commit of this story.
 pub fn required(story: &spec::Story, config: &Config) -> Vec<String> {
-    EVALUATORS.iter().filter(|evaluator| (evaluator.concerns)(story, config)).map(|evaluator| evaluator.name.to_owned()).collect()
+    let wanted = EVALUATORS.iter().filter(|evaluator| (evaluator.concerns)(story, config) && !left_out(story, evaluator.name));
+    wanted.map(|evaluator| evaluator.name.to_owned()).collect()
+}
+
+/// Tests show what an evaluator is for by leaving it out: `COFFERDAM_TEST_WITHOUT="STORY:EVALUATOR …"`. Nothing of it is in a release build.
+#[cfg(debug_assertions)]
+fn left_out(story: &spec::Story, evaluator: &str) -> bool {
+    static WITHOUT: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let without =
+        WITHOUT.get_or_init(|| std::env::var("COFFERDAM_TEST_WITHOUT").unwrap_or_default().split_whitespace().map(str::to_owned).collect());
+    without.iter().any(|pair| pair.split_once(':') == Some((story.id.as_str(), evaluator)))
+}
+
+#[cfg(not(debug_assertions))]
+fn left_out(_: &spec::Story, _: &str) -> bool {
+    false
 }
 
 /// Asks one evaluator by name.

@@ -155,7 +155,7 @@ mod tests {
             format!("pyp{}-AgEI{long}", "i"),
             format!("ci{}{}", "o", "a1B2c3D4".repeat(4)),
             format!("sk_{}_{long}", "live"),
-            format!("ey{}.eyJ{long}.{long}", format!("J{long}")),
+            format!("ey{}{long}.eyJ{long}.{long}", "J"),
             format!("postgres://user:{}@db.example.org", "s3cretpw"),
             format!("cofferdam-{}-1", "placeholder"),
             format!("api_key = \"{}\"", "q8Zr2LxT9vNw4KpB"),

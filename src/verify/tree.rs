@@ -1,9 +1,12 @@
 //! A tree of files as the rules see it: small, bounded, never following a link.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use crate::workspace::walk::{Folder, Kind};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag};
 
 /// What is at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,39 +60,56 @@ impl Tree for BTreeMap<String, Vec<u8>> {
     }
 }
 
-/// A tree on disk, read through descriptors below its root.
+/// A tree on disk, read through descriptors below its root. Inside a sandbox, where nobody else can write it: there is no `openat2` there.
 #[derive(Debug)]
-pub struct OnDisk(Folder);
+pub struct OnDisk(OwnedFd);
+
+fn folder_flags() -> OFlag {
+    OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC
+}
 
 impl OnDisk {
     /// # Errors
     /// When the root cannot be opened.
-    pub fn open(root: &Path) -> std::io::Result<Self> {
-        Folder::open_root(root).map(Self)
+    pub fn open(root: &Path) -> io::Result<Self> {
+        Ok(Self(nix::fcntl::open(root, folder_flags(), Mode::empty())?))
     }
 
-    /// The folder that a path is in, and its name there.
-    fn parent<'p>(&self, path: &'p str) -> std::io::Result<(Option<Folder>, &'p str)> {
+    /// The folder that a path is in, and its name there. One part at a time, so that no link is followed on the way.
+    fn parent<'p>(&self, path: &'p str) -> io::Result<(Option<OwnedFd>, &'p str)> {
         let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let mut at = None;
+        let mut at: Option<OwnedFd> = None;
         for part in folders.split('/').filter(|part| !part.is_empty()) {
-            at = Some(at.as_ref().unwrap_or(&self.0).child(part.as_bytes())?);
+            at = Some(nix::fcntl::openat(at.as_ref().unwrap_or(&self.0), part, folder_flags(), Mode::empty())?);
         }
         Ok((at, name))
     }
 
-    fn walk(folder: &Folder, prefix: &str, depth: usize, out: &mut Vec<String>) -> Result<(), String> {
-        let names = folder.names(MOST_PATHS as u64).map_err(|e| format!("{prefix}: {e}"))?;
-        for name in names {
-            let Ok(text) = std::str::from_utf8(&name) else { continue };
-            let path = if prefix.is_empty() { text.to_owned() } else { format!("{prefix}/{text}") };
-            let kind = folder.status(&name).map_err(|e| format!("{path}: {e}"))?.kind;
-            if kind != Kind::Folder {
+    fn status(&self, path: &str) -> io::Result<FileStat> {
+        let (parent, name) = self.parent(path)?;
+        Ok(nix::sys::stat::fstatat(parent.as_ref().unwrap_or(&self.0), name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+    }
+
+    fn walk(folder: &OwnedFd, prefix: &str, depth: usize, out: &mut Vec<String>) -> Result<(), String> {
+        let failed = |path: &str| {
+            let path = path.to_owned();
+            move |e: nix::Error| format!("{path}: {e}")
+        };
+        let copy = nix::fcntl::openat(folder, ".", folder_flags(), Mode::empty()).map_err(failed(prefix))?;
+        for entry in nix::dir::Dir::from_fd(copy).map_err(failed(prefix))?.iter() {
+            let entry = entry.map_err(failed(prefix))?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if name == "." || name == ".." {
+                continue;
+            }
+            let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
+            let stat = nix::sys::stat::fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed(&path))?;
+            if format_of(&stat) != SFlag::S_IFDIR {
                 out.push(path);
             } else if depth >= 200 {
                 return Err(format!("{prefix} is nested too deeply"));
             } else {
-                let child = folder.child(&name).map_err(|e| format!("{path}: {e}"))?;
+                let child = nix::fcntl::openat(folder, name, folder_flags(), Mode::empty()).map_err(failed(&path))?;
                 Self::walk(&child, &path, depth + 1, out)?;
             }
             if out.len() > MOST_PATHS {
@@ -100,39 +120,40 @@ impl OnDisk {
     }
 }
 
+fn format_of(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
 impl Tree for OnDisk {
     fn find(&self, path: &str) -> Found {
-        let missing = |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory);
-        let (parent, name) = match self.parent(path) {
-            Ok(found) => found,
-            // A link on the way: what is behind it is not in the tree.
-            Err(e) if missing(&e) || e.raw_os_error() == Some(libc::ELOOP) => return Found::Nothing,
-            Err(e) => return Found::Unknown(e.to_string()),
-        };
-        match parent.as_ref().unwrap_or(&self.0).status(name.as_bytes()) {
-            Ok(status) => match status.kind {
-                Kind::File => Found::File { size: status.size, executable: status.mode & 0o111 != 0 },
-                Kind::Folder => Found::Folder,
-                Kind::Link => Found::Link,
-                Kind::Whiteout => Found::Nothing,
-                Kind::Special(_) => Found::Special,
+        match self.status(path) {
+            Ok(stat) => match format_of(&stat) {
+                SFlag::S_IFREG => Found::File { size: u64::try_from(stat.st_size).unwrap_or(0), executable: stat.st_mode & 0o111 != 0 },
+                SFlag::S_IFDIR => Found::Folder,
+                SFlag::S_IFLNK => Found::Link,
+                _ => Found::Special,
             },
-            Err(e) if missing(&e) => Found::Nothing,
+            // A link on the way: what is behind it is not in the tree.
+            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => Found::Nothing,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Found::Nothing,
             Err(e) => Found::Unknown(e.to_string()),
         }
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         let (parent, name) = self.parent(path).map_err(|e| e.to_string())?;
-        let folder = parent.as_ref().unwrap_or(&self.0);
-        let status = folder.status(name.as_bytes()).map_err(|e| e.to_string())?;
-        if status.kind != Kind::File {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::openat(parent.as_ref().unwrap_or(&self.0), name, flags, Mode::empty()).map_err(|e| e.to_string())?;
+        let stat = nix::sys::stat::fstat(&fd).map_err(|e| e.to_string())?;
+        if format_of(&stat) != SFlag::S_IFREG {
             return Err("it is no regular file".to_owned());
         }
-        if status.size > LARGEST {
+        let mut content = Vec::new();
+        io::Read::take(std::fs::File::from(fd), LARGEST + 1).read_to_end(&mut content).map_err(|e| e.to_string())?;
+        if content.len() as u64 > LARGEST {
             return Err(format!("it is larger than {} MiB", LARGEST >> 20));
         }
-        folder.read(name.as_bytes(), &status).map_err(|e| e.to_string())?.ok_or_else(|| "it changed while it was read".to_owned())
+        Ok(content)
     }
 
     fn paths(&self) -> Result<Vec<String>, String> {
