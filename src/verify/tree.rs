@@ -177,7 +177,7 @@ mod tests {
         fs_err::write(at("a/none"), "").expect("written");
         std::os::unix::fs::symlink("/etc", at("out")).expect("linked");
         std::os::unix::fs::symlink("b/c", at("a/link")).expect("linked");
-        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("made");
+        nix::unistd::mkfifo(&at("pipe"), Mode::from_bits_truncate(0o600)).expect("made");
         let tree = OnDisk::open(folder.path()).expect("opened");
         assert_eq!(tree.find("a/b/c"), Found::File { size: 4, executable: false });
         assert_eq!((tree.find("a/b"), tree.find("a/link"), tree.find("pipe")), (Found::Folder, Found::Link, Found::Special));
