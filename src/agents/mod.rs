@@ -9,8 +9,10 @@
 
 pub mod adapter;
 pub mod answers;
+pub mod call;
 pub mod command;
 pub mod folder;
 pub mod prompt;
 pub mod protocol;
+pub mod roles;
 pub mod task;

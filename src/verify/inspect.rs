@@ -132,7 +132,7 @@ fn inspect(case: &Case<'_>, evaluator: &str) -> Result<Judged, String> {
     policy.trees.push(Tree { lower: before, inside: verifier::BEFORE.into(), reason: "the tree before the change".to_owned() });
     policy.grants.push(Grant { host: program, inside: PROGRAM.into(), access: Access::Read, reason: "the verifier".to_owned() });
     let arguments = [PROGRAM, verifier::COMMAND].map(OsString::from).to_vec();
-    let process = Process { shop: case.shop, policy: &policy, arguments, stop: case.stop, listener: None };
+    let process = Process { shop: case.shop, policy: &policy, arguments, stop: case.stop, listener: None, tap: None };
     let ran = process.run().map_err(|e| e.to_string())?;
     let answer = folder.answer(verifier::REPORT, LONGEST_REPORT);
     drop(folder.remove());

@@ -17,15 +17,17 @@ pub mod integrity;
 mod memory;
 pub mod paths;
 pub mod request;
+mod reviewer;
 pub mod secrets;
 pub mod size;
 pub mod tree;
 pub mod verdict;
 pub mod verifier;
 
+pub use crate::agents::call::Limited;
 use crate::base::id::{CommitId, EvidenceId, TreeId};
-use crate::config::Config;
-use crate::event::{CriterionVerdict, Finding, Verdict};
+use crate::config::{Config, Role};
+use crate::event::{Amount, CriterionVerdict, Finding, Verdict};
 use crate::role::process::Listener;
 use crate::role::{Stop, Workshop};
 use crate::spec;
@@ -44,11 +46,32 @@ pub struct Judged {
     pub logs: Vec<(String, Vec<u8>)>,
     /// What it rests on and is evidence already.
     pub evidence: Vec<EvidenceId>,
+    /// What its agents spent.
+    pub spent: Vec<Spent>,
+    /// A provider refuses for now: this is no judgement, and is asked again then.
+    pub limited: Option<Limited>,
+}
+
+/// What one agent spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    pub role: String,
+    pub model: Option<String>,
+    pub amount: Amount,
 }
 
 impl Judged {
     pub fn pass() -> Self {
-        Self { verdict: Verdict::Pass, problems: 0, criteria: Vec::new(), findings: Vec::new(), logs: Vec::new(), evidence: Vec::new() }
+        Self {
+            verdict: Verdict::Pass,
+            problems: 0,
+            criteria: Vec::new(),
+            findings: Vec::new(),
+            logs: Vec::new(),
+            evidence: Vec::new(),
+            spent: Vec::new(),
+            limited: None,
+        }
     }
 
     /// Something is wrong with the commit.
@@ -108,6 +131,7 @@ pub const EVALUATORS: &[Evaluator] = &[
     Evaluator { name: "protected", concerns: |_, _| true, judge: inspect::protected },
     Evaluator { name: "scope", concerns: |story, _| !story.scope.is_empty(), judge: inspect::scope },
     Evaluator { name: "size", concerns: |_, _| true, judge: inspect::size },
+    Evaluator { name: "reviewer", concerns: |_, config| config.agents.contains_key(&Role::Reviewer), judge: reviewer::judge },
 ];
 
 /// The names of the evaluators that must pass on a commit of this story.
