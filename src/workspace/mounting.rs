@@ -88,6 +88,7 @@ pub fn overlay_works(engine: &Engine, state: &Path) -> bool {
         files: Vec::new(),
         masks: Vec::new(),
         caches: Vec::new(),
+        trees: Vec::new(),
         network: Network::default(),
         limits: Limits::default(),
         environment: Vec::new(),

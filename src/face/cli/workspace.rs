@@ -8,22 +8,22 @@ use super::failure::{Exit, Failure};
 use super::project::ProjectArgs;
 use super::{exec, printer, profile};
 use crate::base::text::{bytes_line, one_line, plural};
-use crate::config::{Backend as Wish, Workspace as Settings};
+use crate::config::Workspace as Settings;
+use crate::role::form::form;
+use crate::role::policy::{Files, PolicyError, with_files, without_files};
 use crate::sandbox::plan::Facts;
-use crate::sandbox::policy::{NetworkMode, Policy};
+use crate::sandbox::policy::Policy;
 use crate::sandbox::profile::WorkspaceMode;
-use crate::sandbox::resolve::{ExecOptions, resolve};
-use crate::sandbox::toolchains::{Host, Surroundings};
+use crate::sandbox::resolve::ExecOptions;
+use crate::sandbox::toolchains::Surroundings;
 use crate::sandbox::{Engine, Outcome};
 use crate::workspace::base::{BaseError, Warnings};
 use crate::workspace::changes::ChangeKind;
-use crate::workspace::checkout::Backend;
 use crate::workspace::git::GitError;
-use crate::workspace::mounting::overlay_works;
 use crate::workspace::private_git::History;
 use crate::workspace::rules::Finding;
 use crate::workspace::state::{Lock, StateError};
-use crate::workspace::stories::{CollectOptions, Collection, Form, Story, Upper, WorkspaceError, Workspaces};
+use crate::workspace::stories::{CollectOptions, Collection, Story, WorkspaceError, Workspaces};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -173,7 +173,8 @@ fn new(args: &New) -> Result<ExitCode, Failure> {
     let workspaces = open()?;
     let loaded = args.project.load_if_any(workspaces.repository.worktree())?;
     let settings = loaded.map_or_else(Settings::default, |loaded| loaded.config.workspace);
-    let form = form(&workspaces, &settings, args.history)?;
+    let form = form(&settings, &workspaces.state, &Engine::here(Facts::read()), args.history)
+        .map_err(|e| Failure::usage(e.to_string()).next(e.next()))?;
     let base = Some(args.base.as_str()).filter(|base| *base != "HEAD");
     let (story, warnings) = workspaces.create_as(&args.story, base, form).map_err(|e| failed(&e))?;
     warn(&warnings);
@@ -191,22 +192,6 @@ fn new(args: &New) -> Result<ExitCode, Failure> {
         printer::err(&format!("workspace for {} on {}", one_line(&story.story), &story.base[..12]));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// How the configuration wants a workspace to be made, on this host.
-fn form(workspaces: &Workspaces, settings: &Settings, history: History) -> Result<Form, Failure> {
-    let backend = match settings.backend {
-        Wish::Overlay => Backend::Overlay,
-        Wish::Checkout => Backend::Checkout,
-        Wish::Auto => Backend::choose(&workspaces.state, |folder| overlay_works(&Engine::here(Facts::read()), folder))
-            .map_err(|e| failed(&e.into()))?,
-    };
-    if settings.in_memory && backend == Backend::Checkout {
-        return Err(Failure::usage("workspace.upper = tmpfs needs an overlay, and this workspace would be a plain checkout")
-            .next("set workspace.upper to disk; `cofferdam doctor` says what keeps overlays from working here"));
-    }
-    let upper = if settings.in_memory { Upper::Tmpfs } else { Upper::Disk };
-    Ok(Form { history, backend, upper })
 }
 
 /// `[workspace] copy` and `setup`, before any agent runs.
@@ -257,26 +242,20 @@ fn policy(
 ) -> Result<(Policy, WorkspaceMode), Failure> {
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(role, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
-    let checkout = workspaces.repository.worktree().map(fs_err::canonicalize).transpose().map_err(|e| failed(&e.into()))?;
-    let checkout = checkout.ok_or_else(|| Failure::usage("this repository has no worktree"))?;
+    let checkout = workspaces.repository.worktree().ok_or_else(|| Failure::usage("this repository has no worktree"))?;
     let options = ExecOptions {
-        cwd: checkout.clone(),
         // A path of the user's own checkout is none inside.
         program: command.first().filter(|program| std::path::Path::new(program).is_absolute()).cloned(),
-        net: (chosen.network.mode != NetworkMode::Host).then_some(NetworkMode::None),
         terminal,
         ..ExecOptions::default()
     };
-    let mut policy = resolve(&Host::default(), &chosen, &options, &around).map_err(|e| profile::refused(&e))?.policy;
+    let base = without_files(&chosen, options, checkout, &around).map_err(|error| match error {
+        PolicyError::Resolve(error) => profile::refused(&error),
+        PolicyError::Profile(error) => profile::failed(&error),
+        other => Failure::new(Exit::Failure, other.to_string()).next(other.next()),
+    })?;
     let mounts = workspaces.mounts(story, chosen.files.workspace).map_err(|e| failed(&e))?;
-    // The user's checkout gave the policy a place to start from; nothing of it is mounted.
-    policy.grants.retain(|grant| !grant.inside.starts_with(&checkout));
-    policy.links.retain(|link| !link.inside.starts_with(&checkout));
-    policy.masks.retain(|mask| !mask.inside.starts_with(&checkout));
-    policy.caches.retain(|cache| !cache.inside.starts_with(&checkout));
-    policy.workspace = mounts.workspace;
-    policy.grants.extend(mounts.grants);
-    Ok((policy, chosen.files.workspace))
+    Ok((with_files(base, Files::Story(mounts), chosen.files.workspace), chosen.files.workspace))
 }
 
 /// Runs a command in a story's sandbox. Nobody else touches the workspace meanwhile.
