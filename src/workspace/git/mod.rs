@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 
 pub use git2::{ObjectType as ObjectKind, Oid};
 
+mod branch;
+mod merge;
 mod quarantine;
 
+pub use branch::{Checkout, Swapped};
+pub use merge::{Conflict, ConflictKind, Merged, Read, Stamp};
 pub use quarantine::Quarantine;
 
 use super::convert::{AutoCrlf, LineEnds};
