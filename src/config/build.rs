@@ -92,6 +92,7 @@ impl Reader<'_> {
 
     fn config(&mut self) -> Config {
         let stories = self.must_text("project.stories");
+        let unset = Workspace::default();
         let mut protected = self.texts("verify.protected");
         // What decides about the work is never changed by the work alone, whatever the list says.
         for always in [
@@ -143,6 +144,8 @@ impl Reader<'_> {
                     "checkout" => Backend::Checkout,
                     _ => Backend::Auto,
                 },
+                layers: self.size("workspace.layers").unwrap_or(unset.layers),
+                caches: self.size("workspace.caches").unwrap_or(unset.caches),
                 copy: self.texts("workspace.copy"),
                 setup: self.text("workspace.setup"),
             },

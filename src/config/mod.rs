@@ -194,8 +194,19 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workspace {
     pub backend: Backend,
+    /// Base layers that nothing uses, together.
+    pub layers: Size,
+    /// Each warm cache.
+    pub caches: Size,
     pub copy: Vec<String>,
     pub setup: Option<String>,
+}
+
+impl Default for Workspace {
+    /// Of a repository without a `cofferdam.toml`.
+    fn default() -> Self {
+        Self { backend: Backend::Auto, layers: Size::gib(20), caches: Size::gib(10), copy: Vec::new(), setup: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
