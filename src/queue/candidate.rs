@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::text::{bytes_line, one_line};
 use crate::config::Style;
 use crate::event::Finding;
+use crate::workspace::git::fault::{self, Mutant};
 use crate::workspace::git::{Author, Conflict, GitError, Merged, Oid, Quarantine, Repository, Stamp};
 use crate::workspace::state::{self, State};
 
@@ -251,7 +252,7 @@ pub struct Tidied {
 pub fn tidy(repository: &Repository, target: Oid, live: &[Oid]) -> Result<Tidied, GitError> {
     let mut tidied = Tidied::default();
     for (name, commit) in repository.references(PREFIX)? {
-        if repository.is_ancestor(commit, target) || !live.contains(&commit) {
+        if repository.is_ancestor(commit, target) || !live.contains(&commit) || fault::is(Mutant::RefsDeletedEarly) {
             repository.delete_reference(&name, commit)?;
             tidied.removed.push(name);
         }

@@ -93,6 +93,10 @@ pub fn land(
     if now.is_some_and(|now| repository.is_ancestor(candidate.commit, now)) {
         return Ok(Landed::Already);
     }
+    #[cfg(test)]
+    if let Some(mistaken) = mistake::land(repository, state, target, candidate, now)? {
+        return Ok(mistaken);
+    }
     if now != Some(candidate.base) {
         return Err(LandError::Moved { base: candidate.base, found: now });
     }
@@ -195,6 +199,39 @@ fn aside(repository: &Repository, checkout: &Checkout, target: &str, at: Oid) ->
         return Ok(name);
     }
     Err(failed(format!("the branches cofferdam/checkout/{short} to {short}-{MOST_ASIDE} are all in use; delete those you do not need")))
+}
+
+/// What landing would do if it made one of the known mistakes: the property test must notice each.
+#[cfg(test)]
+mod mistake {
+    use super::*;
+    use crate::workspace::git::fault::{self, Mutant};
+    use crate::workspace::git::{Quarantine, Stamp};
+
+    pub(super) fn land(repository: &Repository, state: &State, target: &str, candidate: &Candidate, now: Option<Oid>) -> Result<Option<Landed>, LandError> {
+        let Some(now) = now.filter(|now| *now != candidate.base) else { return Ok(None) };
+        let commit = if fault::is(Mutant::NoCompareAndSwap) {
+            candidate.commit
+        } else if fault::is(Mutant::StaleReparent) || fault::is(Mutant::UntestedRemerge) {
+            let quarantine = Quarantine::create(&state.root().join(crate::workspace::state::unique("candidate-")), repository)?;
+            let merged = quarantine.merge(now, candidate.story)?;
+            let tree = match merged {
+                crate::workspace::git::Merged::Tree(tree) if fault::is(Mutant::UntestedRemerge) => tree,
+                _ if fault::is(Mutant::UntestedRemerge) => return Ok(None),
+                _ => candidate.tree,
+            };
+            let stamp = Stamp { who: candidate::nobody(), seconds: 0, offset_minutes: 0 };
+            let message = repository.message_of(candidate.commit)?;
+            let parents = if candidate.style == Style::Merge { vec![now, candidate.story] } else { vec![now] };
+            let commit = quarantine.write_commit_at(tree, &parents, &stamp, &stamp, &message)?;
+            quarantine.release()?;
+            commit
+        } else {
+            return Ok(None);
+        };
+        repository.swap_branch(target, now, commit, "a mistake")?;
+        Ok(Some(Landed::Done { aside: Vec::new() }))
+    }
 }
 
 /// Nobody has more checkouts of one branch: git allows one.

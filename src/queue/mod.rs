@@ -15,4 +15,8 @@ pub mod gate_memory;
 pub mod gate_run;
 pub mod land;
 pub mod order;
+pub mod perform;
 pub mod report;
+
+#[cfg(test)]
+mod property_tests;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{GitError, LOCK_TRIES, Oid, Repository, doing};
+use super::{GitError, LOCK_TRIES, Oid, Repository, doing, fault};
 
 /// What a compare-and-swap came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ impl Repository {
             if now != Some(from) {
                 return Ok(Swapped::Elsewhere(now));
             }
+            fault::point();
             match self.inner.reference_matching(name, to, true, from, why) {
                 Ok(_) => break,
                 Err(e) if matches!(e.code(), git2::ErrorCode::Modified | git2::ErrorCode::NotFound) => {
@@ -60,6 +61,7 @@ impl Repository {
         if let Some(folder) = file.parent() {
             fs_err::File::open(folder)?.sync_all()?;
         }
+        fault::point();
         Ok(Swapped::Done)
     }
 
@@ -83,6 +85,7 @@ impl Repository {
     pub fn put_branch(&self, name: &str, to: Oid) -> Result<bool, GitError> {
         match self.branch_tip(name)? {
             None => {
+                fault::point();
                 self.inner.reference(name, to, false, "cofferdam: a checkout stays where it is").or_else(doing(|| format!("make {name}")))?;
                 Ok(true)
             }
@@ -128,7 +131,10 @@ impl Repository {
     /// Puts a checkout on a branch that is at the same commit: neither its files nor its index change.
     pub fn set_head(&self, checkout: &Checkout, branch: &str) -> Result<(), GitError> {
         let set = || git2::Repository::open(&checkout.git_dir)?.set_head(branch);
-        set().or_else(doing(|| format!("put {} on {branch}", checkout.files.display())))
+        fault::point();
+        set().or_else(doing(|| format!("put {} on {branch}", checkout.files.display())))?;
+        fault::point();
+        Ok(())
     }
 
     /// Is there nothing in a checkout that is not committed? Untracked files count; ignored ones do not.
