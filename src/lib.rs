@@ -15,9 +15,14 @@
 //! - [`story`]: one unit of work: facts, derived phase, `step(story, event, now)`, budgets, failure memory. Pure.
 //! - [`workspace`]: where a story's files are, and how what changed in them comes out as checked data.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
+//! - [`egress`]: the one door out of a sandbox: rules, the proxy that enforces them, credentials that stay outside.
 //! - [`queue`]: how it lands: gates on the exact tree, candidates many at a time, the compare-and-swap of the target.
 //! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
+//! - [`role`]: how a process of any role is run: its policy, its transcript, its request to stop.
+//! - [`agents`]: who does the work: what an agent is told, how it is called, what it answers.
+//! - [`verify`]: is it good: evaluators, each of which judges one commit.
 //! - [`store`]: memory: events (append-only, hash-chained), the folds shown from them, evidence, the runner's lock.
+//! - [`engine`]: the only loop: what the stories want is performed, and what comes of it is stored.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
@@ -35,10 +40,20 @@ pub mod story;
 pub mod sandbox;
 pub mod workspace;
 
+pub mod egress;
+
 pub mod queue;
 
 pub mod probe;
 
+pub mod role;
+
+pub mod agents;
+
+pub mod verify;
+
 pub mod store;
+
+pub mod engine;
 
 pub mod face;

@@ -43,8 +43,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sandbox", &["event"]),
     // The sandbox for its one home of system calls: an overlay's marks are extended attributes.
     ("workspace", &["event", "store", "sandbox"]),
+    // The sandbox for its policy, as data: what a sandbox with a gateway must have inside.
+    ("egress", &["event", "sandbox"]),
     ("queue", &["event", "config", "story", "store", "workspace", "sandbox"]),
     ("probe", &["sandbox"]),
+    ("role", &["event", "config", "sandbox", "workspace", "store"]),
+    ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
+    ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents"]),
+    ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify"]),
 ];
 
 fn module(path: &str) -> &str {
@@ -92,6 +98,20 @@ const PURE: &[&str] = &[
     "src/story/",
     "src/store/fold.rs",
     "src/store/chain.rs",
+    "src/agents/task.rs",
+    "src/agents/prompt.rs",
+    "src/agents/command.rs",
+    "src/agents/answers.rs",
+    "src/engine/sync.rs",
+    "src/engine/turn.rs",
+    "src/engine/view.rs",
+    "src/role/redact.rs",
+    "src/egress/rule.rs",
+    "src/egress/address.rs",
+    "src/egress/http1.rs",
+    "src/egress/socks5.rs",
+    "src/egress/dns.rs",
+    "src/egress/client_hello.rs",
     "src/queue/order.rs",
     "src/queue/chain.rs",
     "src/queue/gate.rs",

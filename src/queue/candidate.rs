@@ -213,7 +213,9 @@ fn trailers(wish: &Wish) -> Vec<(&'static str, String)> {
 
 /// A message with trailers as its last paragraph. What an agent wrote at the end of its message cannot pass for one of them.
 fn with_trailers(message: &str, trailers: &[(&'static str, String)]) -> String {
-    let is_ours = |line: &str| trailers.iter().any(|(key, _)| line.trim_start().to_ascii_lowercase().starts_with(&format!("{}:", key.to_ascii_lowercase())));
+    let is_ours = |line: &str| {
+        trailers.iter().any(|(key, _)| line.trim_start().to_ascii_lowercase().starts_with(&format!("{}:", key.to_ascii_lowercase())))
+    };
     let message: Vec<String> = message
         .trim_end()
         .replace('\0', "")

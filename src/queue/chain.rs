@@ -15,13 +15,29 @@ pub enum Fact {
     Queue(Vec<(StoryId, CommitId)>),
     /// Where the target is.
     Target(CommitId),
-    Built { story: StoryId, commit: CommitId, base: CommitId, candidate: CommitId },
-    Conflicts { story: StoryId, commit: CommitId, base: CommitId },
-    Verdict { candidate: CommitId, verdict: Verdict },
+    Built {
+        story: StoryId,
+        commit: CommitId,
+        base: CommitId,
+        candidate: CommitId,
+    },
+    Conflicts {
+        story: StoryId,
+        commit: CommitId,
+        base: CommitId,
+    },
+    Verdict {
+        candidate: CommitId,
+        verdict: Verdict,
+    },
     /// The compare-and-swap was done.
-    Landed { candidate: CommitId },
+    Landed {
+        candidate: CommitId,
+    },
     /// It was not: the target is elsewhere, or the candidate is not what was tested.
-    NotLanded { candidate: CommitId },
+    NotLanded {
+        candidate: CommitId,
+    },
 }
 
 /// What the gates say of a candidate, all together.
@@ -64,9 +80,17 @@ pub enum Why {
 enum Link {
     /// Nobody asked for a candidate yet.
     None,
-    Asked { base: CommitId },
-    Conflicts { base: CommitId },
-    Built { base: CommitId, candidate: CommitId, test: Test },
+    Asked {
+        base: CommitId,
+    },
+    Conflicts {
+        base: CommitId,
+    },
+    Built {
+        base: CommitId,
+        candidate: CommitId,
+        test: Test,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -313,7 +313,10 @@ fn it_lands_as_many_as_the_model_says() {
     // At 10 % red, a chain of K lands 0.9 + 0.9² + … + 0.9ᴷ in the time of one gate.
     for (slots, model) in [(1, 0.90), (4, 3.10), (8, 5.13)] {
         let (rate, spent) = rate(slots, 10);
-        assert!((rate - model).abs() < model * 0.08, "{slots} slots: {rate:.2} landings per gate time, and {model} in the model ({spent:.2} gate runs each)");
+        assert!(
+            (rate - model).abs() < model * 0.08,
+            "{slots} slots: {rate:.2} landings per gate time, and {model} in the model ({spent:.2} gate runs each)"
+        );
     }
     assert!(rate(4, 10).0 >= 3.0 * rate(1, 10).0);
 }

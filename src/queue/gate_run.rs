@@ -235,7 +235,8 @@ impl<'a> Gates<'a> {
             upper: Upper::Folders { upper: room.upper(), work: room.work() },
         };
         // What an earlier landed run left, as it was; what this run writes is its own, and dropped unless this very tree lands.
-        let warm = gate.cache.iter().map(|path| Ok((self.caches.open(&cache_name(gate, path))?, path))).collect::<Result<Vec<_>, CacheError>>()?;
+        let warm =
+            gate.cache.iter().map(|path| Ok((self.caches.open(&cache_name(gate, path))?, path))).collect::<Result<Vec<_>, CacheError>>()?;
         policy.caches.extend(warm.iter().map(|(run, path)| run.mount(policy.workspace.inside.join(path))));
         let log = Log::new(self.evidence.writer()?);
         let started = Instant::now();

@@ -29,7 +29,9 @@ impl LandingLock {
 /// What landing came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Landed {
-    Done { aside: Vec<Aside> },
+    Done {
+        aside: Vec<Aside>,
+    },
     /// It had landed before: a crash came between the landing and its record.
     Already,
 }
@@ -201,6 +203,9 @@ fn aside(repository: &Repository, checkout: &Checkout, target: &str, at: Oid) ->
     Err(failed(format!("the branches cofferdam/checkout/{short} to {short}-{MOST_ASIDE} are all in use; delete those you do not need")))
 }
 
+/// Nobody has more checkouts of one branch: git allows one.
+const MOST_ASIDE: u32 = 50;
+
 /// What landing would do if it made one of the known mistakes: the property test must notice each.
 #[cfg(test)]
 mod mistake {
@@ -208,7 +213,13 @@ mod mistake {
     use crate::workspace::git::fault::{self, Mutant};
     use crate::workspace::git::{Quarantine, Stamp};
 
-    pub(super) fn land(repository: &Repository, state: &State, target: &str, candidate: &Candidate, now: Option<Oid>) -> Result<Option<Landed>, LandError> {
+    pub(super) fn land(
+        repository: &Repository,
+        state: &State,
+        target: &str,
+        candidate: &Candidate,
+        now: Option<Oid>,
+    ) -> Result<Option<Landed>, LandError> {
         let Some(now) = now.filter(|now| *now != candidate.base) else { return Ok(None) };
         let commit = if fault::is(Mutant::NoCompareAndSwap) {
             candidate.commit
@@ -233,6 +244,3 @@ mod mistake {
         Ok(Some(Landed::Done { aside: Vec::new() }))
     }
 }
-
-/// Nobody has more checkouts of one branch: git allows one.
-const MOST_ASIDE: u32 = 50;

@@ -155,7 +155,14 @@ impl Keeper<'_> {
     ///
     /// # Errors
     /// When the events are not accepted, or the target cannot be moved at all.
-    pub fn land<E>(&self, ticket: &Ticket, candidate: &CommitId, base: &CommitId, step: &mut dyn FnMut(Step), tell: Tell<'_, E>) -> Result<(Vec<Fact>, Vec<Aside>), Undone<E>> {
+    pub fn land<E>(
+        &self,
+        ticket: &Ticket,
+        candidate: &CommitId,
+        base: &CommitId,
+        step: &mut dyn FnMut(Step),
+        tell: Tell<'_, E>,
+    ) -> Result<(Vec<Fact>, Vec<Aside>), Undone<E>> {
         let lock = LandingLock::take(self.state)?;
         let started = Kind::LandingStarted { candidate: candidate.clone(), target: self.target.to_owned(), from: base.clone() };
         tell(&ticket.story, started).map_err(Undone::Told)?;

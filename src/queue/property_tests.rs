@@ -69,7 +69,12 @@ impl Disk {
 
     fn git(&self, folder: &Path, args: &[&str]) -> (bool, String) {
         let mut command = Command::new("git");
-        command.current_dir(folder).args(args).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", "/nonexistent");
+        command
+            .current_dir(folder)
+            .args(args)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("HOME", "/nonexistent");
         for who in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{who}_NAME"), "Tester").env(format!("GIT_{who}_EMAIL"), "t@example.org");
             command.env(format!("GIT_{who}_DATE"), "2026-01-01T00:00:00Z");
@@ -154,7 +159,13 @@ impl Disk {
         let commit = self.run(&["rev-parse", "HEAD"]);
         let story: StoryId = format!("S-{number}").parse().expect("an id");
         self.run(&["update-ref", &format!("refs/cofferdam/stories/S-{number}/1"), &commit]);
-        let ticket = Ticket { story: story.clone(), title: format!("story {number}"), commit: commit.parse().expect("an id"), gates: vec!["g".into()], evidence: vec![] };
+        let ticket = Ticket {
+            story: story.clone(),
+            title: format!("story {number}"),
+            commit: commit.parse().expect("an id"),
+            gates: vec!["g".into()],
+            evidence: vec![],
+        };
         self.journal.push((story.clone(), Kind::StoryQueued { commit: ticket.commit.clone() }));
         self.tickets.insert(story, ticket);
     }
@@ -204,7 +215,9 @@ impl Disk {
         for (story, kind) in &self.journal {
             match kind {
                 Kind::LandingStarted { candidate, from, .. } => open = Some((story.clone(), candidate.clone(), from.clone())),
-                Kind::StoryLanded { .. } | Kind::CandidateDropped { .. } if open.as_ref().is_some_and(|(of, ..)| of == story) => open = None,
+                Kind::StoryLanded { .. } | Kind::CandidateDropped { .. } if open.as_ref().is_some_and(|(of, ..)| of == story) => {
+                    open = None;
+                }
                 _ => {}
             }
         }
@@ -297,7 +310,9 @@ impl Life<'_> {
             for action in self.chain.take(fact) {
                 match action {
                     Action::Stop { candidate } => self.asked.retain(|a| !matches!(a, Action::Test { candidate: c, .. } if *c == candidate)),
-                    Action::Drop { story, candidate } => self.disk.journal.push((story, Kind::CandidateDropped { candidate, why: "void".into() })),
+                    Action::Drop { story, candidate } => {
+                        self.disk.journal.push((story, Kind::CandidateDropped { candidate, why: "void".into() }));
+                    }
                     Action::Eject { story, candidate, why, .. } => {
                         self.eject(&story, candidate.as_ref(), why)?;
                         facts.push_back(Fact::Queue(self.disk.waiting()));

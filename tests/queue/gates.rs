@@ -204,7 +204,10 @@ fn only_a_landed_tree_warms_a_cache_and_nothing_poisons_it() {
     for world in everybody() {
         let run = "ls cache; mkdir -p cache/deep; touch cache/warm cache/deep/$(cat who)";
         world.sh("echo main > who");
-        world.commit(&gate("test", run, "cache = [\"cache\"]\nreport = \"junit:cache/report.xml\"").replace("touch", "printf '<testsuite><testcase/></testsuite>' > cache/report.xml; touch"));
+        world.commit(
+            &gate("test", run, "cache = [\"cache\"]\nreport = \"junit:cache/report.xml\"")
+                .replace("touch", "printf '<testsuite><testcase/></testsuite>' > cache/report.xml; touch"),
+        );
         let tail = |args: &[&str]| {
             let (code, document) = world.gate(&[&["--fresh"], args].concat());
             assert_eq!(code, 0, "{document:#}");

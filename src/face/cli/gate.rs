@@ -297,7 +297,9 @@ pub(super) fn failed(error: &GateError, config: &Config) -> Failure {
         GateError::Resolve(error) => profile::refused(error),
         GateError::NoWorktree => Failure::usage(error.to_string()).next("work in a clone with a worktree"),
         GateError::NotStarted { .. } => Failure::new(Exit::Failure, error.to_string()).next("cofferdam doctor shows what this host lacks"),
-        GateError::Git(_) | GateError::Cache(_) | GateError::Base(_) | GateError::State(_) | GateError::Io(_) => Failure::new(Exit::Failure, error.to_string()),
+        GateError::Git(_) | GateError::Cache(_) | GateError::Base(_) | GateError::State(_) | GateError::Io(_) => {
+            Failure::new(Exit::Failure, error.to_string())
+        }
     }
 }
 

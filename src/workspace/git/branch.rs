@@ -86,11 +86,15 @@ impl Repository {
         match self.branch_tip(name)? {
             None => {
                 fault::point();
-                self.inner.reference(name, to, false, "cofferdam: a checkout stays where it is").or_else(doing(|| format!("make {name}")))?;
+                self.inner
+                    .reference(name, to, false, "cofferdam: a checkout stays where it is")
+                    .or_else(doing(|| format!("make {name}")))?;
                 Ok(true)
             }
             Some(now) if now == to => Ok(true),
-            Some(now) if self.is_ancestor(now, to) => Ok(self.swap_branch(name, now, to, "cofferdam: a checkout stays where it is")? == Swapped::Done),
+            Some(now) if self.is_ancestor(now, to) => {
+                Ok(self.swap_branch(name, now, to, "cofferdam: a checkout stays where it is")? == Swapped::Done)
+            }
             Some(_) => Ok(false),
         }
     }

@@ -18,6 +18,20 @@ pub(crate) enum Mutant {
 }
 
 #[cfg(test)]
+pub(crate) use armed::{Crash, crash_after, is, mutate, point};
+
+/// Before and after every ref update.
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn point() {}
+
+#[cfg(not(test))]
+#[inline]
+pub(crate) fn is(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(test)]
 mod armed {
     use std::cell::Cell;
 
@@ -53,18 +67,4 @@ mod armed {
     pub(crate) fn is(mutant: Mutant) -> bool {
         MUTANT.get() == Some(mutant)
     }
-}
-
-#[cfg(test)]
-pub(crate) use armed::{Crash, crash_after, is, mutate, point};
-
-/// Before and after every ref update.
-#[cfg(not(test))]
-#[inline]
-pub(crate) fn point() {}
-
-#[cfg(not(test))]
-#[inline]
-pub(crate) fn is(_: Mutant) -> bool {
-    false
 }

@@ -162,7 +162,12 @@ impl Quarantine {
         Conflict { path, kind, both: self.both(before, ours, theirs) }
     }
 
-    fn both(&self, before: Option<&git2::IndexEntry>, ours: Option<&git2::IndexEntry>, theirs: Option<&git2::IndexEntry>) -> Option<String> {
+    fn both(
+        &self,
+        before: Option<&git2::IndexEntry>,
+        ours: Option<&git2::IndexEntry>,
+        theirs: Option<&git2::IndexEntry>,
+    ) -> Option<String> {
         let content = |entry: Option<&git2::IndexEntry>| match entry {
             None => Some(Vec::new()),
             Some(entry) => self.inner.find_blob(entry.id).ok().map(|blob| blob.content().to_vec()),

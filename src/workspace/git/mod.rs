@@ -10,12 +10,16 @@ pub use git2::{ObjectType as ObjectKind, Oid};
 
 mod branch;
 pub(crate) mod fault;
+mod lines;
 mod merge;
 mod quarantine;
+mod stack;
 
 pub use branch::{Checkout, Swapped};
+pub use lines::FileLines;
 pub use merge::{Conflict, ConflictKind, Merged, Read, Stamp};
 pub use quarantine::Quarantine;
+pub use stack::Stacked;
 
 use super::convert::{AutoCrlf, LineEnds};
 
