@@ -26,9 +26,8 @@ fn last(project: &Project, kind: &str) -> serde_json::Value {
 
 /// The attempt runs, and not only its story.
 fn until_at_work(project: &Project, id: &str) {
-    project.until("the agent", |states| {
-        states.get(id).is_some_and(|state| state == "implementing") && last(project, "attempt.started")["story"] == id
-    });
+    let begun = || project.events().iter().any(|event| event["kind"] == "attempt.started" && event["story"] == id);
+    project.until("the agent", |_| begun());
 }
 
 #[test]
