@@ -99,6 +99,8 @@ pub struct Case<'a> {
     pub attempt: &'a Attempt,
     pub commit: &'a CommitId,
     pub tree: &'a TreeId,
+    /// The target's commit: programs of the project come from there.
+    pub target: &'a CommitId,
     /// How often it was tried on this commit before.
     pub tries: u32,
     pub stop: &'a Stop,

@@ -140,7 +140,8 @@ fn ask(case: &Case<'_>, agent: &crate::config::Agent, number: usize, one: &mut O
     let protected = super::paths::protected(&changed(case, &workspaces)?, &shop.config().verify.protected);
     folder.write("protected.txt", lines(&protected.approvals).as_bytes()).map_err(disk)?;
     logs(case, &folder).map_err(disk)?;
-    folder.grant(&mut policy, if agent.from_base() { Some(before.clone()) } else { None });
+    let programs = agent.from_base().then(|| files_of(&workspaces, case.target.as_str())).transpose()?;
+    folder.grant(&mut policy, programs.map(|(layers, _)| layers));
     policy.trees.push(Tree { lower: before, inside: super::verifier::BEFORE.into(), reason: "the tree before the change".to_owned() });
     let arguments = agent.arguments(case.story.id.as_str(), &prompt, &mut policy);
     let done = agent.run(shop, &policy, arguments, case.stop, case.listener.clone());

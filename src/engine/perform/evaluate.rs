@@ -36,6 +36,7 @@ pub(super) fn evaluate(
         attempt,
         commit,
         tree,
+        target: &work.target,
         tries,
         stop: &hands.stop,
         listener: Some(hands.words.listener(&work.story.id)),
