@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::failure::{Exit, Failure};
 use super::project::ProjectArgs;
-use super::{exec, printer, profile};
+use super::{door, exec, printer, profile};
 use crate::base::text::{bytes_line, one_line, plural};
 use crate::config::{Backend, Workspace as Settings};
 use crate::sandbox::plan::Facts;
@@ -274,10 +274,11 @@ pub(super) fn run_command(
     command: &[OsString],
     terminal: bool,
 ) -> Result<(Policy, Outcome), Failure> {
-    let policy = policy(workspaces, story, role, command, terminal)?;
+    let mut policy = policy(workspaces, story, role, command, terminal)?;
     let engine = Engine::here(Facts::read());
     let _held = workspaces.hold(story).map_err(|e| failed(&e))?;
-    let finished = exec::supervise(&engine, &policy, command)?;
+    let door = door::prepare(&mut policy, door::Wishes::default())?;
+    let (finished, _) = exec::supervise(&engine, &policy, command, door)?;
     Ok((policy, finished.outcome))
 }
 
