@@ -47,6 +47,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("egress", &["event", "sandbox"]),
     ("queue", &["event", "config", "story", "store", "workspace", "sandbox"]),
     ("probe", &["sandbox"]),
+    ("role", &["event", "config", "sandbox", "workspace", "store"]),
+    ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
+    ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents"]),
+    ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify"]),
 ];
 
 fn module(path: &str) -> &str {
@@ -94,6 +98,14 @@ const PURE: &[&str] = &[
     "src/story/",
     "src/store/fold.rs",
     "src/store/chain.rs",
+    "src/agents/task.rs",
+    "src/agents/prompt.rs",
+    "src/agents/command.rs",
+    "src/agents/answers.rs",
+    "src/engine/sync.rs",
+    "src/engine/turn.rs",
+    "src/engine/view.rs",
+    "src/role/redact.rs",
     "src/egress/rule.rs",
     "src/egress/address.rs",
     "src/egress/http1.rs",

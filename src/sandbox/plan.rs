@@ -268,6 +268,10 @@ pub fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Unenforceable> {
         needs.push(Need { need: "user namespaces".to_owned(), have: "none for this user".to_owned() });
     }
     if policy.tier == Tier::NoUserns {
+        needs.extend(policy.trees.iter().map(|tree| Need {
+            need: format!("mounts, to show {} ({})", tree.inside.display(), tree.reason),
+            have: "none in this tier".to_owned(),
+        }));
         // Landlock grants whole trees; only a mount can take something out of one.
         needs.extend(policy.masks.iter().map(|mask| Need {
             need: format!("mounts, to cover {} ({})", mask.inside.display(), mask.reason),
@@ -303,7 +307,7 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     let mut rules = vec![(PathBuf::from("/"), Rights::List)];
     let mut skeleton = skeleton(&mut rules);
     let mounts = policy.grants.iter().map(|g| &g.inside).chain(policy.caches.iter().map(|c| &c.inside)).chain([&policy.workspace.inside]);
-    let mounts: Vec<&PathBuf> = mounts.collect();
+    let mounts: Vec<&PathBuf> = mounts.chain(policy.trees.iter().map(|tree| &tree.inside)).collect();
     for step in &mut skeleton {
         // `/var/tmp` is a link to `/tmp`, unless something is to be put on below it: a link is never walked through.
         if let Step::Link { path, .. } = step
@@ -325,6 +329,14 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     let inside_workspace = |cache: &&Cache| cache.inside.starts_with(&policy.workspace.inside);
     for one in policy.caches.iter().filter(|cache| !inside_workspace(cache)) {
         cache(one, &mut steps, &mut rules);
+    }
+    for tree in &policy.trees {
+        steps.push(match tree.lower.as_slice() {
+            [only] => Step::Bind { source: only.clone(), path: tree.inside.clone(), writable: false },
+            // Landlock keeps everybody from writing; were it not there, the writes would go to a layer that is thrown away.
+            layers => Step::Overlay { path: tree.inside.clone(), lower: layers.to_vec(), upper: Upper::Private, keep: false },
+        });
+        rules.push((tree.inside.clone(), Rights::Read));
     }
     steps.push(workspace(&policy.workspace));
     let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
@@ -576,6 +588,7 @@ mod tests {
             files: Vec::new(),
             masks: Vec::new(),
             caches: Vec::new(),
+            trees: Vec::new(),
             network: Network { mode: net, loopback: true, ..Network::default() },
             limits: Limits { pids, memory: Some(Size::mib(64)), ..Limits::default() },
             environment: Vec::new(),

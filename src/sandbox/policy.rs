@@ -30,6 +30,9 @@ pub struct Policy {
     pub masks: Vec<Mask>,
     /// Caches: readable from the host, written to a layer of their own.
     pub caches: Vec<Cache>,
+    /// Whole trees to read beside the workspace: a commit's files, from the layers that hold them.
+    #[serde(default)]
+    pub trees: Vec<Tree>,
     pub network: Network,
     pub limits: Limits,
     /// The whole environment of the payload.
@@ -130,6 +133,14 @@ pub struct Cache {
     pub inside: PathBuf,
     /// Private and dropped with the run, or folders of the caller's, who decides what becomes of them.
     pub upper: Upper,
+    pub reason: String,
+}
+
+/// Files to read that lie in layers on top of each other: `lower` top layer first. Nothing inside can write there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    pub lower: Vec<PathBuf>,
+    pub inside: PathBuf,
     pub reason: String,
 }
 

@@ -23,6 +23,7 @@ pub mod graph;
 pub mod import;
 mod inplace;
 pub mod lint;
+mod live;
 pub mod log;
 pub mod next;
 pub mod plan;
@@ -90,6 +91,8 @@ enum Command {
     Next(next::NextArgs),
     /// Show what holds the plan up, the root first
     Blocked(blocked::BlockedArgs),
+    /// Work on the stories until nothing more can be done without a human
+    Run(Box<run::Args>),
     /// Where every story stands
     Status(status::Args),
     /// Everything about one story
@@ -132,8 +135,6 @@ enum Command {
     Config(config::ConfigArgs),
     /// Print the JSON Schema of a file format
     Schema(schema::SchemaArgs),
-    #[command(hide = true)]
-    Run(run::Args),
     #[command(name = "__attack", hide = true)]
     Attack(attack::Args),
 }

@@ -9,11 +9,11 @@ use super::project::ProjectArgs;
 use super::{door, exec, printer, profile};
 use crate::base::text::{bytes_line, one_line, plural};
 use crate::config::{Backend, Workspace as Settings};
+use crate::role::policy::{Files, PolicyError, with_files, without_files};
 use crate::sandbox::plan::Facts;
-use crate::sandbox::policy::{Access, Grant, NetworkMode, Policy, Upper, Workspace, WorkspaceSource};
-use crate::sandbox::profile::WorkspaceMode;
-use crate::sandbox::resolve::{ExecOptions, resolve};
-use crate::sandbox::toolchains::{Host, Surroundings};
+use crate::sandbox::policy::Policy;
+use crate::sandbox::resolve::ExecOptions;
+use crate::sandbox::toolchains::Surroundings;
 use crate::sandbox::{Engine, Outcome};
 use crate::workspace::base::{BaseError, Warnings};
 use crate::workspace::changes::ChangeKind;
@@ -233,37 +233,20 @@ fn warn(warnings: &Warnings) {
 fn policy(workspaces: &Workspaces, story: &Story, role: &str, command: &[OsString], terminal: bool) -> Result<Policy, Failure> {
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(role, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
-    let checkout = workspaces.repository.worktree().map(fs_err::canonicalize).transpose().map_err(|e| failed(&e.into()))?;
-    let checkout = checkout.ok_or_else(|| Failure::usage("this repository has no worktree"))?;
-    let mode = chosen.files.workspace;
+    let checkout = workspaces.repository.worktree().ok_or_else(|| Failure::usage("this repository has no worktree"))?;
     let options = ExecOptions {
-        cwd: checkout.clone(),
         // A path of the user's own checkout is none inside.
         program: command.first().filter(|program| std::path::Path::new(program).is_absolute()).cloned(),
-        net: (chosen.network.mode != NetworkMode::Host).then_some(NetworkMode::None),
         terminal,
         ..ExecOptions::default()
     };
-    let mut policy = resolve(&Host::default(), &chosen, &options, &around).map_err(|e| profile::refused(&e))?.policy;
+    let base = without_files(&chosen, options, checkout, &around).map_err(|error| match error {
+        PolicyError::Resolve(error) => profile::refused(&error),
+        PolicyError::Profile(error) => profile::failed(&error),
+        other => Failure::new(Exit::Failure, other.to_string()).next(other.next()),
+    })?;
     let mounts = workspaces.mounts(story).map_err(|e| failed(&e))?;
-    // The user's checkout gave the policy a place to start from; nothing of it is mounted.
-    policy.grants.retain(|grant| !grant.inside.starts_with(&checkout));
-    policy.links.retain(|link| !link.inside.starts_with(&checkout));
-    policy.masks.retain(|mask| !mask.inside.starts_with(&checkout));
-    policy.caches.retain(|cache| !cache.inside.starts_with(&checkout));
-    let write = mode == WorkspaceMode::Write;
-    let source = if write {
-        WorkspaceSource::Overlay { lower: mounts.lower, upper: Upper::Folders { upper: mounts.upper, work: mounts.work } }
-    } else {
-        // Whoever may not change the story sees it as a lower layer: the kernel never writes there.
-        WorkspaceSource::Overlay { lower: std::iter::once(mounts.upper).chain(mounts.lower).collect(), upper: Upper::Private }
-    };
-    let access = if mode == WorkspaceMode::Read { Access::Read } else { Access::Write };
-    policy.workspace = Workspace { source, inside: mounts.inside, access };
-    let beside =
-        mounts.beside.into_iter().map(|(host, inside)| Grant { host, inside, access: Access::Read, reason: "history = full".to_owned() });
-    policy.grants.extend(beside);
-    Ok(policy)
+    Ok(with_files(base, Files::Story(mounts), chosen.files.workspace))
 }
 
 /// Runs a command in a story's sandbox. Nobody else touches the workspace meanwhile.

@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 
 pub use git2::{ObjectType as ObjectKind, Oid};
 
+mod lines;
 mod quarantine;
+mod stack;
 
+pub use lines::FileLines;
 pub use quarantine::Quarantine;
+pub use stack::Stacked;
 
 use super::convert::{AutoCrlf, LineEnds};
 

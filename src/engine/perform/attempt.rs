@@ -1,0 +1,346 @@
+//! `StartAttempt` → `attempt.started`, … `attempt.ended`: one implementer process in a fresh workspace.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::collect::{oid, salvage, slug, start as start_commit, trouble};
+use super::{Hands, Trouble, Unanswered, Untold, Work};
+use crate::agents::answers;
+use crate::agents::command::{Invocation, invocation};
+use crate::agents::folder::RunFolder;
+use crate::agents::prompt::prompt;
+use crate::agents::task::task;
+use crate::base::duration;
+use crate::base::id::{AttemptNo, StoryId};
+use crate::config::Role;
+use crate::engine::crash;
+use crate::event::{Amount, AttemptEnd, ContractMode, Kind};
+use crate::role::process::{Process, ProcessError, Ran};
+use crate::role::{Files, policy};
+use crate::sandbox::{Cause, Policy};
+use crate::story::facts::Attempt;
+use crate::workspace::base::Layers;
+use crate::workspace::private_git::History;
+use crate::workspace::state::Lock;
+use crate::workspace::stories::{CollectOptions, Story as Workspace, WorkspaceError, Workspaces};
+
+/// How often the answers of a running agent are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Where `/run/cofferdam` of an attempt lies on the host.
+pub(super) fn folder_of(workspaces: &Workspaces, story: &StoryId, no: AttemptNo) -> PathBuf {
+    workspaces.state.root().join("runs").join(format!("{}-{no}", slug(story)))
+}
+
+/// Everything that is there before the process starts.
+struct Prepared {
+    folder: RunFolder,
+    policy: Policy,
+    call: Invocation,
+    /// Nobody else touches the workspace while this is held.
+    held: Lock,
+}
+
+pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
+    let attempt = work.attempt()?;
+    let again = attempt.no.get() > 1 && attempt.no.get() > work.story.granted_after + 1;
+    if again && !hands.stop.sleep(hands.shop.config().run.retry_delay) {
+        return Ok(());
+    }
+    let id = &work.story.id;
+    let prepared = match prepare(hands, work, attempt) {
+        Ok(prepared) => prepared,
+        Err(_) if hands.stop.is_asked() => return Ok(()),
+        Err(trouble) => return Ok(hands.desk.tell(id, vec![could_not_start(attempt.no, trouble)])?),
+    };
+    crash::point("the workspace is there");
+    // Before the process: when it is refused, there is none.
+    let started = Kind::AttemptStarted { attempt: attempt.no, task: attempt.task, agent: prepared.call.name.clone() };
+    match hands.desk.tell(id, vec![started]) {
+        Ok(()) => {}
+        Err(Untold::Refused(_)) => return Ok(()),
+        Err(over) => return Err(over.into()),
+    }
+    let Prepared { folder, policy, call, held } = prepared;
+    let begun = Instant::now();
+    let ran = run(hands, work, attempt, &folder, &policy, call);
+    crash::point("the agent ended");
+    let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    drop(held);
+    let events = ending(hands, attempt, &folder, ran, wall_ms);
+    let interrupted = matches!(events.first(), Some(Kind::AttemptEnded { end: AttemptEnd::Interrupted, .. }));
+    hands.desk.tell(id, events)?;
+    crash::point("the end is stored");
+    if interrupted && let Ok(Some(kind)) = salvage(&hands.shop, &work.story, attempt) {
+        // A story that was reset meanwhile does not want it; the commit has its ref all the same.
+        drop(hands.desk.tell(id, vec![kind]));
+    }
+    Ok(())
+}
+
+/// `AskContract` → `contract.accepted`, `contract.refused`: a process of its own, which changes nothing.
+pub(super) fn ask_contract(hands: &Hands, work: &Work, no: AttemptNo) -> Result<(), Unanswered> {
+    let attempt = work.attempt()?;
+    let id = &work.story.id;
+    let prepared = match prepare(hands, work, attempt) {
+        Ok(prepared) => prepared,
+        Err(_) if hands.stop.is_asked() => return Ok(()),
+        Err(trouble) => return Ok(hands.desk.tell(id, vec![could_not_start(no, trouble)])?),
+    };
+    let Prepared { folder, policy, call, held } = prepared;
+    let begun = Instant::now();
+    let ran = run(hands, work, attempt, &folder, &policy, call);
+    let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    drop(held);
+    if hands.stop.is_asked() {
+        return Ok(());
+    }
+    match contract(hands, work, attempt, &folder) {
+        Some(kind) => Ok(hands.desk.tell(id, vec![kind, spent(hands, wall_ms)])?),
+        None => Ok(hands.desk.tell(id, ending(hands, attempt, &folder, ran, wall_ms))?),
+    }
+}
+
+fn could_not_start(attempt: AttemptNo, trouble: Trouble) -> Kind {
+    let end = AttemptEnd::CouldNotStart { why: trouble.what, next: trouble.next };
+    Kind::AttemptEnded { attempt, end, summary: None, question: None, transcript: None, wall_ms: 0 }
+}
+
+fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Trouble> {
+    let (shop, spec) = (&hands.shop, work.spec()?);
+    let config = shop.config();
+    let retry = || format!("then cofferdam retry {}", work.story.id);
+    let agent = config
+        .agents
+        .get(&Role::Implementer)
+        .ok_or_else(|| Trouble::new("no implementer is configured", format!("set agents.implementer in cofferdam.toml, {}", retry())))?;
+    if agent.adapter != "command" {
+        let what = format!("the adapter `{}` is not in this version", agent.adapter);
+        return Err(Trouble::new(what, format!("set adapter = \"command\" and a command, {}", retry())));
+    }
+    let call = invocation(agent, work.story.id.as_str());
+    let workspaces = shop.workspaces().map_err(|e| trouble(&e))?;
+    let (workspace, held) = fresh(hands, work, attempt, &workspaces)?;
+    let mounts = workspaces.mounts(&workspace).map_err(|e| trouble(&e))?;
+    let files = Files::Story(mounts);
+    let mut policy = policy(shop, Role::Implementer, files, call.program.as_deref())
+        .map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
+    if let (Some(wall), Some(limit)) = (policy.limits.wall, work.story.spec.rules.limits.wall_ms) {
+        // One attempt takes no more than the story has left.
+        policy.limits.wall = Some(wall.min(Duration::from_millis(limit.saturating_sub(work.story.spent.wall_ms).max(1))));
+    }
+    bootstrap(hands, &workspaces, &workspace, &policy)?;
+    let base = if call.from_base { Some(base_tree(&workspaces, attempt)?) } else { None };
+    let disk = |error: std::io::Error| Trouble::new(error, format!("free some space on the disk that holds the state folder, {}", retry()));
+    let folder = RunFolder::create(&folder_of(&workspaces, &work.story.id, attempt.no)).map_err(disk)?;
+    let task = task(Role::Implementer, spec, &work.story, attempt, work.overview.as_deref());
+    let json = serde_json::to_vec_pretty(&task).map_err(|e| disk(e.into()))?;
+    folder.write("task.json", &json).and_then(|()| folder.write("prompt.md", prompt(&task).0.as_bytes())).map_err(disk)?;
+    folder.grant(&mut policy, base);
+    Ok(Prepared { folder, policy, call, held })
+}
+
+/// A workspace that nothing ran in yet. What the one before still held is collected first: it gets a ref, and is never lost.
+fn fresh(hands: &Hands, work: &Work, attempt: &Attempt, workspaces: &Workspaces) -> Result<(Workspace, Lock), Trouble> {
+    let name = work.story.id.as_str();
+    match workspaces.story(name) {
+        Ok(old) => {
+            let held = workspaces.hold(&old).map_err(|e| trouble(&e))?;
+            workspaces.collect(&old, &held, &CollectOptions::default()).map_err(|e| trouble(&e))?;
+            crash::point("the old workspace is collected");
+            workspaces.remove(&old, held).map_err(|e| trouble(&e))?;
+        }
+        Err(WorkspaceError::NoSuchStory { .. }) => {}
+        Err(error) => return Err(trouble(&error)),
+    }
+    crash::point("the old workspace is gone");
+    oid(start_commit(attempt))?;
+    let (workspace, _) = workspaces.create(name, Some(start_commit(attempt).as_str()), History::Shallow).map_err(|e| trouble(&e))?;
+    let copy = &hands.shop.config().workspace.copy;
+    if !copy.is_empty() {
+        workspaces.copy_in(&workspace, copy).map_err(|e| trouble(&e))?;
+    }
+    let held = workspaces.hold(&workspace).map_err(|e| trouble(&e))?;
+    Ok((workspace, held))
+}
+
+/// `workspace.setup`, before any agent runs.
+fn bootstrap(hands: &Hands, workspaces: &Workspaces, workspace: &Workspace, policy: &Policy) -> Result<(), Trouble> {
+    let Some(setup) = hands.shop.config().workspace.setup.clone() else { return Ok(()) };
+    debug_assert_eq!(policy.workspace.inside, workspaces.mounts(workspace).map(|m| m.inside).unwrap_or_default());
+    let arguments = ["/bin/sh", "-c", setup.as_str()].map(std::ffi::OsString::from).to_vec();
+    let process = Process { shop: &hands.shop, policy, arguments, stop: &hands.stop, listener: None };
+    let ran = process.run().map_err(|e| Trouble::new(&e, e.next()))?;
+    if ran.outcome.exit_code == 0 {
+        return Ok(());
+    }
+    let what = format!("workspace.setup failed with exit code {}: {}", ran.outcome.exit_code, last_line(&ran.tail));
+    Err(Trouble::new(what, "mend workspace.setup in cofferdam.toml"))
+}
+
+fn base_tree(workspaces: &Workspaces, attempt: &Attempt) -> Result<Vec<PathBuf>, Trouble> {
+    let layers = Layers::new(&workspaces.state, &workspaces.repository);
+    Ok(layers.ensure(oid(&attempt.base)?).map_err(|e| trouble(&e.into()))?.trees())
+}
+
+fn last_line(text: &str) -> String {
+    crate::base::text::one_line(text.trim_end().lines().next_back().unwrap_or_default()).into_owned()
+}
+
+/// Runs the process, and looks at its answers meanwhile.
+fn run(
+    hands: &Hands,
+    work: &Work,
+    attempt: &Attempt,
+    folder: &RunFolder,
+    policy: &Policy,
+    call: Invocation,
+) -> Result<(Ran, bool), ProcessError> {
+    let flooded = AtomicBool::new(false);
+    let (ended, end) = mpsc::channel::<()>();
+    let seen = &flooded;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut watch = Watch { hands, work, attempt, folder, contract: attempt.contract, declared: attempt.declared.is_some() };
+            while end.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                watch.look(false);
+                if folder.is_flooded() && !seen.swap(true, Ordering::SeqCst) {
+                    hands.stop.ask();
+                    hands.stop.ask();
+                }
+            }
+            watch.look(true);
+        });
+        let process = Process {
+            shop: &hands.shop,
+            policy,
+            arguments: call.arguments,
+            stop: &hands.stop,
+            listener: Some(hands.words.listener(&work.story.id)),
+        };
+        let ran = process.run();
+        drop(ended);
+        ran
+    })
+    .map(|ran| (ran, flooded.load(Ordering::SeqCst)))
+}
+
+/// What an agent says while it works.
+struct Watch<'a> {
+    hands: &'a Hands,
+    work: &'a Work,
+    attempt: &'a Attempt,
+    folder: &'a RunFolder,
+    contract: bool,
+    declared: bool,
+}
+
+impl Watch<'_> {
+    /// A file that is not whole yet is read again; at the end it counts as it is.
+    fn look(&mut self, last: bool) {
+        let id = &self.work.story.id;
+        if !self.contract
+            && self.work.story.spec.rules.contract == ContractMode::With
+            && let Some(kind) = contract(self.hands, self.work, self.attempt, self.folder)
+            && (last || !matches!(&kind, Kind::ContractRefused { why, .. } if is_half(why)))
+        {
+            self.contract = true;
+            drop(self.hands.desk.tell(id, vec![kind]));
+        }
+        if !self.declared
+            && let Ok(Some(bytes)) = self.folder.answer("approach.json", answers::LONGEST)
+            && let Ok(summary) = answers::approach(&bytes)
+        {
+            self.declared = true;
+            let summary = String::from_utf8_lossy(&self.hands.shop.secrets.text(summary.as_bytes())).into_owned();
+            drop(self.hands.desk.tell(id, vec![Kind::ApproachDeclared { attempt: self.attempt.no, summary }]));
+        }
+    }
+}
+
+/// Could it be that the file is still being written?
+fn is_half(why: &str) -> bool {
+    why.contains("is not taken") || why.contains("changed while")
+}
+
+/// The verdict on a contract, when there is one.
+fn contract(hands: &Hands, work: &Work, attempt: &Attempt, folder: &RunFolder) -> Option<Kind> {
+    let answer = folder.answer("contract.json", answers::LONGEST);
+    let bytes = match answer {
+        Ok(None) => return None,
+        Ok(Some(bytes)) => bytes,
+        Err(why) => return Some(Kind::ContractRefused { attempt: attempt.no, why, evidence: None }),
+    };
+    let evidence = hands.shop.evidence.put(&hands.shop.secrets.text(&bytes)).ok();
+    let ids: Vec<String> = work.story.spec.criteria.iter().map(|criterion| criterion.id.clone()).collect();
+    let kept = answers::contract(&bytes).and_then(|contract| answers::keeps(&contract, &work.story.spec.title, &ids));
+    Some(match kept {
+        Ok(()) => Kind::ContractAccepted { attempt: attempt.no, evidence },
+        Err(why) => Kind::ContractRefused { attempt: attempt.no, why, evidence },
+    })
+}
+
+/// The events that say how it ended; the end itself comes first.
+fn ending(hands: &Hands, attempt: &Attempt, folder: &RunFolder, ran: Result<(Ran, bool), ProcessError>, wall_ms: u64) -> Vec<Kind> {
+    let (ran, flooded) = match ran {
+        Ok(ran) => ran,
+        Err(_) if hands.stop.is_asked() => {
+            let end = AttemptEnd::Interrupted;
+            return vec![Kind::AttemptEnded { attempt: attempt.no, end, summary: None, question: None, transcript: None, wall_ms }];
+        }
+        Err(error) => return vec![could_not_start(attempt.no, Trouble::new(&error, error.next()))],
+    };
+    let end =
+        if flooded { AttemptEnd::Failed { cause: "out: it left more in out/ than answers need".to_owned() } } else { how(hands, &ran) };
+    let report = folder.answer("report.json", answers::LONGEST).and_then(|bytes| bytes.map(|bytes| answers::report(&bytes)).transpose());
+    let clean = |text: String| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
+    let (summary, question) = match report {
+        Ok(report) => report.map_or((None, None), |report| (report.summary.map(clean), report.question.map(clean))),
+        Err(why) => (Some(format!("(its report was not read: {why})")), None),
+    };
+    let ended = Kind::AttemptEnded { attempt: attempt.no, end, summary, question, transcript: Some(ran.transcript.clone()), wall_ms };
+    let receipt = &ran.outcome.receipt;
+    let missing = receipt.missing().map(|layer| layer.name.to_string()).collect();
+    let receipt = Kind::SandboxReceipt {
+        role: Role::Implementer.name().to_owned(),
+        attempt: Some(attempt.no),
+        tier: receipt.tier.clone(),
+        missing,
+        evidence: ran.receipt,
+    };
+    vec![ended, receipt, spent(hands, wall_ms)]
+}
+
+fn spent(hands: &Hands, wall_ms: u64) -> Kind {
+    let config = hands.shop.config();
+    let model = config.agents.get(&Role::Implementer).and_then(|agent| agent.model.clone());
+    Kind::BudgetSpent { role: Role::Implementer.name().to_owned(), model, amount: Amount { wall_ms, ..Amount::default() } }
+}
+
+fn how(hands: &Hands, ran: &Ran) -> AttemptEnd {
+    let outcome = &ran.outcome;
+    let detail = || outcome.detail.clone().unwrap_or_else(|| "a limit was hit".to_owned());
+    // Whatever it did with the request: its end is ours. What it left is collected all the same.
+    if hands.stop.is_asked() {
+        return AttemptEnd::Interrupted;
+    }
+    match outcome.cause {
+        Cause::Exited if outcome.exit_code == 0 => AttemptEnd::Finished,
+        Cause::Exited => AttemptEnd::Failed { cause: format!("exit code {}: {}", outcome.exit_code, last_line(&ran.tail)) },
+        Cause::Cancelled => AttemptEnd::Interrupted,
+        Cause::ExecFailed => AttemptEnd::CouldNotStart {
+            why: detail(),
+            next: "is the program named in agents.implementer.command there? A relative path is looked for in the target's commit"
+                .to_owned(),
+        },
+        Cause::Wall => {
+            AttemptEnd::Failed { cause: format!("wall: it was ended after {}", duration::display(Duration::from_millis(outcome.wall_ms))) }
+        }
+        Cause::Signalled | Cause::Cpu | Cause::Memory | Cause::Pids | Cause::Disk | Cause::Files | Cause::Output => {
+            let word = serde_json::to_value(outcome.cause).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+            AttemptEnd::Failed { cause: format!("{word}: {}", detail()) }
+        }
+    }
+}
