@@ -93,7 +93,7 @@ impl Site {
                 std::thread::spawn(move || {
                     stream.set_read_timeout(Some(Duration::from_secs(20))).ok();
                     serve(stream, &mut |bytes| {
-                        log.lock().expect("no poison and no overflow").push(String::from_utf8_lossy(bytes).into_owned())
+                        log.lock().expect("no poison and no overflow").push(String::from_utf8_lossy(bytes).into_owned());
                     });
                 });
             }
