@@ -70,10 +70,6 @@ impl Reader<'_> {
         }
     }
 
-    fn flag(&self, path: &str) -> bool {
-        matches!(self.settings.get(path).map(|s| &s.value), Some(Value::Flag(true)))
-    }
-
     /// A value without which nothing can be decided. The built-in layer has them all, so its absence is found by the tests.
     fn must<T: Default>(&mut self, path: &str, value: Option<T>) -> T {
         value.unwrap_or_else(|| {
@@ -166,7 +162,7 @@ impl Reader<'_> {
                     _ => UpdateCheckout::Never,
                 },
             },
-            queue: Queue { slots: self.must_count("queue.slots"), batch: self.flag("queue.batch") },
+            queue: Queue { slots: self.must_count("queue.slots") },
             streams: self.streams(),
             invariants: Invariants { require: self.texts("invariants.require"), serial: self.texts("invariants.serial") },
             health: Health { interval: self.must_time("health.interval"), stale_after: self.must_time("health.stale_after") },

@@ -121,7 +121,6 @@ pub const KEYS: &[Key] = &[
         Kind::Word(&["never", "fast-forward-if-clean"]),
         "what happens to a checkout of the target after a landing",
     ),
-    key("queue.batch", Kind::Flag, "test a long queue at its tip while red is rare, and look for the culprit only when that is red"),
     key("queue.slots", Kind::Count(1, 64), "candidates that are built and tested at the same time"),
     key("stream.{name}.priority", Kind::Count(1, 9), "1 goes first; stories without a stream have 5"),
     key("stream.{name}.parallel", Kind::Count(0, 256), "how many of its stories are worked on at once; 0 holds the stream"),

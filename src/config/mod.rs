@@ -243,8 +243,6 @@ pub enum UpdateCheckout {
 pub struct Queue {
     /// Candidates that are built and tested at the same time.
     pub slots: u64,
-    /// Test a long queue at its tip, and look for the culprit only when that is red.
-    pub batch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
