@@ -13,11 +13,14 @@ use tokio::sync::watch;
 use crate::base::host::{Authority, Host};
 use crate::base::size::Size;
 
+use super::endpoint::{Accounts, Endpoint};
 use super::names::{self, Names};
 use super::notice::{Notice, Refusal};
+use super::provider::Provider;
 use super::resolver::Resolver;
 use super::rule::{Decision, Denied, Request, Rules};
 use super::tally::Tally;
+use super::tls::Outward;
 
 /// How long one address may take to answer.
 const DIAL: Duration = Duration::from_secs(10);
@@ -33,6 +36,21 @@ pub(super) struct Door {
     notices: Option<SyncSender<Notice>>,
     /// Every name gets an address, so that one sees what is wanted of it. It is refused all the same.
     observe: bool,
+    endpoints: Vec<Endpoint>,
+    accounts: Option<Accounts>,
+    outward: Option<Outward>,
+}
+
+/// What a door has beside its rules.
+#[derive(Debug)]
+pub(super) struct Fittings {
+    pub(super) names: Names,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) notices: Option<SyncSender<Notice>>,
+    pub(super) observe: bool,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) accounts: Option<Accounts>,
+    pub(super) outward: Option<Outward>,
 }
 
 /// The rules of a moment, and what was used under each.
@@ -74,6 +92,11 @@ pub(super) enum Way {
 }
 
 impl Pass {
+    /// Without a bound of bytes: what is spent there is counted in another way.
+    pub(super) fn free() -> Self {
+        Self { opaque: false, up: None, down: None, used: Arc::default() }
+    }
+
     /// Counts bytes that are about to pass. False when they are more than the rule allows.
     pub(super) fn spend(&self, way: Way, bytes: usize) -> bool {
         let (used, limit) = match way {
@@ -96,9 +119,27 @@ impl Active {
 }
 
 impl Door {
-    pub(super) fn new(rules: Rules, names: Names, resolver: Arc<Resolver>, notices: Option<SyncSender<Notice>>, observe: bool) -> Self {
+    pub(super) fn new(rules: Rules, fittings: Fittings) -> Self {
+        let Fittings { names, resolver, notices, observe, endpoints, accounts, outward } = fittings;
         let (active, _) = watch::channel(Arc::new(Active::new(rules, None)));
-        Self { active, resolver, names: Mutex::new(names), tally: Mutex::default(), notices, observe }
+        Self { active, resolver, names: Mutex::new(names), tally: Mutex::default(), notices, observe, endpoints, accounts, outward }
+    }
+
+    pub(super) fn endpoint(&self, provider: Provider) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.provider == provider)
+    }
+
+    /// The placeholders of its keys.
+    pub(super) fn marks(&self) -> Vec<String> {
+        self.endpoints.iter().map(|endpoint| endpoint.placeholder.clone()).collect()
+    }
+
+    pub(super) fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_ref()
+    }
+
+    pub(super) fn outward(&self) -> Option<&Outward> {
+        self.outward.as_ref()
     }
 
     /// Other rules from now on: all of them, or none when the text was bad before this.
@@ -160,7 +201,8 @@ impl Door {
     }
 
     /// Connects to a target that a rule allows. The name is resolved here, once, and every address is judged before it is dialled.
-    pub(super) async fn dial(&self, target: &Authority) -> Result<TcpStream, Refused> {
+    /// `granted`: whoever set the sandbox up named the target; as a literal address it may be any.
+    pub(super) async fn dial(&self, target: &Authority, granted: bool) -> Result<TcpStream, Refused> {
         let addresses = match &target.host {
             Host::Address(ip) => vec![ip.to_canonical()],
             Host::Name(name) => match self.resolver.resolve(name).await {
@@ -171,7 +213,8 @@ impl Door {
         let active = self.active();
         let (mut refusal, mut last) = (None, None);
         for ip in addresses.into_iter().take(MOST_TRIED) {
-            if let Err(kind) = active.rules.may_dial(ip, target.port) {
+            let named = granted && matches!(target.host, Host::Address(_));
+            if !named && let Err(kind) = active.rules.may_dial(ip, target.port) {
                 refusal.get_or_insert_with(|| Refusal::address(target, ip, kind));
                 continue;
             }

@@ -6,9 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::base::host::{Authority, Host};
 use crate::base::reach::{To, USUAL_PORTS};
+use crate::sandbox::plan::HOME;
 use crate::sandbox::policy::{Listener, OwnFile, Policy, Protocol};
 
+use super::endpoint::Endpoint;
 use super::names::{self, FIXED, Names, OURS, numbered};
+use super::provider::Provider;
 use super::rule::Rules;
 
 const PROXY: u16 = 3128;
@@ -26,7 +29,9 @@ pub enum Service {
     DnsTcp,
     /// Connections of programs that use no proxy, on this port of any address of ours.
     Capture(u16),
-    /// The same for one host and port that a rule names.
+    /// The API of a model.
+    Model(Provider),
+    /// The same as a capture, for one host and port that a rule names.
     Fixed(Authority),
 }
 
@@ -39,7 +44,7 @@ pub struct Inside {
 }
 
 /// Adds to a sandbox's policy what the gateway's programs inside need. What the policy sets already stays.
-pub fn furnish(policy: &mut Policy, rules: &Rules) -> Inside {
+pub fn furnish(policy: &mut Policy, rules: &Rules, endpoints: &[Endpoint]) -> Inside {
     let mut inside = Inside { services: Vec::new(), names: Names::default() };
     let mut listen = |service: Service, protocol, ip: Ipv4Addr, port| {
         inside.services.push(service);
@@ -49,6 +54,9 @@ pub fn furnish(policy: &mut Policy, rules: &Rules) -> Inside {
     listen(Service::Socks, Protocol::Tcp, OURS, SOCKS);
     listen(Service::DnsUdp, Protocol::Udp, OURS, DNS);
     listen(Service::DnsTcp, Protocol::Tcp, OURS, DNS);
+    for endpoint in endpoints {
+        listen(Service::Model(endpoint.provider), Protocol::Tcp, OURS, Endpoint::port(endpoint.provider));
+    }
     for port in USUAL_PORTS {
         listen(Service::Capture(port), Protocol::Tcp, Ipv4Addr::UNSPECIFIED, port);
     }
@@ -92,7 +100,13 @@ pub fn furnish(policy: &mut Policy, rules: &Rules) -> Inside {
     let resolver =
         format!("# The gateway of this sandbox answers; nothing is asked outside.\nnameserver {OURS}\noptions timeout:5 attempts:2\n");
     policy.files.push(OwnFile { inside: "/etc/resolv.conf".into(), content: resolver });
-    for (name, value) in environment() {
+    for (path, content) in endpoints.iter().flat_map(Endpoint::files) {
+        let inside = std::path::Path::new(HOME).join(path);
+        if !policy.files.iter().any(|file| file.inside == inside) {
+            policy.files.push(OwnFile { inside, content });
+        }
+    }
+    for (name, value) in environment().into_iter().chain(endpoints.iter().flat_map(Endpoint::environment)) {
         if !policy.environment.iter().any(|(known, _)| known == name) {
             policy.environment.push((OsString::from(name), value.into()));
         }

@@ -24,21 +24,33 @@ use tokio::task::JoinSet;
 
 pub mod address;
 pub mod client_hello;
+pub mod credential;
 pub mod dns;
 mod door;
+pub mod endpoint;
 pub mod http1;
 pub mod inside;
+pub mod ledger;
+pub mod meter;
 pub mod names;
 pub mod notice;
+pub mod price;
+pub mod provider;
 pub mod request;
 pub mod resolver;
 pub mod rule;
 mod serve;
 pub mod socks5;
 pub mod tally;
+mod tls;
 
+pub use credential::{Credential, Source};
+pub use endpoint::{Accounts, Endpoint};
 pub use inside::{Inside, furnish};
+pub use ledger::{Budget, Ledger};
 pub use notice::{Notice, Refusal};
+pub use price::Prices;
+pub use provider::Provider;
 pub use resolver::Resolver;
 pub use rule::Rules;
 pub use tally::Tally;
@@ -54,6 +66,10 @@ pub struct Setup {
     pub notices: Option<SyncSender<Notice>>,
     /// Record what is wanted, and allow no more for it.
     pub observe: bool,
+    /// The models it may call.
+    pub endpoints: Vec<Endpoint>,
+    /// Who pays for the calls. Without accounts they are not counted.
+    pub accounts: Option<Accounts>,
 }
 
 /// The gateway of one sandbox. Dropping it closes the door and everything that goes through it.
@@ -69,7 +85,7 @@ impl Gateway {
     /// # Errors
     /// When a socket is none.
     pub fn start(runtime: &Handle, setup: Setup, sockets: Vec<OwnedFd>) -> io::Result<Self> {
-        let Setup { rules, inside, resolver, notices, observe } = setup;
+        let Setup { rules, inside, resolver, notices, observe, endpoints, accounts } = setup;
         if inside.services.len() != sockets.len() {
             return Err(io::Error::other(format!(
                 "{} sockets came out of the sandbox instead of {}",
@@ -77,7 +93,11 @@ impl Gateway {
                 inside.services.len()
             )));
         }
-        let door = Arc::new(door::Door::new(rules, inside.names, resolver, notices, observe));
+        // The certificates of authorities are read only by whoever speaks TLS to the outside itself.
+        let outward = if endpoints.is_empty() { None } else { Some(tls::Outward::new()?) };
+        let names = inside.names;
+        let fittings = door::Fittings { names, resolver, notices, observe, endpoints, accounts, outward };
+        let door = Arc::new(door::Door::new(rules, fittings));
         let _entered = runtime.enter();
         let tasks = serve::all(&door, inside.services.into_iter().zip(sockets).collect())?;
         Ok(Self { door, tasks })

@@ -1,7 +1,12 @@
 //! What the gateway says: why something is refused, in words for a person, for a model, and for the log. Pure.
 
-use crate::base::host::Authority;
+use std::time::Duration;
 
+use crate::base::host::Authority;
+use crate::event::Amount;
+
+use super::ledger::Exceeded;
+use super::provider::Provider;
 use super::rule::{Denied, Rules};
 
 /// Something was refused, and the reason is known.
@@ -29,6 +34,23 @@ pub enum Notice {
         target: String,
         up: u64,
         down: u64,
+    },
+    /// A model call ended: what it used, and whether the provider said so itself.
+    Spent {
+        provider: Provider,
+        model: Option<String>,
+        amount: Amount,
+        reported: bool,
+    },
+    /// A model call was refused because a budget is spent.
+    Exceeded {
+        provider: Provider,
+        exceeded: Exceeded,
+    },
+    /// The provider's own limit: it wants no further call for a while.
+    Paused {
+        provider: Provider,
+        wait: Option<Duration>,
     },
 }
 

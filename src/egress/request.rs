@@ -92,6 +92,7 @@ pub fn rewritten(
     usual_port: u16,
     path: &str,
     added: &[Added],
+    without: &[&str],
 ) -> Result<(Vec<u8>, Length), Flaw> {
     let length = head.length()?;
     let connection = words(&head.headers, "connection");
@@ -102,7 +103,8 @@ pub fn rewritten(
     }
     out.extend(b"\r\n");
     for header in &head.headers {
-        let replaced = added.iter().any(|a| a.name.eq_ignore_ascii_case(header.name));
+        let replaced =
+            added.iter().any(|a| a.name.eq_ignore_ascii_case(header.name)) || without.iter().any(|w| w.eq_ignore_ascii_case(header.name));
         if header.name.eq_ignore_ascii_case("host") || replaced || is_hop(header.name, &connection) {
             continue;
         }
@@ -177,10 +179,10 @@ mod tests {
 
     #[test]
     fn the_head_is_written_anew() {
-        let text = "POST http://a.b/x HTTP/1.1\r\nHost: A.B\r\nConnection: x-private, close\r\nX-Private: 1\r\nProxy-Authorization: secret\r\nX-Api-Key: theirs\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n";
+        let text = "POST http://a.b/x HTTP/1.1\r\nHost: A.B\r\nConnection: x-private, close\r\nX-Private: 1\r\nProxy-Authorization: secret\r\nX-Api-Key: theirs\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\nX-Gone: z\r\nX: y\r\n\r\n";
         let head = http1::request(text.as_bytes()).unwrap();
         let added = [Added { name: "x-api-key".to_owned(), value: "ours".to_owned() }];
-        let (out, length) = rewritten(&head, &at("a.b:80"), 80, "/x", &added).unwrap();
+        let (out, length) = rewritten(&head, &at("a.b:80"), 80, "/x", &added, &["x-gone"]).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "POST /x HTTP/1.1\r\nHost: a.b\r\nX: y\r\nx-api-key: ours\r\nTransfer-Encoding: chunked\r\n\r\n"

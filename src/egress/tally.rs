@@ -1,8 +1,12 @@
 //! What a sandbox wanted, summed up: bounded, however much it wants. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::ledger::Exceeded;
 use super::notice::{Notice, Refusal};
+use super::provider::Provider;
+use crate::event::Amount;
 
 /// No more different targets are kept; what comes after them is only counted.
 const MOST: usize = 256;
@@ -24,12 +28,28 @@ pub struct Tally {
     passed: BTreeMap<String, (u64, u64, u64)>,
     /// Refusals of targets that are not kept.
     pub more: u64,
+    /// On models.
+    pub spent: Amount,
+    /// The budget that was met last.
+    pub exceeded: Option<Exceeded>,
+    /// The provider that wanted a pause last, and for how long.
+    pub paused: Option<(Provider, Option<Duration>)>,
 }
 
 impl Tally {
     pub fn note(&mut self, notice: &Notice) {
         match notice {
             Notice::Refused(Refusal { target, why, allow }) => self.line(target, why, allow.as_ref(), true),
+            Notice::Spent { amount, .. } => self.spent = self.spent.plus(*amount),
+            Notice::Exceeded { provider, exceeded } => {
+                self.exceeded = Some(*exceeded);
+                self.line(provider.name(), &exceeded.to_string(), None, true);
+            }
+            Notice::Paused { provider, wait } => {
+                self.paused = Some((*provider, *wait));
+                let seconds = wait.map_or_else(String::new, |wait| format!(" for {} s", wait.as_secs()));
+                self.line(provider.name(), &format!("the provider wants no further call{seconds}"), None, false);
+            }
             Notice::Failed { target, why } => self.line(target, why, None, false),
             Notice::Passed { target, up, down } => {
                 if self.passed.len() < MOST || self.passed.contains_key(target) {

@@ -8,6 +8,7 @@ mod common;
 
 mod door;
 mod hostile;
+mod models;
 mod sandboxed;
 mod support;
 mod tools;

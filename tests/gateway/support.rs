@@ -38,6 +38,25 @@ impl Site {
     }
 
     pub(crate) fn https_at(address: &str, name: &str) -> Self {
+        Self::tls_at(address, name, |stream, seen| serve(stream, seen))
+    }
+
+    /// A provider behind TLS: it gets each request's head and body, and how many came before, and writes what it likes.
+    pub(crate) fn model(name: &str, answer: impl Fn(&str, usize, &mut dyn Write) + Send + Sync + 'static) -> Self {
+        let before = AtomicUsize::new(0);
+        Self::tls_at("127.0.0.1:0", name, move |mut stream, seen| {
+            let mut bytes = Vec::new();
+            while let Some(request) = one_request(&mut stream, &mut bytes) {
+                seen(&request);
+                answer(&String::from_utf8_lossy(&request), before.fetch_add(1, Ordering::SeqCst), &mut stream);
+                if stream.flush().is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    fn tls_at(address: &str, name: &str, serve: impl Fn(Tls, &mut dyn FnMut(&[u8])) + Send + Sync + 'static) -> Self {
         let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -115,34 +134,40 @@ impl Site {
     }
 }
 
-/// HTTP/1.1 with keep-alive: answers each request with its own head.
+type Tls = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
+
+/// One request with its body; `bytes` keeps what came after it.
+fn one_request(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let mut more = |bytes: &mut Vec<u8>| {
+        let mut piece = [0; 16384];
+        let read = stream.read(&mut piece).unwrap_or(0);
+        bytes.extend(&piece[..read]);
+        read > 0
+    };
+    let end = loop {
+        if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if !more(bytes) {
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let length = text.lines().find_map(|l| l.strip_prefix("content-length:")).and_then(|v| v.trim().parse::<usize>().ok()).unwrap_or(0);
+    while bytes.len() < end + length {
+        if !more(bytes) {
+            return None;
+        }
+    }
+    Some(bytes.drain(..end + length).collect())
+}
+
+/// HTTP/1.1 with keep-alive: answers each request with itself.
 fn serve(mut stream: impl Read + Write, seen: &mut dyn FnMut(&[u8])) {
     let mut bytes = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-                break at + 4;
-            }
-            let mut piece = [0; 16384];
-            match stream.read(&mut piece) {
-                Ok(n @ 1..) => bytes.extend(&piece[..n]),
-                _ => return,
-            }
-        };
-        let head: Vec<u8> = bytes.drain(..end).collect();
-        let text = String::from_utf8_lossy(&head).into_owned();
-        let header = |name: &str| text.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix(name).map(|v| v.trim().to_owned()));
-        let length = header("content-length:").and_then(|v| v.parse::<usize>().ok()).unwrap_or(0);
-        while bytes.len() < length {
-            let mut piece = [0; 16384];
-            match stream.read(&mut piece) {
-                Ok(n @ 1..) => bytes.extend(&piece[..n]),
-                _ => return,
-            }
-        }
-        let body: Vec<u8> = bytes.drain(..length).collect();
-        seen(&[&head[..], &body].concat());
-        let page = [b"you sent: ", &head[..], &body].concat();
+    while let Some(request) = one_request(&mut stream, &mut bytes) {
+        seen(&request);
+        let page = [b"you sent: ", &request[..]].concat();
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", page.len());
         if stream.write_all(answer.as_bytes()).and_then(|()| stream.write_all(&page)).and_then(|()| stream.flush()).is_err() {
             return;
@@ -243,6 +268,8 @@ impl Rig {
             resolver: Arc::new(Resolver::with_server(names.address)),
             notices: None,
             observe: false,
+            endpoints: Vec::new(),
+            accounts: None,
         };
         let gateway = Gateway::start(runtime.handle(), setup, listeners.into_iter().map(OwnedFd::from).collect()).expect("a gateway");
         Self { proxy, socks, fixed: fixed_at, gateway, _runtime: runtime }

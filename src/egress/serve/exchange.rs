@@ -26,6 +26,28 @@ pub(crate) struct Sent<'a> {
     pub(crate) minor: u8,
     /// Does the client want to go on?
     pub(crate) keeps: bool,
+    /// Texts that must not leave: placeholders of keys that belong to another host.
+    pub(crate) marks: &'a [String],
+}
+
+/// Finds a text in bytes that come in pieces.
+struct Search<'a> {
+    marks: &'a [String],
+    tail: Vec<u8>,
+}
+
+impl Search<'_> {
+    fn finds(&mut self, piece: &[u8]) -> bool {
+        let longest = self.marks.iter().map(String::len).max().unwrap_or(0);
+        if longest == 0 {
+            return false;
+        }
+        self.tail.extend_from_slice(piece);
+        let found = self.marks.iter().any(|mark| self.tail.windows(mark.len()).any(|w| w == mark.as_bytes()));
+        let over = self.tail.len().saturating_sub(longest - 1);
+        self.tail.drain(..over);
+        found
+    }
 }
 
 /// How an exchange ended.
@@ -47,6 +69,8 @@ pub(crate) enum Broken {
     Request(http1::Flaw),
     /// The rule's bytes are used up.
     Budget,
+    /// What must not leave is in it.
+    Mark,
     /// It broke when a part had gone over already: both connections must be closed.
     Midway,
 }
@@ -64,6 +88,10 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut search = Search { marks: sent.marks, tail: Vec::new() };
+    if search.finds(sent.head) {
+        return Err(Broken::Mark);
+    }
     if !pass.spend(Way::Up, sent.head.len()) {
         return Err(Broken::Budget);
     }
@@ -83,7 +111,7 @@ where
     let mut from_client = Conn::with(client_read, client_pending);
     let mut from_server = Conn::with(server_read, server_pending);
     let (sent_whole, answered) = {
-        let mut request = std::pin::pin!(send_body(&mut from_client, &mut server_write, sent.length, pass));
+        let mut request = std::pin::pin!(send_body(&mut from_client, &mut server_write, sent.length, pass, &mut search));
         let mut response = std::pin::pin!(respond(&mut client_write, &mut from_server, sent, pass, tap));
         tokio::select! {
             done = &mut request => match done {
@@ -123,6 +151,7 @@ async fn send_body<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     to: &mut W,
     length: Length,
     pass: &Pass,
+    search: &mut Search<'_>,
 ) -> Result<u64> {
     let mut body = Body::new(length);
     let mut sum = 0;
@@ -131,6 +160,9 @@ async fn send_body<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             return Err(Broken::Midway);
         }
         let taken = body.take(from.pending(), |_| {}).map_err(Broken::Request)?;
+        if search.finds(&from.pending()[..taken]) {
+            return Err(Broken::Mark);
+        }
         if !pass.spend(Way::Up, taken) {
             return Err(Broken::Budget);
         }

@@ -12,8 +12,9 @@ use super::super::http1::{self, Flaw, Length};
 use super::super::notice::{Notice, Refusal};
 use super::super::request::{self, Wanted};
 use super::super::rule::Request;
+use super::super::tls::Outward;
 use super::conn::{Conn, NoHead};
-use super::exchange::{Broken, Done, Sent, exchange};
+use super::exchange::{Broken, Done, Sent, Tap, exchange};
 use super::{HEAD, IDLE, tunnel};
 use crate::base::host::Authority;
 
@@ -21,28 +22,58 @@ use crate::base::host::Authority;
 pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
-type Server = (Authority, Conn<Box<dyn Duplex>>);
+pub(super) type Server = (Authority, Conn<Box<dyn Duplex>>);
 
 /// An answer of our own; the connection ends with it.
 pub(super) struct Own {
     pub(super) status: u16,
     pub(super) reason: String,
     pub(super) page: String,
+    /// The page's media type.
+    pub(super) kind: &'static str,
 }
 
+/// Plain text.
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Where a request goes, and how.
+pub(super) struct Route<'a> {
+    pub(super) target: &'a Authority,
+    pub(super) path: &'a str,
+    /// Over TLS; without it in the clear.
+    pub(super) outward: Option<&'a Outward>,
+    /// The target was named by whoever set the sandbox up, and by no rule.
+    pub(super) granted: bool,
+}
+
+/// How a request went.
+pub(super) struct Went {
+    /// May the client send another one?
+    pub(super) again: bool,
+    pub(super) up: u64,
+}
+
+const OVER: Went = Went { again: false, up: 0 };
+
 impl Own {
-    fn bad(flaw: Flaw) -> Self {
+    pub(super) fn bad(flaw: Flaw) -> Self {
         let reason = format!("cofferdam: this request is refused: {flaw}");
-        Self { status: 400, page: format!("{reason}\n"), reason }
+        Self { status: 400, page: format!("{reason}\n"), reason, kind: TEXT }
     }
 
     pub(super) fn refused(door: &Door, refusal: &Refusal) -> Self {
-        Self { status: 403, reason: refusal.line(), page: refusal.page(&door.active().rules) }
+        Self { status: 403, reason: refusal.line(), page: refusal.page(&door.active().rules), kind: TEXT }
     }
 
     fn failed(target: &Authority, why: &str) -> Self {
         let reason = format!("cofferdam: {target} is allowed and cannot be reached: {why}");
-        Self { status: 502, page: format!("{reason}\n"), reason }
+        Self { status: 502, page: format!("{reason}\n"), reason, kind: TEXT }
+    }
+
+    fn failure(door: &Door, target: &Authority, why: String) -> Self {
+        let own = Self::failed(target, &why);
+        door.fail(target, why);
+        own
     }
 
     fn budget(door: &Door, target: &Authority) -> Self {
@@ -55,8 +86,9 @@ impl Own {
         // Many clients show the reason and not the page.
         let reason: String = self.reason.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(400).collect();
         let text = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
             self.status,
+            self.kind,
             self.page.len(),
             self.page
         );
@@ -149,62 +181,84 @@ async fn next<S: AsyncRead + AsyncWrite + Unpin + Send>(
         Ok(Permit::Look) => return refuse(door, client, only, Flaw("it cannot be judged")).await,
         Err(refusal) => return answer(client, &Own::refused(door, &refusal)).await,
     };
-    let (out, length) = match request::rewritten(&head, &target, 80, &path, &[]) {
+    let (out, length) = match request::rewritten(&head, &target, 80, &path, &[], &[]) {
         Ok(out) => out,
         Err(flaw) => return refuse(door, client, only, flaw).await,
     };
-    let sent = Sent { head: &out, length, method: head.method, minor: head.minor, keeps: head.keeps() };
+    let marks = door.marks();
+    let sent = Sent { head: &out, length, method: head.method, minor: head.minor, keeps: head.keeps(), marks: &marks };
     client.consume(end);
-    forward(door, client, server, &target, &path, &sent, &pass).await
+    let route = Route { target: &target, path: &path, outward: None, granted: false };
+    forward(door, client, server, &route, &sent, &pass, &mut ()).await.again.then_some(Step::Again)
 }
 
 /// Sends it on, by the connection that is there or a new one.
-async fn forward<S: AsyncRead + AsyncWrite + Unpin + Send>(
+pub(super) async fn forward<S: AsyncRead + AsyncWrite + Unpin + Send>(
     door: &Arc<Door>,
     client: &mut Conn<S>,
     server: &mut Option<Server>,
-    target: &Authority,
-    path: &str,
+    route: &Route<'_>,
     sent: &Sent<'_>,
     pass: &Pass,
-) -> Option<Step> {
+    tap: &mut dyn Tap,
+) -> Went {
+    let target = route.target;
     let mut old = server.take().filter(|(to, _)| to == target);
     loop {
         let reused = old.is_some();
         let mut conn = match old.take() {
             Some((_, conn)) => conn,
-            None => match door.dial(target).await {
-                Ok(stream) => Conn::new(Box::new(stream) as Box<dyn Duplex>),
-                Err(Refused::Denied(refusal)) => return answer(client, &Own::refused(door, &refusal)).await,
-                Err(Refused::Failed(why)) => return answer(client, &Own::failed(target, &why)).await,
+            None => match connect(door, route).await {
+                Ok(conn) => conn,
+                Err(Refused::Denied(refusal)) => return answered(client, &Own::refused(door, &refusal)).await,
+                Err(Refused::Failed(why)) => return answered(client, &Own::failed(target, &why)).await,
             },
         };
-        let mut tap = ();
-        let done = tokio::select! {
-            done = exchange(client, &mut conn, sent, pass, &mut tap) => done,
-            () = door.until_forbidden(target, Some((sent.method, path))) => return None,
+        let forbidden = async {
+            if route.granted { std::future::pending().await } else { door.until_forbidden(target, Some((sent.method, route.path))).await }
         };
-        match done {
+        let done = tokio::select! {
+            done = exchange(client, &mut conn, sent, pass, tap) => done,
+            () = forbidden => return OVER,
+        };
+        let own = match done {
             Ok(Done { client_keeps, server_keeps, up, down }) => {
                 door.tell(Notice::Passed { target: target.to_string(), up, down });
                 *server = server_keeps.then(|| (target.clone(), conn));
-                return client_keeps.then_some(Step::Again);
+                return Went { again: client_keeps, up };
             }
             // A connection that had ended while it was idle: a request without a body is sent again, once.
-            Err(Broken::Unanswered) if reused && sent.length == Length::Known(0) => {}
-            Err(Broken::Unanswered) => {
-                door.fail(target, "it closed the connection without an answer".to_owned());
-                return answer(client, &Own::failed(target, "it closed the connection without an answer")).await;
+            Err(Broken::Unanswered) if reused && sent.length == Length::Known(0) => continue,
+            Err(Broken::Unanswered) => Own::failure(door, target, "it closed the connection without an answer".to_owned()),
+            Err(Broken::Upstream(why)) => Own::failure(door, target, why),
+            Err(Broken::Request(flaw)) => {
+                door.refuse(Refusal { target: target.to_string(), why: flaw.to_string(), allow: None });
+                Own::bad(flaw)
             }
-            Err(Broken::Upstream(why)) => {
-                door.fail(target, why.clone());
-                return answer(client, &Own::failed(target, &why)).await;
+            Err(Broken::Budget) => Own::budget(door, target),
+            Err(Broken::Mark) => {
+                let why = "it holds the placeholder of a key that belongs to another host";
+                Own::refused(door, &door.refuse(Refusal::manner(target, why, None)))
             }
-            Err(Broken::Request(flaw)) => return refuse(door, client, Some(target), flaw).await,
-            Err(Broken::Budget) => return answer(client, &Own::budget(door, target)).await,
-            Err(Broken::Midway) => return None,
-        }
+            Err(Broken::Midway) => return OVER,
+        };
+        return answered(client, &own).await;
     }
+}
+
+async fn connect(door: &Door, route: &Route<'_>) -> Result<Conn<Box<dyn Duplex>>, Refused> {
+    let stream = door.dial(route.target, route.granted).await?;
+    let Some(outward) = route.outward else { return Ok(Conn::new(Box::new(stream))) };
+    match timeout(HEAD, outward.connect(&route.target.host, stream)).await {
+        Ok(Ok(stream)) => Ok(Conn::new(Box::new(stream))),
+        Ok(Err(error)) => Err(door.fail(route.target, format!("TLS: {error}"))),
+        Err(_) => Err(door.fail(route.target, "TLS took too long".to_owned())),
+    }
+}
+
+async fn answered<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Conn<S>, own: &Own) -> Went {
+    own.send(client).await;
+    OVER
 }
 
 async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(door: &Door, client: &mut Conn<S>, to: Option<&Authority>, flaw: Flaw) -> Option<Step> {

@@ -18,6 +18,7 @@ pub(crate) mod conn;
 mod exchange;
 mod http;
 mod lookup;
+mod model;
 mod socks;
 mod tunnel;
 
@@ -89,6 +90,11 @@ async fn serve(door: &Arc<Door>, stream: TcpStream, service: &Service) {
         Service::Capture(port) => {
             let Some(target) = captured(door, &stream, *port) else { return };
             tunnel::open(door, target, Conn::new(stream)).await;
+        }
+        Service::Model(provider) => {
+            if let Some(endpoint) = door.endpoint(*provider) {
+                model::serve(door, stream, endpoint).await;
+            }
         }
         Service::Fixed(target) => tunnel::open(door, target.clone(), Conn::new(stream)).await,
     }

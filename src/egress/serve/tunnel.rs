@@ -135,7 +135,7 @@ fn for_target(hello: &Hello, target: &Authority) -> Result<(), String> {
 
 /// Dials, and passes bytes both ways until both are at their end, the rule's bytes are used up, or the rule is gone.
 async fn through(door: &Arc<Door>, target: &Authority, pass: &Pass, mut client: Conn<TcpStream>) {
-    let mut server = match door.dial(target).await {
+    let mut server = match door.dial(target, false).await {
         Ok(server) => server,
         Err(Refused::Denied(_) | Refused::Failed(_)) => return alert_if_tls(&mut client).await,
     };

@@ -1,12 +1,16 @@
 //! The gateway of one command: made ready before its sandbox is, served from threads of our own once it runs, summed up at its end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::failure::{Exit, Failure};
 use super::printer;
-use crate::base::text::one_line;
-use crate::egress::{self, Gateway, Inside, Resolver, Rules, Setup, Tally};
+use crate::base::host::Authority;
+use crate::base::text::{one_line, plural};
+use crate::egress::{self, Accounts, Budget, Endpoint, Gateway, Inside, Ledger, Prices, Provider, Resolver, Rules, Setup, Source, Tally};
+use crate::event::Amount;
 use crate::sandbox::policy::{NetworkMode, Policy, Tier};
+use crate::sandbox::toolchains::Surroundings;
 use crate::sandbox::{Denial, Outcome, Running};
 
 /// No more lines are printed at the end of a run.
@@ -16,10 +20,44 @@ const MOST_LINES: usize = 20;
 const REACH: &str = "reach";
 
 /// What a person asks of the gateway beside the rules.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wishes {
     pub(super) observe: bool,
     pub(super) resolver: Option<SocketAddr>,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) accounts: Option<Accounts>,
+}
+
+/// A model that a person named: the provider, and where its service is when it is not the provider's own.
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    provider: Provider,
+    upstream: Option<Authority>,
+}
+
+/// Reads `PROVIDER[=HOST[:PORT]]`.
+pub(super) fn model(text: &str) -> Result<Model, String> {
+    let (provider, upstream) = text.split_once('=').map_or((text, None), |(provider, host)| (provider, Some(host)));
+    let upstream = upstream.map(|host| Authority::parse(host, Some(443)).map_err(str::to_owned)).transpose()?;
+    Ok(Model { provider: provider.parse()?, upstream })
+}
+
+impl Model {
+    pub(super) fn endpoint(&self, key: Option<&Source>) -> Endpoint {
+        let key = key.map(|source| (self.provider.header().to_owned(), source.clone()));
+        Endpoint::new(self.provider, self.upstream.clone(), key)
+    }
+}
+
+/// What calls cost here, and how many there may be.
+pub(super) fn accounts(around: &Surroundings, model_calls: Option<u64>) -> Result<Accounts, Failure> {
+    let own = around.profiles.as_ref().and_then(|profiles| profiles.parent()).map(|config| config.join("prices.toml"));
+    let text = own.as_ref().and_then(|path| fs_err::read_to_string(path).ok());
+    let prices = Prices::with(text.as_deref()).map_err(|why| {
+        Failure::usage("the table of prices cannot be read").why(why).next("mend or remove prices.toml beside your profiles")
+    })?;
+    let ledger = Ledger::new(Budget { model_calls, ..Budget::default() }, Amount::default());
+    Ok(Accounts { ledgers: vec![Arc::new(ledger)], prices: Arc::new(prices) })
 }
 
 /// A gateway whose sandbox is not there yet.
@@ -40,8 +78,8 @@ pub(super) struct Serving {
 /// Puts into the policy what the gateway needs inside. Nothing when the policy has no gateway: then no thread is started for it either.
 pub(super) fn prepare(policy: &mut Policy, wishes: Wishes) -> Result<Option<Ready>, Failure> {
     if policy.network.mode != NetworkMode::Gateway {
-        return if wishes.observe {
-            Err(Failure::usage("--observe needs the gateway; nothing was run").next("leave out --net, or pass --net gateway"))
+        return if wishes.observe || !wishes.endpoints.is_empty() {
+            Err(Failure::usage("--observe and --model need the gateway; nothing was run").next("leave out --net, or pass --net gateway"))
         } else {
             Ok(None)
         };
@@ -51,7 +89,7 @@ pub(super) fn prepare(policy: &mut Policy, wishes: Wishes) -> Result<Option<Read
     })?;
     if policy.tier == Tier::NoUserns {
         // Without a network namespace there are no sockets inside at all.
-        return if rules.is_empty() {
+        return if rules.is_empty() && wishes.endpoints.is_empty() {
             Ok(None)
         } else {
             Err(Failure::usage("the gateway needs the tier full; nothing was run")
@@ -59,7 +97,7 @@ pub(super) fn prepare(policy: &mut Policy, wishes: Wishes) -> Result<Option<Read
                 .next("leave out --require no-userns, or run without network"))
         };
     }
-    let inside = egress::furnish(policy, &rules);
+    let inside = egress::furnish(policy, &rules, &wishes.endpoints);
     Ok(Some(Ready { rules, inside, wishes }))
 }
 
@@ -68,8 +106,16 @@ impl Ready {
     pub(super) fn serve(self, running: &mut Running<'_>) -> Result<Serving, Failure> {
         let failed = |e: std::io::Error| Failure::new(Exit::ExecOurs, "the gateway cannot be started; the command was ended").because(&e);
         let runtime = egress::runtime().map_err(failed)?;
-        let resolver = std::sync::Arc::new(self.wishes.resolver.map_or_else(Resolver::of_host, Resolver::with_server));
-        let setup = Setup { rules: self.rules, inside: self.inside, resolver, notices: None, observe: self.wishes.observe };
+        let resolver = Arc::new(self.wishes.resolver.map_or_else(Resolver::of_host, Resolver::with_server));
+        let setup = Setup {
+            rules: self.rules,
+            inside: self.inside,
+            resolver,
+            notices: None,
+            observe: self.wishes.observe,
+            endpoints: self.wishes.endpoints,
+            accounts: self.wishes.accounts,
+        };
         let gateway = Gateway::start(runtime.handle(), setup, running.listeners()).map_err(failed)?;
         Ok(Serving { gateway, runtime })
     }
@@ -114,6 +160,12 @@ pub(super) fn report(outcome: &Outcome, tally: &Tally, observe: bool) {
     }
     for line in tally.lines().filter(|line| !line.refused).take(MOST_LINES) {
         printer::err(&format!("cofferdam: {} is allowed and could not be reached: {}", one_line(&line.target), one_line(&line.why)));
+    }
+    if tally.spent.model_calls > 0 {
+        let Amount { model_calls, tokens_in, tokens_out, cost_microusd, .. } = tally.spent;
+        let calls = plural(model_calls, "model call", "model calls");
+        let dollars = cost_microusd as f64 / 1e6;
+        printer::err(&format!("cofferdam: {calls}, {tokens_in} tokens read, {tokens_out} written, about {dollars:.4} US dollars"));
     }
     if !observe {
         return;

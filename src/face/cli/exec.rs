@@ -20,7 +20,7 @@ use super::profile;
 use crate::base::duration;
 use crate::base::size::Size;
 use crate::base::text::{bytes_line, one_line};
-use crate::egress::Tally;
+use crate::egress::{Source, Tally};
 use crate::sandbox::changes::{self, Kind};
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
@@ -61,6 +61,15 @@ pub struct Args {
     /// Propose rules for what the command wants of the network; what no rule allows is refused all the same
     #[arg(long, help_heading = "Access")]
     observe: bool,
+    /// A model it may call: anthropic, openai or gemini, at the provider's own host or another one. The key stays outside
+    #[arg(long, value_name = "PROVIDER[=HOST[:PORT]]", value_parser = door::model, help_heading = "Access")]
+    model: Vec<door::Model>,
+    /// Where the model's key is taken from: env:NAME, file:PATH or command:COMMAND [default: the provider's usual variable]
+    #[arg(long, value_name = "SOURCE", requires = "model", help_heading = "Access")]
+    model_key: Option<Source>,
+    /// How many model calls it may make
+    #[arg(long, value_name = "N", value_parser = count, requires = "model", allow_hyphen_values = true, help_heading = "Limits")]
+    model_calls: Option<u64>,
     /// The name server that the gateway asks [default: the host's own]
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = name_server, help_heading = "Access")]
     resolver: Option<SocketAddr>,
@@ -180,7 +189,7 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let engine = Engine::here(Facts::read());
     let in_place = inplace::cover(&mut policy, args.git, args.quiet)?;
     let kept = matches!(policy.workspace.source, WorkspaceSource::Folder(_));
-    let door = door::prepare(&mut policy, door::Wishes { observe: args.observe, resolver: args.resolver })?;
+    let door = door::prepare(&mut policy, wishes(&args, &around)?)?;
     let (finished, tally) = supervise(&engine, &policy, &args.command, door)?;
     let outcome = &finished.outcome;
     if let Some(file) = &mut outcome_file {
@@ -192,6 +201,12 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     report(&args, &policy, outcome, tally.as_ref());
     inplace::finish(in_place, kept, args.quiet)?;
     Ok(exit_code(outcome.exit_code))
+}
+
+fn wishes(args: &Args, around: &Surroundings) -> Result<door::Wishes, Failure> {
+    let endpoints = args.model.iter().map(|model| model.endpoint(args.model_key.as_ref())).collect();
+    let accounts = if args.model.is_empty() { None } else { Some(door::accounts(around, args.model_calls)?) };
+    Ok(door::Wishes { observe: args.observe, resolver: args.resolver, endpoints, accounts })
 }
 
 pub(super) fn exit_code(code: i32) -> ExitCode {
@@ -211,8 +226,8 @@ fn options(args: &Args) -> Result<ExecOptions, Failure> {
         read: args.read.clone(),
         write: args.write.clone(),
         env: args.env.clone(),
-        // Who wants to see what is wanted means the gateway, which alone sees it.
-        net: args.net.or(args.observe.then_some(Net::Gateway)).map(|net| match net {
+        // Who wants to see what is wanted, or a model to be called, means the gateway: nothing else can do it.
+        net: args.net.or((args.observe || !args.model.is_empty()).then_some(Net::Gateway)).map(|net| match net {
             Net::None => NetworkMode::None,
             Net::Gateway => NetworkMode::Gateway,
             Net::Host => NetworkMode::Host,
