@@ -31,8 +31,13 @@ use crate::workspace::stories::{CollectOptions, Story as Workspace, WorkspaceErr
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Where `/run/cofferdam` of an attempt lies on the host.
-pub(super) fn folder_of(workspaces: &Workspaces, story: &StoryId, no: AttemptNo) -> PathBuf {
-    workspaces.state.root().join("runs").join(format!("{}-{no}", slug(story)))
+pub fn folder_of(workspaces: &Workspaces, story: &StoryId, no: AttemptNo) -> PathBuf {
+    folders_of(workspaces).join(format!("{}-{no}", slug(story)))
+}
+
+/// Where all of them lie.
+pub fn folders_of(workspaces: &Workspaces) -> PathBuf {
+    workspaces.state.root().join("runs")
 }
 
 /// Everything that is there before the process starts.
@@ -76,9 +81,12 @@ pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
     let interrupted = matches!(events.first(), Some(Kind::AttemptEnded { end: AttemptEnd::Interrupted, .. }));
     hands.desk.tell(id, events)?;
     crash::point("the end is stored");
-    if interrupted && let Ok(Some(kind)) = salvage(&hands.shop, &work.story, attempt) {
-        // A story that was reset meanwhile does not want it; the commit has its ref all the same.
-        drop(hands.desk.tell(id, vec![kind]));
+    if interrupted {
+        if let Ok(Some(kind)) = salvage(&hands.shop, &work.story, attempt) {
+            // A story that was reset meanwhile does not want it; the commit has its ref all the same.
+            drop(hands.desk.tell(id, vec![kind]));
+        }
+        drop(folder.remove());
     }
     Ok(())
 }
@@ -136,7 +144,7 @@ fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Tr
         policy.limits.wall = Some(wall.min(Duration::from_millis(limit.saturating_sub(work.story.spent.wall_ms).max(1))));
     }
     bootstrap(hands, &workspace, &held, &policy)?;
-    let base = if call.from_base { Some(base_tree(&workspaces, attempt)?) } else { None };
+    let base = if call.from_base { Some(target_tree(&workspaces, work)?) } else { None };
     let disk = |error: std::io::Error| Trouble::new(error, format!("free some space on the disk that holds the state folder, {}", retry()));
     let folder = RunFolder::create(&folder_of(&workspaces, &work.story.id, attempt.no)).map_err(disk)?;
     let task = task(Role::Implementer, spec, &work.story, attempt, work.overview.as_deref());
@@ -194,9 +202,10 @@ fn keep(hands: &Hands, workspace: &Workspace, held: &Lock, mut ran: Ran) -> Resu
     Ok(ran)
 }
 
-fn base_tree(workspaces: &Workspaces, attempt: &Attempt) -> Result<Vec<PathBuf>, Trouble> {
+/// The tree that programs of the project come from: the target's, as the configuration does. What a story is stacked on is an agent's work.
+fn target_tree(workspaces: &Workspaces, work: &Work) -> Result<Vec<PathBuf>, Trouble> {
     let layers = Layers::new(&workspaces.state, &workspaces.repository);
-    Ok(layers.ensure(oid(&attempt.base)?).map_err(|e| trouble(&e.into()))?.trees())
+    Ok(layers.ensure(oid(&work.target)?).map_err(|e| trouble(&e.into()))?.trees())
 }
 
 fn last_line(text: &str) -> String {
