@@ -204,7 +204,7 @@ fn what_the_gateway_cannot_do_is_refused_before_anything_runs() {
         (vec!["--allow", "*"], "--net host"),
         (vec!["--allow", "a.b", "--net", "none"], "contradict"),
         (vec!["--allow", "a.b", "--require", "no-userns"], "needs the tier full"),
-        (vec!["--observe", "--net", "none"], "needs the gateway"),
+        (vec!["--observe", "--net", "none"], "need the gateway"),
         (vec!["--resolver", "dns.example"], "must be an address"),
         (vec!["--allow", "a.b opaqe"], "opaque, up=SIZE and down=SIZE"),
     ] {
