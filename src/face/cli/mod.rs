@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod diff;
 pub mod doctor;
+mod door;
 pub mod evidence;
 pub mod exec;
 pub mod failure;
