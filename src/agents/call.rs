@@ -109,7 +109,7 @@ impl Agent {
             story,
             model: self.config.model.as_deref(),
             home: HOME,
-            endpoint: None,
+            endpoint: self.adapter.provider.as_ref().and_then(|provider| provider.url.as_deref()),
         };
         let invocation = self.adapter.invocation(&call);
         for (name, value) in invocation.environment {
