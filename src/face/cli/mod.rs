@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod diff;
 pub mod doctor;
+mod door;
 pub mod evidence;
 pub mod exec;
 pub mod failure;
@@ -146,6 +147,10 @@ pub fn main() -> ExitCode {
     // Before anything else: this process must stay as small and single-threaded as it was born.
     if std::env::args_os().nth(1).is_some_and(|first| first == helper::COMMAND) {
         return if helper::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    // Inside a sandbox: the program judges what an agent left, and knows no other command there.
+    if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
+        return crate::verify::verifier::main();
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
