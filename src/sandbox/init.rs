@@ -21,8 +21,7 @@ use super::message::{FromInit, Handed, ToInit, receive, send};
 use super::mounts::{self, Prepared, Root};
 use super::plan::{Probe, Step};
 use super::policy::Protocol;
-use super::sys::{self, Fork};
-use super::{cgroup, confine, filter, reaper, usage};
+use super::{cgroup, confine, filter, reaper, sys, usage};
 
 /// What init was born with.
 pub(super) struct Birth<'a> {
@@ -227,14 +226,13 @@ fn start(job: &Job, control: &OwnedFd, world: World) -> io::Result<()> {
     let children = SigSet::from_iter([Signal::SIGCHLD]);
     children.thread_block()?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC)?;
-    let payload = match sys::fork()? {
-        Fork::Child => {
-            let error = execute(job, world.terminal);
-            drop(send(control.as_fd(), &FromInit::ExecFailed { errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[]));
-            sys::exit_now(127);
-        }
-        Fork::Parent { pid, .. } => Pid::from_raw(pid),
-    };
+    // Returns when the payload runs: until then both are one memory, and this process waits.
+    let payload = sys::fork_to_execute(|| {
+        let error = execute(job, world.terminal.as_ref());
+        drop(send(control.as_fd(), &FromInit::ExecFailed { errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[]));
+        127
+    })?;
+    let payload = Pid::from_raw(payload);
     drop(world.terminal);
     // The pipes belong to the payload: their readers must see the end when it and its children are gone.
     (0..=2).for_each(sys::close_number);
@@ -249,7 +247,7 @@ fn start(job: &Job, control: &OwnedFd, world: World) -> io::Result<()> {
 }
 
 /// Becomes the payload. Returns why not.
-fn execute(job: &Job, terminal: Option<OwnedFd>) -> io::Error {
+fn execute(job: &Job, terminal: Option<&OwnedFd>) -> io::Error {
     let run = || -> io::Result<std::convert::Infallible> {
         nix::unistd::setsid()?;
         if let Some(terminal) = terminal {

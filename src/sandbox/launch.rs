@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::mounts::{self, Prepared};
 use super::plan::{Namespace, PAYLOAD_ID, Plan, Step};
 use super::policy::Upper;
-use super::sys::{self, Fork};
+use super::sys::{self, Fork, NamespaceHolder};
 use super::{filter, init};
 
 /// One run, as plain data: it can cross a socket to the helper.
@@ -89,6 +89,8 @@ pub struct Launcher {
     owners: HashMap<(u32, u32), OwnedFd>,
     /// Compiled filters: a sandbox's init inherits what it needs.
     filters: HashMap<filter::Spec, BpfProgram>,
+    /// Holders of namespaces that are no longer needed: they end while init is made.
+    ending: Vec<NamespaceHolder>,
 }
 
 impl Launcher {
@@ -109,11 +111,13 @@ impl Launcher {
                 init::run(init::Birth { job, streams, group: entry.join, mapped, prepared, filters: &self.filters }, control)
             }
             Fork::Parent { pid, pidfd } => {
-                let pidfd = pidfd.ok_or_else(|| LaunchError::Namespaces(io::Error::other("no pidfd")))?;
                 if let Err(error) = map_identity(job, pid) {
                     drop(sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL));
                     return Err(LaunchError::Identity(error));
                 }
+                // Now init builds the sandbox on its own.
+                drop(done);
+                self.ending.clear();
                 Ok(Launched { pid, pidfd })
             }
         }
@@ -159,7 +163,11 @@ impl Launcher {
         let key = (stat.st_uid, stat.st_gid);
         let namespace = match self.owners.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(owner_namespace(key.0, key.1).map_err(owner)?),
+            Entry::Vacant(new) => {
+                let (namespace, holder) = owner_namespace(key.0, key.1).map_err(owner)?;
+                self.ending.push(holder);
+                new.insert(namespace)
+            }
         };
         sys::mount_setattr(tree.as_fd(), sys::AT_RECURSIVE, 0, Some(namespace.as_fd())).map_err(owner)?;
         Ok(tree)
@@ -171,27 +179,14 @@ fn open(source: &Path) -> Result<OwnedFd, LaunchError> {
 }
 
 /// A user namespace in which the owner on disk stands for the payload's host id: what an idmapped mount takes.
-fn owner_namespace(uid: u32, gid: u32) -> io::Result<OwnedFd> {
-    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    match sys::fork_into(libc::CLONE_NEWUSER as u64, None)? {
-        Fork::Child => {
-            // Lives until the parent has its namespace: the parent's end of the pipe closes then, or when the parent dies.
-            sys::close_number(std::os::fd::AsRawFd::as_raw_fd(&writer));
-            let _ = nix::unistd::read(&reader, &mut [0]);
-            sys::exit_now(0);
-        }
-        Fork::Parent { pid, .. } => {
-            let namespace = (|| {
-                fs_err::write(format!("/proc/{pid}/uid_map"), format!("{uid} {PAYLOAD_ID} 1"))?;
-                fs_err::write(format!("/proc/{pid}/gid_map"), format!("{gid} {PAYLOAD_ID} 1"))?;
-                fs_err::File::open(format!("/proc/{pid}/ns/user")).map(|file| OwnedFd::from(file.into_file()))
-            })();
-            drop(writer);
-            // With SIGCHLD ignored there is nothing to wait for, and this returns when the child is gone.
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-            namespace
-        }
-    }
+fn owner_namespace(uid: u32, gid: u32) -> io::Result<(OwnedFd, NamespaceHolder)> {
+    let mut holder = NamespaceHolder::new()?;
+    let pid = holder.pid();
+    fs_err::write(format!("/proc/{pid}/uid_map"), format!("{uid} {PAYLOAD_ID} 1"))?;
+    fs_err::write(format!("/proc/{pid}/gid_map"), format!("{gid} {PAYLOAD_ID} 1"))?;
+    let namespace = fs_err::File::open(format!("/proc/{pid}/ns/user"))?;
+    holder.let_go();
+    Ok((namespace.into_file().into(), holder))
 }
 
 /// Root maps for its children; an ordinary user's init maps itself.

@@ -2,8 +2,9 @@
 //!
 //! Pure. The order of the steps is the order of enforcement; [`super::init`] executes them one by one and names the one that failed.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -174,7 +175,7 @@ pub struct Landlock {
 }
 
 /// What may be done below one path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rights {
     /// See names only.
     List,
@@ -460,18 +461,20 @@ fn limits(limits: &Limits, namespaced: bool) -> Vec<Step> {
 
 /// Drops rules that another rule on the same or a higher path already covers.
 fn minimal(rules: Vec<(PathBuf, Rights)>) -> Vec<(PathBuf, Rights)> {
-    let all: BTreeSet<(PathBuf, u8)> = rules.iter().map(|(path, rights)| (path.clone(), *rights as u8)).collect();
-    let covered = |path: &Path, rights: Rights| {
-        let above = path.ancestors().skip(1).any(|above| all.contains(&(above.to_owned(), rights as u8)));
-        above && !matches!(rights, Rights::List)
+    let mut seen: HashSet<(&[u8], Rights)> = HashSet::with_capacity(rules.len());
+    let all: HashSet<(&[u8], Rights)> = rules.iter().map(|(path, rights)| (path.as_os_str().as_bytes(), *rights)).collect();
+    let covered = |path: &[u8], rights: Rights| {
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(end, _)| end.max(1));
+        !matches!(rights, Rights::List) && ends.filter(|end| *end < path.len()).any(|end| all.contains(&(&path[..end], rights)))
     };
-    let mut kept: Vec<(PathBuf, Rights)> = Vec::new();
-    for (path, rights) in rules {
-        if !covered(&path, rights) && !kept.iter().any(|(p, r)| *p == path && *r == rights) {
-            kept.push((path, rights));
-        }
-    }
-    kept
+    let keep: Vec<bool> = rules
+        .iter()
+        .map(|(path, rights)| {
+            let path = path.as_os_str().as_bytes();
+            !covered(path, *rights) && seen.insert((path, *rights))
+        })
+        .collect();
+    rules.into_iter().zip(keep).filter_map(|(rule, keep)| keep.then_some(rule)).collect()
 }
 
 impl fmt::Display for Step {

@@ -141,17 +141,29 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == helper::COMMAND) {
         return if helper::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let command = match exec_alone().map_or_else(|| Args::try_parse().map(|args| args.command), Ok) {
+        Ok(command) => command,
         Err(error) => return usage(&error),
     };
-    match run(args.command) {
+    match run(command) {
         Ok(code) => code,
         Err(failure) => {
             printer::err(&failure.to_string());
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// The whole tree of commands costs more to build than a sandbox: `exec`, which scripts run again and again, gets its own branch alone.
+/// Whatever is wrong, or asks for help, is answered by the whole tree.
+fn exec_alone() -> Option<Command> {
+    if std::env::args_os().nth(1)? != "exec" {
+        return None;
+    }
+    let branch = <exec::Args as clap::Args>::augment_args(clap::Command::new("exec"));
+    let matches = branch.try_get_matches_from(std::env::args_os().skip(1)).ok()?;
+    let args = <exec::Args as clap::FromArgMatches>::from_arg_matches(&matches).ok()?;
+    Some(Command::Exec(Box::new(args)))
 }
 
 /// Help goes to standard output and is a success; a typing error keeps `exec`'s own code, because 2 may be its command's.
