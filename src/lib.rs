@@ -15,6 +15,8 @@
 //! - [`story`]: one unit of work: facts, derived phase, `step(story, event, now)`, budgets, failure memory. Pure.
 //! - [`workspace`]: where a story's files are, and how what changed in them comes out as checked data.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
+//! - [`egress`]: the one door out of a sandbox: rules, the proxy that enforces them, credentials that stay outside.
+//! - [`queue`]: how it lands: gates on the exact tree, candidates many at a time, the compare-and-swap of the target.
 //! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
 //! - [`store`]: memory: events (append-only, hash-chained), the folds shown from them, evidence, the runner's lock.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
@@ -33,6 +35,10 @@ pub mod story;
 
 pub mod sandbox;
 pub mod workspace;
+
+pub mod egress;
+
+pub mod queue;
 
 pub mod probe;
 

@@ -43,6 +43,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sandbox", &["event"]),
     // The sandbox for its one home of system calls: an overlay's marks are extended attributes.
     ("workspace", &["event", "store", "sandbox"]),
+    // The sandbox for its policy, as data: what a sandbox with a gateway must have inside.
+    ("egress", &["event", "sandbox"]),
+    ("queue", &["event", "config", "story", "store", "workspace", "sandbox"]),
     ("probe", &["sandbox"]),
 ];
 
@@ -91,6 +94,16 @@ const PURE: &[&str] = &[
     "src/story/",
     "src/store/fold.rs",
     "src/store/chain.rs",
+    "src/egress/rule.rs",
+    "src/egress/address.rs",
+    "src/egress/http1.rs",
+    "src/egress/socks5.rs",
+    "src/egress/dns.rs",
+    "src/egress/client_hello.rs",
+    "src/queue/order.rs",
+    "src/queue/chain.rs",
+    "src/queue/gate.rs",
+    "src/queue/report.rs",
     "src/sandbox/policy.rs",
     "src/sandbox/plan.rs",
     "src/sandbox/filter.rs",

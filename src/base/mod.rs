@@ -3,9 +3,11 @@
 pub mod duration;
 pub mod excerpt;
 pub mod graph;
+pub mod host;
 pub mod id;
 pub mod name;
 pub mod path;
+pub mod reach;
 pub mod size;
 pub mod source;
 pub mod suggest;

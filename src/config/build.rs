@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::layer::{Setting, Settings};
 use super::value::Value;
 use super::{
-    Agent, Backend, Budget, Config, Contract, Credential, DEFAULT_PRIORITY, Gate, Health, Invariants, Limits, Merge, Project, Role, Run,
-    Sandbox, Secret, StartOn, Stream, Style, Verify, When, Workspace,
+    Agent, Backend, Budget, Config, Contract, Credential, DEFAULT_PRIORITY, Gate, Health, Invariants, Limits, Merge, Project, Queue,
+    Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify, When, Workspace,
 };
 use crate::base::size::Size;
 use crate::base::source::{Level, Problem};
@@ -96,6 +96,7 @@ impl Reader<'_> {
 
     fn config(&mut self) -> Config {
         let stories = self.must_text("project.stories");
+        let unset = Workspace::default();
         let mut protected = self.texts("verify.protected");
         // What decides about the work is never changed by the work alone, whatever the list says.
         for always in [
@@ -147,6 +148,8 @@ impl Reader<'_> {
                     "checkout" => Backend::Checkout,
                     _ => Backend::Auto,
                 },
+                layers: self.size("workspace.layers").unwrap_or(unset.layers),
+                caches: self.size("workspace.caches").unwrap_or(unset.caches),
                 copy: self.texts("workspace.copy"),
                 setup: self.text("workspace.setup"),
             },
@@ -158,8 +161,12 @@ impl Reader<'_> {
                     _ => Style::Merge,
                 },
                 push: self.text("merge.push"),
-                update_checkout: self.flag("merge.update_checkout"),
+                update_checkout: match self.must_text("merge.update_checkout").as_str() {
+                    "fast-forward-if-clean" => UpdateCheckout::FastForwardIfClean,
+                    _ => UpdateCheckout::Never,
+                },
             },
+            queue: Queue { slots: self.must_count("queue.slots"), batch: self.flag("queue.batch") },
             streams: self.streams(),
             invariants: Invariants { require: self.texts("invariants.require"), serial: self.texts("invariants.serial") },
             health: Health { interval: self.must_time("health.interval"), stale_after: self.must_time("health.stale_after") },
@@ -240,14 +247,19 @@ impl Reader<'_> {
                 let what = format!("there are two gates named `{name}`");
                 self.problems.push(twice.source.error("duplicate-id", &twice.span, what, "give one of them another name"));
             }
-            let junit = self.text(&format!("{at}.report")).and_then(|r| r.strip_prefix("junit:").map(str::to_owned));
-            let when = if self.text(&format!("{at}.when")).as_deref() == Some("integration") { When::Integration } else { When::Landing };
+            let report = self.text(&format!("{at}.report")).and_then(|text| Report::parse(&text).ok());
+            let when = match self.text(&format!("{at}.when")).as_deref() {
+                Some("integration") => When::Integration,
+                Some("final") => When::Final,
+                Some("post") => When::Post,
+                _ => When::Always,
+            };
             gates.push(Gate {
                 name,
                 run,
                 timeout: self.time(&format!("{at}.timeout")),
                 cache: self.texts(&format!("{at}.cache")),
-                junit,
+                report,
                 when,
             });
         }

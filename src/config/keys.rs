@@ -35,7 +35,7 @@ pub enum Kind {
     Header,
     /// `env:NAME`, `file:PATH` or `command:COMMAND`.
     Secret,
-    /// `junit:PATH`.
+    /// `junit:PATH`, `cargo`, ….
     Report,
 }
 
@@ -90,7 +90,11 @@ pub const KEYS: &[Key] = &[
     key("gate[].timeout", Kind::Time, "how long it may take; else limits.gate.wall"),
     key("gate[].cache", Kind::Globs, "folders kept warm between runs"),
     key("gate[].report", Kind::Report, "a test report it writes: skipped tests are not passed tests"),
-    key("gate[].when", Kind::Word(&["landing", "integration"]), "before every landing, or every few landings and at the end"),
+    key(
+        "gate[].when",
+        Kind::Word(&["always", "integration", "final", "post"]),
+        "on every candidate; every few landings and at the end; at the end; on what has landed",
+    ),
     key("verify.protected", Kind::Globs, "paths whose change needs a human's approval"),
     key("verify.tests", Kind::Globs, "paths of tests: deleting or skipping there is a finding"),
     key("network.{sandbox}", Kind::Hosts, "hosts this role may reach, through the gateway"),
@@ -105,12 +109,20 @@ pub const KEYS: &[Key] = &[
     key("limits.{sandbox}.disk", Kind::Size, "what it may write"),
     key("limits.{sandbox}.files", Kind::Count(1, MANY), "files it may make"),
     key("workspace.backend", Kind::Word(&["auto", "overlay", "checkout"]), "how a story's files are laid out"),
+    key("workspace.layers", Kind::Size, "base layers that nothing uses are kept up to this size, together"),
+    key("workspace.caches", Kind::Size, "the largest size of each warm cache; beyond it, it starts anew"),
     key("workspace.copy", Kind::Globs, "ignored files of yours that every workspace gets a copy of"),
     key("workspace.setup", Kind::Text, "a command run in the sandbox of a new workspace"),
     key("sandbox.require", Kind::Word(&["full", "no-userns"]), "how much of the kernel must be there"),
     key("merge.style", Kind::Word(&["merge", "squash", "rebase"]), "what a landing looks like in history"),
     key("merge.push", Kind::Text, "the remote a landing is pushed to"),
-    key("merge.update_checkout", Kind::Flag, "fast-forward a clean checkout of the target after a landing"),
+    key(
+        "merge.update_checkout",
+        Kind::Word(&["never", "fast-forward-if-clean"]),
+        "what happens to a checkout of the target after a landing",
+    ),
+    key("queue.batch", Kind::Flag, "test a long queue at its tip while red is rare, and look for the culprit only when that is red"),
+    key("queue.slots", Kind::Count(1, 64), "candidates that are built and tested at the same time"),
     key("stream.{name}.priority", Kind::Count(1, 9), "1 goes first; stories without a stream have 5"),
     key("stream.{name}.parallel", Kind::Count(0, 256), "how many of its stories are worked on at once; 0 holds the stream"),
     key("invariants.require", Kind::Words(&["criteria", "artifacts", "checks"]), "what every story must have"),
@@ -162,7 +174,7 @@ impl Kind {
             Self::Host => "a host, such as \"api.example.org\"".into(),
             Self::Header => "the name of an HTTP header".into(),
             Self::Secret => "\"env:NAME\", \"file:PATH\" or \"command:COMMAND\"".into(),
-            Self::Report => "\"junit:PATH\"".into(),
+            Self::Report => "\"junit:PATH\", or \"tap\", \"cargo\", \"pytest\", \"go\" or \"node\" with or without \":PATH\"".into(),
         }
     }
 
@@ -173,7 +185,8 @@ impl Kind {
             Self::Word(words) => match words {
                 ["merged", ..] => "\"ready_for_review\"",
                 ["with", ..] => "\"before\"",
-                ["landing", ..] => "\"integration\"",
+                ["always", ..] => "\"integration\"",
+                ["never", ..] => "\"fast-forward-if-clean\"",
                 ["auto", ..] => "\"overlay\"",
                 ["full", ..] => "\"no-userns\"",
                 ["merge", ..] => "\"squash\"",

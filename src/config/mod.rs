@@ -39,6 +39,7 @@ pub struct Config {
     pub workspace: Workspace,
     pub sandbox: Sandbox,
     pub merge: Merge,
+    pub queue: Queue,
     pub streams: BTreeMap<String, Stream>,
     pub invariants: Invariants,
     pub health: Health,
@@ -119,15 +120,43 @@ pub struct Gate {
     /// Its own, else `limits.gate.wall`.
     pub timeout: Option<Duration>,
     pub cache: Vec<String>,
-    /// The path of a JUnit report that the gate writes.
-    pub junit: Option<String>,
+    /// Where the tests it ran are counted.
+    pub report: Option<Report>,
     pub when: When,
+}
+
+/// A gate's report of its tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub format: ReportFormat,
+    /// The file it writes; none is its output.
+    pub path: Option<String>,
+}
+
+/// Reports that are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportFormat {
+    Junit,
+    Tap,
+    /// `cargo test` and `cargo nextest`.
+    Cargo,
+    Pytest,
+    /// `go test -v`, or `go test -json`.
+    Go,
+    /// `node --test`, in its `spec` or `tap` form.
+    Node,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    Landing,
+    /// On every candidate.
+    Always,
+    /// Every few landings, and at the end.
     Integration,
+    /// Before the run is declared done.
+    Final,
+    /// On what has landed.
+    Post,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,8 +194,19 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workspace {
     pub backend: Backend,
+    /// Base layers that nothing uses, together.
+    pub layers: Size,
+    /// Each warm cache.
+    pub caches: Size,
     pub copy: Vec<String>,
     pub setup: Option<String>,
+}
+
+impl Default for Workspace {
+    /// Of a repository without a `cofferdam.toml`.
+    fn default() -> Self {
+        Self { backend: Backend::Auto, layers: Size::gib(20), caches: Size::gib(10), copy: Vec::new(), setup: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +227,24 @@ pub struct Merge {
     pub style: Style,
     /// The remote a landing is pushed to.
     pub push: Option<String>,
-    pub update_checkout: bool,
+    pub update_checkout: UpdateCheckout,
+}
+
+/// What happens to a checkout of the target when it moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateCheckout {
+    /// Its files and its index stay byte for byte as they are.
+    Never,
+    FastForwardIfClean,
+}
+
+/// How stories are brought together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Candidates that are built and tested at the same time.
+    pub slots: u64,
+    /// Test a long queue at its tip, and look for the culprit only when that is red.
+    pub batch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +287,39 @@ impl Role {
             Self::Verifier => "verifier",
             Self::Diagnoser => "diagnoser",
             Self::Gate => "gate",
+        }
+    }
+}
+
+impl ReportFormat {
+    pub const ALL: [Self; 6] = [Self::Junit, Self::Tap, Self::Cargo, Self::Pytest, Self::Go, Self::Node];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Junit => "junit",
+            Self::Tap => "tap",
+            Self::Cargo => "cargo",
+            Self::Pytest => "pytest",
+            Self::Go => "go",
+            Self::Node => "node",
+        }
+    }
+}
+
+impl Report {
+    /// `FORMAT` or `FORMAT:PATH`.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (name, path) = text.split_once(':').map_or((text, None), |(name, path)| (name, Some(path)));
+        let format = ReportFormat::ALL.into_iter().find(|format| format.name() == name).ok_or("names no known kind of report")?;
+        if format == ReportFormat::Junit && path.is_none() {
+            return Err("names no file; write junit:PATH");
+        }
+        match path.and_then(crate::base::path::flaw) {
+            Some(why) => Err(why),
+            None => Ok(Self { format, path: path.map(str::to_owned) }),
         }
     }
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::keys::Kind;
 use crate::base::duration;
+use crate::base::host::Authority;
 use crate::base::name;
 use crate::base::path;
+use crate::base::reach::Reach;
 use crate::base::size::Size;
 use crate::base::source::{Problem, Source, Span};
 use crate::base::suggest::nearest;
@@ -95,7 +97,7 @@ fn one_of_list(kind: Kind, text: &str) -> Option<String> {
     match kind {
         Kind::Words(words) => (!words.contains(&text)).then(String::new),
         Kind::Globs => path::glob_flaw(text).map(|why| format!("`{}` {why}", shown(text))),
-        Kind::Hosts => host_flaw(text, true).map(|why| format!("`{}` {why}", shown(text))),
+        Kind::Hosts => Reach::parse(text).err().map(|why| format!("`{}`: {why}", shown(text))),
         _ => {
             if text.contains('\0') {
                 return Some("an argument holds a NUL byte".into());
@@ -121,12 +123,12 @@ fn flaw(kind: Kind, text: &str) -> Option<String> {
         Kind::Path => path::flaw(text),
         Kind::Name => name::flaw(text),
         Kind::Branch => branch_flaw(text),
-        Kind::Host => host_flaw(text, false),
+        Kind::Host => host_flaw(text),
         Kind::Header => {
             (!text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))).then_some("is no header name")
         }
         Kind::Secret => secret_flaw(text),
-        Kind::Report => text.strip_prefix("junit:").map_or(Some("names no known kind of report"), path::flaw),
+        Kind::Report => super::Report::parse(text).err(),
         _ => None,
     };
     // The likeliest mistake here is the credential itself, and a message must not repeat that.
@@ -158,36 +160,12 @@ fn secret_flaw(text: &str) -> Option<&'static str> {
     }
 }
 
-/// The shape of a host pattern; what it allows is decided by the gateway.
-fn host_flaw(text: &str, pattern: bool) -> Option<&'static str> {
+/// A host that a credential is for: a name or an address, with an optional port.
+fn host_flaw(text: &str) -> Option<&'static str> {
     if text.contains("://") {
         return Some("is a URL; write only the host, and a port after `:`");
     }
-    let address = text.split_once('/').map_or(text, |(address, _)| address);
-    if pattern && text.contains('/') {
-        let bits = text.rsplit('/').next().and_then(|b| b.parse::<u8>().ok());
-        let longest = match address.parse::<std::net::IpAddr>() {
-            Ok(std::net::IpAddr::V4(_)) => 32,
-            Ok(std::net::IpAddr::V6(_)) => 128,
-            Err(_) => return Some("has a path; write only the host, and a port after `:`"),
-        };
-        return bits.is_none_or(|b| b > longest).then_some("is no range of addresses");
-    }
-    if text.parse::<std::net::IpAddr>().is_ok() || text.parse::<std::net::SocketAddr>().is_ok() {
-        return None;
-    }
-    let (host, port) = text.rsplit_once(':').map_or((text, None), |(h, p)| (h, Some(p)));
-    if port.is_some_and(|p| p.parse::<u16>().map_or(true, |p| p == 0)) {
-        return Some("has a port that is none");
-    }
-    let name = if pattern { host.strip_prefix("*.").unwrap_or(host) } else { host };
-    if name.contains('*') {
-        return Some("has a `*` that does not stand for whole first labels, as in `*.example.org`");
-    }
-    let label_ok = |l: &str| {
-        !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') && !l.starts_with('-')
-    };
-    (name.len() > 253 || !name.split('.').all(label_ok)).then_some("is no host name")
+    Authority::parse(text, Some(443)).err().map(|_| "is no host name")
 }
 
 impl std::fmt::Display for Value {

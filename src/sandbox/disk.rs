@@ -21,30 +21,42 @@ pub(super) struct Used {
     pub(super) files: u64,
 }
 
-/// Watches one folder.
+/// Watches folders together.
 #[derive(Debug)]
 pub(super) struct Watch {
-    folder: OwnedFd,
+    folders: Vec<OwnedFd>,
+    /// One folder of each file system, with what was free there at the start: bytes and files.
+    free: Vec<(usize, u64, u64)>,
     /// Only what changed at or after this second counts.
     since: i64,
-    free_bytes: u64,
-    free_files: u64,
     limits: (Option<u64>, Option<u64>),
 }
 
 impl Watch {
-    pub(super) fn new(folder: OwnedFd, limits: (Option<u64>, Option<u64>)) -> io::Result<Self> {
-        let (free_bytes, free_files) = free(folder.as_fd())?;
+    pub(super) fn new(folders: Vec<OwnedFd>, limits: (Option<u64>, Option<u64>)) -> io::Result<Self> {
+        let (mut devices, mut free) = (Vec::new(), Vec::new());
+        for (at, folder) in folders.iter().enumerate() {
+            let device = fstat(folder)?.st_dev;
+            if !devices.contains(&device) {
+                devices.push(device);
+                let (bytes, files) = free_of(folder.as_fd())?;
+                free.push((at, bytes, files));
+            }
+        }
         // The file system's own clock, which may lag behind ours by a tick.
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME_COARSE)?.tv_sec();
-        Ok(Self { folder, since: now, free_bytes, free_files, limits })
+        Ok(Self { folders, free, since: now, limits })
     }
 
     /// Which limit is passed, if one is: `(disk, files)`.
     pub(super) fn passed(&self) -> io::Result<(bool, bool)> {
-        let (bytes, files) = free(self.folder.as_fd())?;
-        let fell = |before: u64, now: u64, limit: Option<u64>| limit.is_some_and(|limit| before.saturating_sub(now) >= limit);
-        if !fell(self.free_bytes, bytes, self.limits.0) && !fell(self.free_files, files, self.limits.1) {
+        let mut fell = (0_u64, 0_u64);
+        for (at, bytes, files) in &self.free {
+            let now = free_of(self.folders[*at].as_fd())?;
+            fell.0 = fell.0.saturating_add(bytes.saturating_sub(now.0));
+            fell.1 = fell.1.saturating_add(files.saturating_sub(now.1));
+        }
+        if self.limits.0.is_none_or(|limit| fell.0 < limit) && self.limits.1.is_none_or(|limit| fell.1 < limit) {
             return Ok((false, false));
         }
         let used = self.used()?;
@@ -54,9 +66,11 @@ impl Watch {
 
     fn used(&self) -> io::Result<Used> {
         let mut used = Used::default();
-        let device = fstat(&self.folder)?.st_dev;
-        let root = Dir::openat(&self.folder, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-        self.walk(root, device, 0, &mut used);
+        for folder in &self.folders {
+            let device = fstat(folder)?.st_dev;
+            let root = Dir::openat(folder, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+            self.walk(root, device, 0, &mut used);
+        }
         Ok(used)
     }
 
@@ -101,7 +115,7 @@ pub(super) fn held(folder: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(stat.blocks().saturating_sub(stat.blocks_free()).saturating_mul(stat.fragment_size()))
 }
 
-fn free(folder: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+fn free_of(folder: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     let stat = fstatvfs(folder)?;
     Ok((stat.blocks_free().saturating_mul(stat.fragment_size()), stat.files_free()))
 }

@@ -129,12 +129,13 @@ impl World {
             },
             Step::Private { path, mode } => self.root()?.private(path, *mode),
             Step::Overlay { path, lower, upper, keep } => {
-                let folder = self.root()?.overlay(path, lower, upper, prepared)?;
+                let folder = self.root()?.overlay(path, lower, upper, *keep, prepared)?;
                 if *keep {
                     self.handed.push((Handed::Upper, folder));
                 }
                 Ok(())
             }
+            Step::Place { path } => self.root()?.place(path),
             Step::Mask { path, folder } => self.root()?.mask(path, *folder, prepared),
             Step::Device { name } => self.root()?.device(name, prepared),
             Step::Terminals => self.root()?.terminals(),

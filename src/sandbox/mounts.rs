@@ -158,8 +158,16 @@ impl Root {
         Ok(())
     }
 
-    /// An overlay. Returns the folder that takes its writes, which outlives the sandbox for whoever holds the descriptor.
-    pub(super) fn overlay(&mut self, path: &Path, lower: &[PathBuf], upper: &Upper, prepared: Prepared) -> io::Result<OwnedFd> {
+    /// An overlay. Returns the folder that takes its writes, which outlives the sandbox for whoever holds the descriptor. One that is not
+    /// `durable` is not flushed when it ends, which would wait for everything that anybody wrote to that disk.
+    pub(super) fn overlay(
+        &mut self,
+        path: &Path,
+        lower: &[PathBuf],
+        upper: &Upper,
+        durable: bool,
+        prepared: Prepared,
+    ) -> io::Result<OwnedFd> {
         let number = self.stage()?.used;
         self.stage()?.used += 1;
         let stage = self.stage()?.root.try_clone()?;
@@ -177,11 +185,11 @@ impl Root {
             attach_new(&here, &name, &tree)?;
             names.push(name);
         }
-        let (upper_name, work_name, volatile) = match upper {
+        let (upper_name, work_name) = match upper {
             Upper::Private => {
                 mkdirat(&here, "u", Mode::from_bits_truncate(0o755))?;
                 mkdirat(&here, "w", Mode::S_IRWXU)?;
-                ("u".to_owned(), "w".to_owned(), true)
+                ("u".to_owned(), "w".to_owned())
             }
             Upper::Folders { upper, work } => {
                 // Both must be reached through one mount: that of the folder they share.
@@ -190,7 +198,7 @@ impl Root {
                 sys::mount_setattr(tree.as_fd(), 0, CONFINED, None)?;
                 attach_new(&here, "f", &tree)?;
                 let name = |path: &Path| format!("f/{}", path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default());
-                (name(upper), name(work), false)
+                (name(upper), name(work))
             }
         };
         nix::unistd::fchdir(&here)?;
@@ -205,7 +213,7 @@ impl Root {
             (c"metacopy", Some(c"off")),
             (c"index", Some(c"off")),
         ];
-        if volatile {
+        if !durable || *upper == Upper::Private {
             options.push((c"volatile", None));
         }
         let overlay = sys::new_filesystem(c"overlay", &options, CONFINED)?;
@@ -213,6 +221,26 @@ impl Root {
         nix::unistd::fchdir(&self.root)?;
         self.attach(&overlay, path)?;
         Ok(kept)
+    }
+
+    /// A folder within what is already mounted, made when it is missing. A link or a file in its place is an error: nothing is followed.
+    pub(super) fn place(&mut self, path: &Path) -> io::Result<()> {
+        let relative = relative(path);
+        let mut at = PathBuf::new();
+        for component in relative.components() {
+            let above =
+                if at.as_os_str().is_empty() { self.root.try_clone()? } else { sys::open_inside(self.root.as_fd(), &c_path(&at)?)? };
+            match mkdirat(&above, component.as_os_str(), Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(nix::Error::EEXIST) => at.push(component),
+                // What is there may lie on something that cannot be written.
+                Err(_) => {
+                    at.push(component);
+                    drop(sys::open_inside(self.root.as_fd(), &c_path(&at)?)?);
+                }
+            }
+        }
+        let place = sys::open_inside(self.root.as_fd(), &c_path(&relative)?)?;
+        if fstat(&place)?.st_mode & libc::S_IFMT == libc::S_IFDIR { Ok(()) } else { Err(nix::Error::ENOTDIR.into()) }
     }
 
     fn stage(&mut self) -> io::Result<&mut Stage> {

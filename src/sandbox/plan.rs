@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::filter;
-use super::policy::{Access, Grant, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
+use super::policy::{Access, Cache, Grant, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
 use crate::base::size::Size;
 
 /// The payload's identity inside. Not 0: agents refuse to run as root, and tools behave differently for it.
@@ -78,12 +78,16 @@ pub enum Step {
         path: PathBuf,
         mode: u32,
     },
-    /// Host folders below, a private or given folder on top.
+    /// Host folders below, a private or given folder on top; what is kept is flushed when the sandbox ends, a cache is not.
     Overlay {
         path: PathBuf,
         lower: Vec<PathBuf>,
         upper: Upper,
         keep: bool,
+    },
+    /// A folder within a mount that is already on, made when it is missing.
+    Place {
+        path: PathBuf,
     },
     /// Something below a granted path that must not be seen.
     Mask {
@@ -262,6 +266,10 @@ pub fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Unenforceable> {
             need: format!("mounts, to cover {} ({})", mask.inside.display(), mask.reason),
             have: "none in this tier".to_owned(),
         }));
+        needs.extend(policy.caches.iter().filter(|cache| cache.upper != Upper::Private).map(|cache| Need {
+            need: format!("mounts, to keep what is written to {}", cache.inside.display()),
+            have: "none in this tier".to_owned(),
+        }));
     }
     if !needs.is_empty() {
         return Err(Unenforceable { tier: policy.tier.name(), needs });
@@ -307,14 +315,20 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     for grant in policy.grants.iter().filter(|grant| !within(grant)) {
         bind(grant, &mut steps, &mut rules);
     }
-    for cache in &policy.caches {
-        let lower = vec![cache.host.clone()];
-        steps.push(Step::Overlay { path: cache.inside.clone(), lower, upper: Upper::Private, keep: false });
-        rules.push((cache.inside.clone(), Rights::Write));
+    let inside_workspace = |cache: &&Cache| cache.inside.starts_with(&policy.workspace.inside);
+    for one in policy.caches.iter().filter(|cache| !inside_workspace(cache)) {
+        cache(one, &mut steps, &mut rules);
     }
     steps.push(workspace(&policy.workspace));
     let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
     rules.push((policy.workspace.inside.clone(), rights));
+    for one in policy.caches.iter().filter(inside_workspace) {
+        if matches!(policy.workspace.source, WorkspaceSource::Overlay { .. }) {
+            // In an overlay a place can be made without a trace on the host; in a folder of the host it must be there.
+            steps.push(Step::Place { path: one.inside.clone() });
+        }
+        cache(one, &mut steps, &mut rules);
+    }
     for grant in policy.grants.iter().filter(within) {
         bind(grant, &mut steps, &mut rules);
     }
@@ -344,6 +358,11 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     steps
 }
 
+fn cache(cache: &Cache, steps: &mut Vec<Step>, rules: &mut Vec<(PathBuf, Rights)>) {
+    steps.push(Step::Overlay { path: cache.inside.clone(), lower: cache.lower.clone(), upper: cache.upper.clone(), keep: false });
+    rules.push((cache.inside.clone(), Rights::Write));
+}
+
 fn bind(grant: &Grant, steps: &mut Vec<Step>, rules: &mut Vec<(PathBuf, Rights)>) {
     let writable = grant.access == Access::Write;
     steps.push(Step::Bind { source: grant.host.clone(), path: grant.inside.clone(), writable });
@@ -370,7 +389,7 @@ fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     for grant in &policy.grants {
         rules.push((grant.inside.clone(), if grant.access == Access::Write { Rights::Write } else { Rights::Read }));
     }
-    rules.extend(policy.caches.iter().map(|cache| (cache.host.clone(), Rights::Read)));
+    rules.extend(policy.caches.iter().flat_map(|cache| &cache.lower).map(|folder| (folder.clone(), Rights::Read)));
     let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
     rules.push((policy.workspace.inside.clone(), rights));
     steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp: true }));
@@ -500,6 +519,7 @@ impl fmt::Display for Step {
                 let below: Vec<_> = lower.iter().map(|l| l.display().to_string()).collect();
                 write!(f, "overlay: {} over {}{drop}", path.display(), below.join(", "))
             }
+            Self::Place { path } => write!(f, "a place for {}", path.display()),
             Self::Mask { path, .. } => write!(f, "covered: {}", path.display()),
             Self::Device { name } => write!(f, "device /dev/{name}"),
             Self::Terminals => f.write_str("private terminals in /dev/pts"),

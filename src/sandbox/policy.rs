@@ -28,7 +28,7 @@ pub struct Policy {
     /// Paths below a grant or the workspace that are covered after everything else is put on: a folder by an empty read-only one,
     /// a file by an empty one.
     pub masks: Vec<Mask>,
-    /// Package caches: readable from the host, written to a private layer.
+    /// Caches: readable from the host, written to a layer of their own.
     pub caches: Vec<Cache>,
     pub network: Network,
     pub limits: Limits,
@@ -119,11 +119,14 @@ pub enum Access {
     Write,
 }
 
-/// A package cache of the host: its content is readable, what is written goes to a private layer and is dropped.
+/// A cache: what lies in its folders is readable, and what is written goes elsewhere. Nothing inside ever writes to the folders themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
-    pub host: PathBuf,
+    /// Top first; never empty. One folder of the host for its package caches; the promoted states of a warm cache.
+    pub lower: Vec<PathBuf>,
     pub inside: PathBuf,
+    /// Private and dropped with the run, or folders of the caller's, who decides what becomes of them.
+    pub upper: Upper,
     pub reason: String,
 }
 

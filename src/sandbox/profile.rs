@@ -220,7 +220,14 @@ impl Layer {
                 mode: network.mode.min(self.mode.unwrap_or(network.mode)),
                 loopback: network.loopback && self.loopback != Some(false),
                 allow: match &self.allow {
-                    Some(mine) => both(mine, &network.allow.iter().collect::<Vec<_>>(), |rule, of| allow::covers(of, rule)),
+                    Some(mine) => {
+                        let (mine_denied, mine): (Vec<_>, Vec<_>) = mine.iter().partition(|rule| allow::denies(rule));
+                        let (denied, theirs): (Vec<_>, Vec<_>) = network.allow.iter().partition(|rule| allow::denies(rule));
+                        let mut rules = both(mine, &theirs, |rule, of| allow::covers(of, rule));
+                        // What either forbids stays forbidden.
+                        rules.extend(mine_denied.into_iter().chain(denied).cloned());
+                        rules
+                    }
                     None => network.allow.clone(),
                 },
             },

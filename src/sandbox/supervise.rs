@@ -170,17 +170,19 @@ impl<'a> Running<'a> {
 
     fn watch_disk(&self) -> io::Result<Option<disk::Watch>> {
         let limits = (self.policy.limits.disk.map(Size::bytes), self.policy.limits.files);
-        if limits == (None, None) || self.policy.workspace.access == super::policy::Access::Read {
+        if limits == (None, None) {
             return Ok(None);
         }
-        let folder = match &self.policy.workspace.source {
-            WorkspaceSource::Folder(folder) => folder,
-            WorkspaceSource::Overlay { upper: Upper::Folders { upper, .. }, .. } => upper,
-            // Its own file system is bounded.
-            WorkspaceSource::Overlay { upper: Upper::Private, .. } => return Ok(None),
+        let on_disk = |upper: &Upper| if let Upper::Folders { upper, .. } = upper { Some(upper.clone()) } else { None };
+        let workspace = match &self.policy.workspace.source {
+            _ if self.policy.workspace.access == super::policy::Access::Read => None,
+            WorkspaceSource::Folder(folder) => Some(folder.clone()),
+            // A private one's own file system is bounded.
+            WorkspaceSource::Overlay { upper, .. } => on_disk(upper),
         };
-        let fd = OwnedFd::from(fs_err::File::open(folder)?.into_file());
-        disk::Watch::new(fd, limits).map(Some)
+        let folders = workspace.into_iter().chain(self.policy.caches.iter().filter_map(|cache| on_disk(&cache.upper)));
+        let folders: Vec<OwnedFd> = folders.map(|folder| Ok(fs_err::File::open(folder)?.into_file().into())).collect::<io::Result<_>>()?;
+        if folders.is_empty() { Ok(None) } else { disk::Watch::new(folders, limits).map(Some) }
     }
 
     /// The sockets that were opened inside, in the policy's order.
@@ -388,7 +390,8 @@ impl<'a> Running<'a> {
     }
 
     fn check_private(&mut self) {
-        let upper = self.upper.as_ref().filter(|_| self.disk.is_none());
+        let bounded = matches!(self.policy.workspace.source, WorkspaceSource::Overlay { upper: Upper::Private, .. });
+        let upper = self.upper.as_ref().filter(|_| bounded);
         let full: Vec<_> = self.private.iter().chain(upper).filter_map(|folder| disk::full(folder.as_fd()).ok()).collect();
         if full.iter().any(|(bytes, _)| *bytes) {
             self.end(Cause::Disk, "its private folders are full");

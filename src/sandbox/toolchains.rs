@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::policy::{Access, Cache, Grant, Link, OwnFile};
+use super::policy::{Access, Cache, Grant, Link, OwnFile, Upper};
 use super::secrets::{Objection, Protected, home_of, within};
 
 #[cfg(test)]
@@ -402,7 +402,12 @@ impl Scanner<'_> {
         let objection = self.protected.objects_to_read(&real).or_else(|| Some(Objection::ContainsSecret(contained()?.0.to_path_buf())));
         match objection {
             Some(objection) => self.finding(&real, format!("not used as a cache: {objection}")),
-            None => self.found.caches.push(Cache { host: real, inside: inside.to_path_buf(), reason: reason.to_owned() }),
+            None => self.found.caches.push(Cache {
+                lower: vec![real],
+                inside: inside.to_path_buf(),
+                upper: Upper::Private,
+                reason: reason.to_owned(),
+            }),
         }
     }
 

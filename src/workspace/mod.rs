@@ -11,6 +11,7 @@
 pub mod attributes;
 pub mod base;
 pub mod bootstrap;
+pub mod cache;
 pub mod changes;
 pub mod collect;
 pub mod convert;

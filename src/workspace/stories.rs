@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::base::{self, BaseError, Layers, Warnings};
 use super::bootstrap;
+use super::cache::{Bounds, CacheError, Caches};
 use super::changes::{self, Change, Stopped};
 use super::collect::{self, CollectError, Layout, Settings};
 use super::git::{Author, GitError, Objects as _, Oid, Quarantine, Repository};
@@ -36,6 +37,8 @@ pub enum WorkspaceError {
     State(#[from] StateError),
     #[error(transparent)]
     Base(#[from] BaseError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error(transparent)]
     Collect(#[from] CollectError),
     #[error(transparent)]
@@ -136,6 +139,8 @@ pub struct Listed {
 pub struct Cleaned {
     pub layers: Vec<String>,
     pub layer_bytes: u64,
+    /// Warm caches, the least recently used first.
+    pub caches: Vec<super::cache::Dropped>,
     /// Refs of collected commits that a branch or tag reaches.
     pub references: Vec<String>,
     /// Registrations and refs of stories that are gone.
@@ -478,6 +483,7 @@ impl Workspaces {
             cleaned.layer_bytes += layer.bytes;
             cleaned.layers.push(name);
         }
+        cleaned.caches = Caches::of(&self.state, Bounds::default())?.shrink(keep_bytes, dry_run)?;
         Ok(cleaned)
     }
 

@@ -86,6 +86,12 @@ pub enum Mark {
     Forged,
 }
 
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Folder {
     /// Opens the root of a walk: a path of our own making.
     pub fn open_root(path: &Path) -> io::Result<Self> {

@@ -90,7 +90,8 @@ pub(crate) fn step(random: &mut Random) -> String {
         10 => format!("rm -rf -- {at}; mkdir -p -- {at}; printf new > {at}/a"),
         11 => format!("mv -- {at} {other}"),
         12 => format!("chmod +x -- {at}"),
-        13 => format!("chmod -x -- {at}"),
+        // A folder without it could not be copied by an ordinary user.
+        13 => format!("test -d {at} || chmod -x -- {at}"),
         14 => format!("rm -rf -- {at}; mkdir -p -- {folder}; ln -s -- {other} {at}"),
         15 => format!("mkdir -p -- {folder}; printf %s {} > {folder}/.gitignore", quote(random.one(&IGNORES).as_bytes())),
         16 => format!("mkdir -p -- {folder}; printf %s {} > {folder}/.gitattributes", quote(random.one(&ATTRIBUTES).as_bytes())),
@@ -136,7 +137,7 @@ fn the_collected_tree_is_the_one_git_writes() {
         let base = repository(&original, &mut random);
         let lower = scratch.path().join(format!("lower-{seed}"));
         let copied = bash(scratch.path(), &format!("cp -a {0} {1} && rm -rf {1}/.git", original.display(), lower.display()));
-        assert!(copied.status.success());
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
         for case in 0..26 {
             let name = format!("seed {seed} case {case}");
             let script: Vec<_> = (0..1 + random.below(14)).map(|_| step(&mut random)).collect();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use super::support::{bash, git, is_root, scratch};
+use super::support::{ORDINARY, bash, git, is_root, scratch};
 
 /// A repository, a state folder and the program, for one user.
 pub(crate) struct World {
@@ -12,14 +12,11 @@ pub(crate) struct World {
     user: Option<u32>,
 }
 
-/// Nobody's account on any machine we know.
-const ORDINARY: u32 = 54_321;
-
 impl World {
     pub(crate) fn new(user: Option<u32>) -> Self {
         let scratch = scratch();
         let program = scratch.path().join("cofferdam");
-        fs_err::copy(env!("CARGO_BIN_EXE_cofferdam"), &program).unwrap();
+        fs_err::copy(super::support::program(), &program).unwrap();
         let world = Self { scratch, program, user };
         fs_err::create_dir(world.main()).unwrap();
         fs_err::create_dir(world.path("home")).unwrap();

@@ -3,9 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail, and a skipped one must say so")]
 
 mod attacks;
+mod caches;
 mod collect;
 mod commands;
 mod crash;
 mod inplace;
 mod layers;
 mod support;
+
+#[test]
+fn what_holds_for_root_holds_for_an_ordinary_user() {
+    if !support::is_root() {
+        drop(std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED once more as an ordinary user: the tests do not run as root\n"));
+        return;
+    }
+    let passed = support::again_as_ordinary(&["attacks::", "caches::", "collect::", "layers::"]);
+    assert!(passed > 20, "only {passed} ran");
+}

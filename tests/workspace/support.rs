@@ -83,7 +83,7 @@ impl Overlay {
     pub(crate) fn run(&self, script: &str) -> Output {
         let [lower, upper, work, merged] = [&self.lower, &self.upper, &self.work, &self.merged].map(|p| p.to_str().unwrap());
         let mount = format!(
-            "mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work},userxattr,index=off,metacopy=off {merged} || exit 99\ncd {merged}\n"
+            "rm -rf {work}/work && mount -t overlay overlay -o lowerdir={lower},upperdir={upper},workdir={work},userxattr,index=off,metacopy=off,volatile {merged} || exit 99\ncd {merged}\n"
         );
         let mut command = Command::new("unshare");
         command.args(if is_root() { &["-m"][..] } else { &["-U", "-r", "-m"] }).args(["bash", "-c"]).arg(mount + script);
@@ -101,4 +101,29 @@ pub(crate) fn is_root() -> bool {
 /// The folder tests work in: on a disk, as an overlay's upper folder must be.
 pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("cofferdam-test-").tempdir_in("/var/tmp").unwrap()
+}
+
+/// The program under test, where whoever runs this can read it.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("COFFERDAM_TEST_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_cofferdam").into(), PathBuf::from)
+}
+
+/// Nobody's account on any machine we know.
+pub(crate) const ORDINARY: u32 = 54_321;
+
+/// Runs tests of this binary once more as an ordinary user; returns how many passed.
+pub(crate) fn again_as_ordinary(filters: &[&str]) -> usize {
+    let scratch = scratch();
+    let [tests, copy] = ["tests", "cofferdam"].map(|name| scratch.path().join(name));
+    fs_err::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    fs_err::copy(program(), &copy).unwrap();
+    assert!(bash(scratch.path(), &format!("mkdir home; chown {ORDINARY} . home; chmod 755 .")).status.success());
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--reuid={ORDINARY}"), &format!("--regid={ORDINARY}"), "--clear-groups", "--"]).arg(tests);
+    command.args(filters).args(["--test-threads", "2"]).current_dir(scratch.path()).env("COFFERDAM_TEST_PROGRAM", copy);
+    command.env("HOME", scratch.path().join("home")).env_remove("XDG_STATE_HOME");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    said.lines().filter(|line| line.ends_with("... ok")).count()
 }

@@ -12,7 +12,7 @@ pub struct Args {
     /// Say what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Keep unused base layers up to this size
+    /// Keep unused base layers up to this size, and warm caches up to the same
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     keep: Size,
     /// What was removed as a JSON document
@@ -39,6 +39,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             plural(cleaned.layers.len() as u64, "base layer", "base layers"),
             Size(cleaned.layer_bytes)
         ));
+    }
+    for cache in &cleaned.caches {
+        printer::out(&format!("{verb} the warm cache {} of {}", one_line(&cache.cache), Size(cache.bytes)));
     }
     if !cleaned.kept.is_empty() {
         let count =

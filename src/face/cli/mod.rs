@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod exec;
 pub mod failure;
 pub mod files;
+pub mod gate;
 pub mod graph;
 pub mod import;
 mod inplace;
@@ -72,6 +73,8 @@ enum Command {
     Diff(diff::Args),
     /// Remove what nothing uses any more; never a commit that nothing else reaches
     Clean(clean::Args),
+    /// Run the gates on a clean commit: is the base red?
+    Gate(gate::Args),
     /// Add a story
     Add(Box<add::AddArgs>),
     /// Make story files of what other tools wrote
@@ -218,5 +221,6 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Shell(args) => shell::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Clean(args) => clean::run(&args),
+        Command::Gate(args) => gate::run(&args),
     }
 }

@@ -230,7 +230,8 @@ pub fn words(profile: &Profile, resolved: &Resolved) -> String {
         }
     }
     for cache in &policy.caches {
-        let line = format!("{} at {} — {}; what is written is thrown away", show_path(&cache.host), show_path(&cache.inside), cache.reason);
+        let host = cache.lower.iter().map(|folder| show_path(folder)).collect::<Vec<_>>().join(", ");
+        let line = format!("{host} at {} — {}; what is written is thrown away", show_path(&cache.inside), cache.reason);
         section(&mut shown, "cache", &line);
     }
     for mask in &policy.masks {
@@ -337,7 +338,10 @@ fn explanation(profile: &Profile, resolved: &Resolved) -> Value {
     let grants = policy.grants.iter().map(
         |grant| json!({"host": lossy(&grant.host), "inside": lossy(&grant.inside), "access": access(grant.access), "reason": grant.reason}),
     );
-    let caches = policy.caches.iter().map(|c| json!({"host": lossy(&c.host), "inside": lossy(&c.inside), "reason": c.reason}));
+    let caches = policy
+        .caches
+        .iter()
+        .map(|c| json!({"host": c.lower.first().map(|host| lossy(host)), "inside": lossy(&c.inside), "reason": c.reason}));
     let links = policy.links.iter().map(|link| json!({"inside": lossy(&link.inside), "target": lossy(&link.target)}));
     let masks = policy.masks.iter().map(|mask| json!({"inside": lossy(&mask.inside), "folder": mask.folder, "reason": mask.reason}));
     let environment: Map<String, Value> =

@@ -145,7 +145,11 @@ pub(super) fn failed(error: &WorkspaceError) -> Failure {
             | GitError::Unsupported { .. }
             | GitError::NoSuchCommit { .. } => Exit::Usage,
         },
-        WorkspaceError::State(_) | WorkspaceError::Base(_) | WorkspaceError::Collect(_) | WorkspaceError::Io(_) => Exit::Failure,
+        WorkspaceError::State(_)
+        | WorkspaceError::Base(_)
+        | WorkspaceError::Cache(_)
+        | WorkspaceError::Collect(_)
+        | WorkspaceError::Io(_) => Exit::Failure,
     };
     let failure = Failure::new(exit, error.to_string());
     match error {
@@ -164,7 +168,7 @@ pub(super) fn failed(error: &WorkspaceError) -> Failure {
 fn new(args: &New) -> Result<ExitCode, Failure> {
     let workspaces = open()?;
     let loaded = args.project.load_if_any(workspaces.repository.worktree())?;
-    let settings = loaded.map_or(Settings { backend: Backend::Auto, copy: Vec::new(), setup: None }, |loaded| loaded.config.workspace);
+    let settings = loaded.map_or_else(Settings::default, |loaded| loaded.config.workspace);
     if settings.backend == Backend::Checkout {
         return Err(Failure::usage("workspace.backend = checkout is not there yet").next("leave it at auto, or set it to overlay"));
     }

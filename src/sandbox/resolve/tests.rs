@@ -49,7 +49,7 @@ fn access(policy: &Policy, path: &Path) -> Option<Access> {
         WorkspaceSource::Folder(_) => (workspace, workspace, policy.workspace.access),
     };
     let grants = policy.grants.iter().map(|g| (&g.host, &g.inside, g.access));
-    let caches = policy.caches.iter().map(|c| (&c.host, &c.inside, Access::Read));
+    let caches = policy.caches.iter().flat_map(|c| c.lower.iter().map(|host| (host, &c.inside, Access::Read)));
     let routes = grants.chain(caches).chain([workspace]).filter_map(|(host, inside, access)| {
         let inside = inside.join(path.strip_prefix(host).ok()?);
         let masked = policy.masks.iter().any(|mask| inside.starts_with(&mask.inside));

@@ -92,7 +92,7 @@ fn toolchains_that_were_moved_are_found_by_their_variables() {
     let moved = [("CARGO_HOME", "/data/cargo"), ("RUSTUP_HOME", "/data/rustup")];
     let found = look(&view, &around("/data/cargo/bin:/usr/bin", &moved));
     assert_eq!(tools(&found), ["/data/cargo/bin", "/data/rustup"]);
-    assert_eq!(found.caches[0].host, Path::new("/data/cargo/registry"));
+    assert_eq!(found.caches[0].lower, [Path::new("/data/cargo/registry")]);
 }
 
 #[test]

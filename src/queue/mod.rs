@@ -1,0 +1,14 @@
+//! How work lands: the exact tree that was proven is the tree that lands, many at a time.
+//!
+//! ```text
+//! ready stories ─▶ order ─▶ chain (which candidates, which gates) ─▶ candidate (a real commit, with a ref) ─▶ gate, in a fresh sandbox
+//!                                                                          land: compare-and-swap of the target to the tested commit
+//! ```
+//!
+//! Decisions are pure: [`order`], [`chain`], [`gate`], [`report`]. Effects: [`gate_run`] (sandboxes), [`candidate`] (objects and refs),
+//! [`land`] (the target).
+
+pub mod gate;
+pub mod gate_memory;
+pub mod gate_run;
+pub mod report;

@@ -1,0 +1,200 @@
+//! `cofferdam gate`: green needs a clean tree and everything to say so.
+
+use serde_json::Value;
+
+use super::support::{World, alive, everybody, gate};
+
+fn result<'a>(document: &'a Value, name: &str) -> &'a Value {
+    document["gates"].as_array().expect("gates").iter().find(|g| g["gate"] == name).expect("the gate")
+}
+
+#[test]
+fn green_is_0_red_is_5_and_the_log_is_evidence() {
+    for world in everybody() {
+        let config =
+            gate("good", "grep -q one file && test \"$(pwd)\" = /workspace/repo", "") + &gate("bad", "echo it is broken; exit 3", "");
+        world.commit(&config);
+        let (code, document) = world.gate(&[]);
+        assert_eq!((code, &document["green"]), (5, &Value::Bool(false)), "{document:#}");
+        assert_eq!(result(&document, "good")["result"], "pass", "{document:#}");
+        let bad = result(&document, "bad");
+        assert_eq!((&bad["result"], &bad["log_tail"]), (&"red".into(), &"it is broken".into()), "{document:#}");
+        assert_eq!(bad["why"][0], "the command failed with exit code 3");
+        let logs = bad["evidence"].as_array().expect("logs");
+        assert_eq!(logs.len(), 2, "the run and its one retry are both kept");
+        let shown = world.run(&["evidence", "show", logs[0].as_str().expect("an id")]);
+        assert!(shown.out().contains("it is broken"), "{shown:?}");
+        let ran = world.run(&["gate"]);
+        assert_eq!(ran.code(), 5, "{ran:?}");
+        assert!(ran.out().contains("RED     bad") && ran.err().contains("it is broken") && ran.err().contains("next:"), "{ran:?}");
+        assert_eq!(world.run(&["gate", "good"]).code(), 0);
+        let wrong = world.run(&["gate", "god"]);
+        assert_eq!(wrong.code(), 2);
+        assert!(wrong.err().contains("did you mean good?"), "{wrong:?}");
+        // Nothing of the runs is left.
+        assert!(!world.state().iter().any(|path| path.to_string_lossy().contains("/gate-runs/")), "{:?}", world.state());
+        assert_eq!(world.sh("git status --porcelain"), "");
+    }
+}
+
+#[test]
+fn what_is_not_in_the_commit_takes_no_part() {
+    let world = World::new(None);
+    // Each passes only with something that the commit does not hold; beside it, the same command where the file is part of the tree.
+    let leftovers =
+        [("ignored", "test -e made.tmp"), ("untracked", "test -e new"), ("edited", "grep -q two file"), ("home", "test -e ~/left")];
+    let config: String = leftovers.iter().map(|(name, run)| gate(name, run, "")).collect();
+    world.commit(&config);
+    world.sh("touch made.tmp new; echo two > file; touch ../home/left");
+    // The definition is edited as well, and not committed.
+    world.sh("printf '[[gate]]\\nname = \"ignored\"\\nrun = \"true\"\\n' > cofferdam.toml");
+    for (name, run) in leftovers {
+        if name != "home" {
+            assert!(
+                std::process::Command::new("sh").args(["-c", run]).current_dir(world.repo()).status().expect("sh").success(),
+                "control: {name}"
+            );
+        }
+        let (code, document) = world.gate(&[name]);
+        assert_eq!((code, &result(&document, name)["result"]), (5, &"red".into()), "{document:#}");
+    }
+    // Definitions are the target's, whatever branch is checked out.
+    world.sh(
+        "git checkout -q -f main; git clean -fdxq; git checkout -q -b other; touch made.tmp; git add -f made.tmp; git commit -q -m cheat",
+    );
+    world.commit(&gate("ignored", "true", ""));
+    let (_, document) = world.gate(&["untracked"]);
+    assert_eq!(result(&document, "untracked")["result"], "red");
+    assert_eq!(world.run(&["gate", "ignored"]).code(), 0, "the file is in this commit");
+}
+
+#[test]
+fn a_gate_cannot_leave_anything_for_the_next() {
+    let world = World::new(None);
+    let mark = format!("4242{}", std::process::id());
+    let leave = format!(
+        "(setsid sleep {mark} >/dev/null 2>&1 &) ; touch left.tmp file2 ~/left /tmp/left; echo changed > file; echo two >> .git/HEAD; exit 0"
+    );
+    let look = "! test -e left.tmp && ! test -e file2 && ! test -e ~/left && ! test -e /tmp/left && grep -q one file && git status --porcelain | (! grep -q .)";
+    world.commit(&(gate("leave", &leave, "") + &gate("look", look, "")));
+    for _ in 0..2 {
+        let (code, document) = world.gate(&["--fresh", "--jobs", "1"]);
+        assert_eq!(code, 0, "{document:#}");
+        assert!(!alive(&format!("sleep {mark}")), "a process of a gate outlived it");
+    }
+}
+
+#[test]
+fn hangs_floods_forks_and_questions_end_red() {
+    let world = World::new(None);
+    let limits = "[limits.gate]\nwall = \"20s\"\npids = 64\noutput = \"1MiB\"\nmemory = \"512MiB\"\n";
+    let config = gate("hang", "trap '' TERM; sleep 100 & wait; sleep 100", "timeout = \"1s\"")
+        + &gate("flood", "while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done", "")
+        + &gate("fork", "f() { f | f & }; f; sleep 15", "timeout = \"10s\"")
+        + &gate("ask", "read -r answer < /dev/tty", "")
+        + &gate("read", "read -r answer", "")
+        + limits;
+    world.commit(&config);
+    let (code, document) = world.gate(&[]);
+    assert_eq!(code, 5, "{document:#}");
+    for (name, why) in [("hang", "timeout of 1.0 s"), ("flood", "output"), ("ask", "exit code"), ("read", "exit code"), ("fork", "")] {
+        let line = result(&document, name);
+        assert_eq!(line["result"], "red", "{document:#}");
+        assert!(line["why"][0].as_str().expect("why").contains(why), "{name}: {line:#}");
+    }
+}
+
+#[test]
+fn a_report_is_counted_and_skipped_is_not_passed() {
+    let world = World::new(None);
+    let junit = |body: &str| format!("mkdir -p target; printf '<testsuites><testsuite>{body}</testsuite></testsuites>' > target/junit.xml");
+    let case = "<testcase name=\"a\"/>";
+    let skipped = "<testcase name=\"b\"><skipped/></testcase>";
+    let failed = "<testcase name=\"c\"><failure/></testcase>";
+    let report = "report = \"junit:target/junit.xml\"";
+    let config = gate("good", &junit(&format!("{case}{skipped}")), report)
+        + &gate("skipped", &junit(skipped), report)
+        + &gate("nothing", &junit(""), report)
+        + &gate("failed", &junit(&format!("{case}{failed}")), report)
+        + &gate("missing", "true", report)
+        + &gate("link", "mkdir -p target; ln -s /etc/passwd target/junit.xml", report)
+        + &gate("committed", "true", "report = \"junit:old.xml\"")
+        + &gate("words", "echo 'all 12 tests passed'", "report = \"cargo\"")
+        + &gate("output", "echo 'test result: ok. 3 passed; 0 failed; 1 ignored'", "report = \"cargo\"");
+    fs_err::write(world.repo().join("old.xml"), format!("<testsuite>{case}</testsuite>")).expect("a report");
+    world.commit(&config);
+    let (code, document) = world.gate(&[]);
+    assert_eq!(code, 5);
+    let line = result(&document, "good");
+    assert_eq!((&line["result"], &line["executed"], &line["skipped"]), (&"pass".into(), &1.into(), &1.into()), "{line:#}");
+    let line = result(&document, "output");
+    assert_eq!((&line["result"], &line["executed"], &line["skipped"]), (&"pass".into(), &3.into(), &1.into()), "{line:#}");
+    for name in ["skipped", "nothing", "failed", "missing", "link", "committed", "words"] {
+        assert_eq!(result(&document, name)["result"], "red", "{name}: {document:#}");
+    }
+}
+
+#[test]
+fn a_flake_is_told_from_a_red_by_one_retry_on_the_same_tree() {
+    let world = World::new(None);
+    // What changes between two runs of one tree.
+    let flaky = "test $(( $(date +%s) / 2 % 2 )) = 0 || { sleep 2.1; exit 1; }";
+    world.commit(&gate("flaky", flaky, ""));
+    let mut seen = (false, false);
+    for _ in 0..12 {
+        let (code, document) = world.gate(&["--fresh"]);
+        let line = result(&document, "flaky");
+        if line["flaky"] == true {
+            assert_eq!((code, &line["result"], line["evidence"].as_array().map(Vec::len)), (0, &"pass".into(), Some(2)), "{line:#}");
+            seen.0 = true;
+        } else {
+            seen.1 |= code == 0;
+        }
+        if seen.0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(700));
+    }
+    panic!("no run was red first and green then: {seen:?}");
+}
+
+#[test]
+fn the_same_proof_is_never_paid_for_twice_and_another_definition_is_another_proof() {
+    let world = World::new(None);
+    world.commit(&gate("test", "date +%s%N", ""));
+    let first = world.gate(&[]).1;
+    let again = world.gate(&[]).1;
+    assert_eq!(result(&first, "test")["cached"], false);
+    let line = result(&again, "test");
+    assert_eq!((&line["cached"], &line["log_tail"]), (&true.into(), &result(&first, "test")["log_tail"]));
+    assert_eq!(result(&world.gate(&["--fresh"]).1, "test")["cached"], false);
+    // A commit with the same tree is the same proof; another tree, timeout, command or limit is not.
+    world.sh("git commit -q --allow-empty -m empty");
+    assert_eq!(result(&world.gate(&[]).1, "test")["cached"], true);
+    world.sh("echo more >> file; git commit -q -a -m more");
+    assert_eq!(result(&world.gate(&[]).1, "test")["cached"], false);
+    let head = world.sh("git rev-parse HEAD~1");
+    for set in ["limits.gate.memory=1GiB", "limits.gate.wall=77s"] {
+        assert_eq!(result(&world.gate(&["--set", set, "--commit", &head]).1, "test")["cached"], false, "{set}");
+    }
+}
+
+#[test]
+fn an_interrupted_gate_is_neither_red_nor_remembered() {
+    let world = World::new(None);
+    let mark = format!("3131{}", std::process::id());
+    world.commit(&gate("slow", &format!("echo begun; sleep {mark}"), ""));
+    let child =
+        world.command(&["gate"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("spawned");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !alive(&format!("sleep {mark}")) {
+        assert!(std::time::Instant::now() < deadline, "the gate never began");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("signalled");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(!alive(&format!("sleep {mark}")));
+    assert!(!world.state().iter().any(|path| path.to_string_lossy().contains("/gates/")), "{:?}", world.state());
+}

@@ -1,0 +1,4 @@
+//! Gates, candidates and landings: real git, real sandboxes, the real program.
+
+mod gates;
+mod support;
