@@ -308,8 +308,10 @@ pub fn unusual(spec: Spec) -> Vec<Row> {
 fn table(spec: Spec) -> Vec<(u32, Verdict)> {
     let allowed = ALLOWED.iter().chain(ALLOWED_NEWER).map(|(_, call)| (*call, Verdict::Allow));
     let unusual = unusual(spec).into_iter().map(|row| (row.call, row.verdict));
-    let mut table: Vec<_> = allowed.chain(unusual).filter_map(|(call, verdict)| Some((u32::try_from(call).ok()?, verdict))).collect();
-    table.sort_unstable_by_key(|(call, _)| *call);
+    let mut table: Vec<_> = unusual.chain(allowed).filter_map(|(call, verdict)| Some((u32::try_from(call).ok()?, verdict))).collect();
+    // Of two verdicts on one call the unusual one holds: the sort keeps their order.
+    table.sort_by_key(|(call, _)| *call);
+    table.dedup_by_key(|(call, _)| *call);
     table
 }
 

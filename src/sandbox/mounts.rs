@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -63,12 +63,19 @@ pub(super) fn open_source(source: &Path) -> io::Result<OwnedFd> {
 
 impl Root {
     /// An empty root in memory, on top of the old one in this mount namespace.
-    pub(super) fn new(bytes: Option<u64>, files: Option<u64>) -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let umask = nix::sys::stat::umask(Mode::empty());
-        let root = memory(bytes, files)?;
+        let root = sys::new_filesystem(c"tmpfs", &[(c"mode", Some(c"0755"))], CONFINED)?;
         sys::move_mount(root.as_fd(), sys::cwd(), c"/")?;
         let device = fstat(&root)?.st_dev;
-        Ok(Self { root, device, own: HashSet::new(), options: (bytes, files), stage: None, umask })
+        Ok(Self { root, device, own: HashSet::new(), options: (None, None), stage: None, umask })
+    }
+
+    /// Bounds what the root and the private folders hold, and what takes the writes of overlays.
+    pub(super) fn room(&mut self, bytes: Option<u64>, files: Option<u64>) -> io::Result<()> {
+        self.options = (bytes, files);
+        let (size, inodes) = room(bytes, files)?;
+        sys::reconfigure(self.root.as_fd(), &[(c"size", Some(&size)), (c"nr_inodes", Some(&inodes))])
     }
 
     pub(super) fn folder(&mut self, path: &Path, mode: u32) -> io::Result<()> {
@@ -361,12 +368,16 @@ fn attach_new(folder: &OwnedFd, name: &str, mount: &OwnedFd) -> io::Result<()> {
 }
 
 fn memory(bytes: Option<u64>, files: Option<u64>) -> io::Result<OwnedFd> {
-    let size = c_text(&bytes.map_or("50%".to_owned(), |n| n.to_string()))?;
-    // A root has some hundred names of its own.
-    let inodes = c_text(&files.map_or(0, |n| n.saturating_add(1024)).to_string())?;
+    let (size, inodes) = room(bytes, files)?;
     let options: [(&CStr, Option<&CStr>); 3] =
         [(c"size", Some(size.as_c_str())), (c"nr_inodes", Some(inodes.as_c_str())), (c"mode", Some(c"0755"))];
     sys::new_filesystem(c"tmpfs", &options, CONFINED)
+}
+
+fn room(bytes: Option<u64>, files: Option<u64>) -> io::Result<(CString, CString)> {
+    let size = c_text(&bytes.map_or("50%".to_owned(), |n| n.to_string()))?;
+    // A root has some hundred names of its own.
+    Ok((size, c_text(&files.map_or(0, |n| n.saturating_add(1024)).to_string())?))
 }
 
 fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -387,9 +398,4 @@ fn c_path(path: &Path) -> io::Result<CString> {
 
 fn c_text(text: &str) -> io::Result<CString> {
     Ok(CString::new(text)?)
-}
-
-/// The descriptors of prepared folders, for a process that closes all others.
-pub(super) fn numbers(prepared: &[Prepared]) -> impl Iterator<Item = i32> + '_ {
-    prepared.iter().flatten().map(|fd| BorrowedFd::as_raw_fd(&fd.as_fd()))
 }

@@ -140,18 +140,34 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, flags: u32, set: u64, idmap: Option<
 /// # Errors
 /// What the kernel said.
 pub fn new_filesystem(kind: &CStr, options: &[(&CStr, Option<&CStr>)], attributes: u64) -> io::Result<OwnedFd> {
-    const SET_FLAG: usize = 0;
-    const SET_STRING: usize = 1;
     const CREATE: usize = 6;
     const CLOEXEC: usize = 1;
     let context = raw_fd(libc::SYS_fsopen, [kind.as_ptr() as usize, CLOEXEC, 0, 0, 0, 0])?;
     let fd = context.as_raw_fd() as usize;
-    for (key, value) in options {
-        let (command, value) = value.map_or((SET_FLAG, 0), |v| (SET_STRING, v.as_ptr() as usize));
-        raw(libc::SYS_fsconfig, [fd, command, key.as_ptr() as usize, value, 0, 0])?;
-    }
+    configure(&context, options)?;
     raw(libc::SYS_fsconfig, [fd, CREATE, 0, 0, 0, 0])?;
     raw_fd(libc::SYS_fsmount, [fd, CLOEXEC, attributes as usize, 0, 0, 0])
+}
+
+/// Changes options of the mounted file system whose root `mount` is.
+///
+/// # Errors
+/// What the kernel said.
+pub fn reconfigure(mount: BorrowedFd<'_>, options: &[(&CStr, Option<&CStr>)]) -> io::Result<()> {
+    const RECONFIGURE: usize = 7;
+    const CLOEXEC_AND_EMPTY_PATH: usize = 1 | 8;
+    let context = raw_fd(libc::SYS_fspick, [mount.as_raw_fd() as usize, c"".as_ptr() as usize, CLOEXEC_AND_EMPTY_PATH, 0, 0, 0])?;
+    configure(&context, options)?;
+    raw(libc::SYS_fsconfig, [context.as_raw_fd() as usize, RECONFIGURE, 0, 0, 0, 0]).map(drop)
+}
+
+fn configure(context: &OwnedFd, options: &[(&CStr, Option<&CStr>)]) -> io::Result<()> {
+    const SET_FLAG: usize = 0;
+    const SET_STRING: usize = 1;
+    options.iter().try_for_each(|(key, value)| {
+        let (command, value) = value.map_or((SET_FLAG, 0), |v| (SET_STRING, v.as_ptr() as usize));
+        raw(libc::SYS_fsconfig, [context.as_raw_fd() as usize, command, key.as_ptr() as usize, value, 0, 0]).map(drop)
+    })
 }
 
 /// A path pinned by descriptor, links not followed.

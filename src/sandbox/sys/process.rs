@@ -65,6 +65,14 @@ pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// Leaves namespaces for new ones.
+///
+/// # Errors
+/// What the kernel said.
+pub fn unshare(namespaces: i32) -> io::Result<()> {
+    raw(libc::SYS_unshare, [namespaces as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
 /// Has this process exactly one thread? The kernel lets nobody else unshare what threads share, and for who is alone that does nothing.
 pub fn single_threaded() -> bool {
     raw(libc::SYS_unshare, [libc::CLONE_THREAD as usize, 0, 0, 0, 0, 0]).is_ok()
