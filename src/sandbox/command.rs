@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::engine::Engine;
 use super::launch::LaunchError;
-use super::message::{self, Order};
+use super::message::{self, Order, ToInit};
 use super::outcome::Outcome;
 use super::plan::{self, Unenforceable};
 use super::policy::Policy;
@@ -139,16 +139,13 @@ impl<'a> Command<'a> {
         let Sandbox { engine, policy } = self.sandbox;
         let plan = plan::plan(policy, &engine.facts)?;
         let mut vessel = engine.float(&plan)?;
-        let group = engine.group(&mut vessel, &policy.limits)?;
         let (streams, stdin, stdout, stderr) = wire(self.stdin, self.stdout, self.stderr, policy.terminal)?;
         let rest = &plan.steps[plan.hull..];
         let prepared = engine.prepare(rest)?;
         let counts = prepared.iter().map(Vec::len).collect();
-        let joined: Vec<BorrowedFd<'_>> = group.join_fds()?.collect();
         let order = Order {
             steps: rest.to_vec(),
             prepared: counts,
-            join: joined.len(),
             folder: plan.folder.clone(),
             arguments: self.arguments.iter().map(|a| Text(Cow::Owned(a.clone()))).collect(),
             environment: policy.environment.iter().map(|(k, v)| (Text(Cow::Owned(k.clone())), Text(Cow::Owned(v.clone())))).collect(),
@@ -156,10 +153,14 @@ impl<'a> Command<'a> {
             supervisor: i32::try_from(std::process::id()).unwrap_or(0),
         };
         let own = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
-        let descriptors: Vec<_> = own.into_iter().chain(joined).chain(prepared.iter().flatten().map(AsFd::as_fd)).collect();
+        let descriptors: Vec<_> = own.into_iter().chain(prepared.iter().flatten().map(AsFd::as_fd)).collect();
         // One that is gone has said why; that is heard below.
         drop(message::order(vessel.control(), order, &descriptors));
         drop((streams, prepared));
+        // While the sandbox is being completed, its group is made; it goes on when it has joined.
+        let group = engine.group(&mut vessel, &policy.limits)?;
+        let files: Vec<BorrowedFd<'_>> = group.join_fds()?.collect();
+        drop(message::send(vessel.control(), &ToInit::Join, &files));
         engine.settle(&plan);
         Running::begin(Wiring { engine, policy, plan, group, vessel, stdin, stdout, stderr, started })
     }

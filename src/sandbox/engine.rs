@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -26,7 +26,8 @@ use super::sys;
 pub struct Engine {
     forker: Forker,
     pub facts: Facts,
-    pub cgroups: Cgroups,
+    /// Found when they are needed first: a sandbox can be begun before.
+    cgroups: OnceLock<Cgroups>,
     owners: Mutex<Owners>,
 }
 
@@ -163,11 +164,18 @@ impl Engine {
     }
 
     fn new(facts: Facts, forker: Forker) -> Self {
-        let cgroups = Cgroups::find();
-        // What cannot be taken away now is tried again by the next start; it is no reason not to work.
-        drop(cgroups.sweep());
         // The forker is dropped first: groups of hulls go before the place they stand in.
-        Self { forker, facts, cgroups, owners: Mutex::default() }
+        Self { forker, facts, cgroups: OnceLock::new(), owners: Mutex::default() }
+    }
+
+    /// Where groups are made, without those that a killed cofferdam left there.
+    pub fn cgroups(&self) -> &Cgroups {
+        self.cgroups.get_or_init(|| {
+            let cgroups = Cgroups::find();
+            // What cannot be taken away now is tried again by the next start; it is no reason not to work.
+            drop(cgroups.sweep());
+            cgroups
+        })
     }
 
     pub fn sandbox<'a>(&'a self, policy: &'a Policy) -> Sandbox<'a> {
@@ -203,13 +211,11 @@ impl Engine {
                     // Orphans of an init that was killed come to us, and are ended by us.
                     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(io_error("the tree could not be held"))?;
                 }
-                // Without a group to be born in it can still join one, but on cgroup v2 only at a price.
-                let joins = !matches!(self.cgroups.mode(), Mode::V2);
-                if let Some(vessel) = held(early).take().filter(|vessel| joins && fits(vessel)) {
+                if let Some(vessel) = held(early).take().filter(fits) {
                     return Ok(vessel);
                 }
                 let (control, theirs) = control_sockets()?;
-                let group = Group::prepare(&self.cgroups)?;
+                let group = Group::prepare(self.cgroups())?;
                 let launched = launch::launch(&hull, theirs, group.clone_into_fd()?)?;
                 Ok(Vessel::new(hull, launched, control, Some(group), true))
             }
@@ -220,7 +226,7 @@ impl Engine {
                     return Ok(vessel);
                 }
                 let (control, theirs) = control_sockets()?;
-                let group = Group::prepare(&self.cgroups)?;
+                let group = Group::prepare(self.cgroups())?;
                 line.helper.request(&hull, theirs, into(&group)?)?;
                 let launched = line.helper.answer()?;
                 Ok(Vessel::new(hull, launched, control, Some(group), false))
@@ -230,8 +236,15 @@ impl Engine {
 
     /// The vessel's group, with the limits of this run.
     pub(super) fn group(&self, vessel: &mut Vessel, limits: &Limits) -> Result<Group, SandboxError> {
-        let mut group = vessel.group.take().map_or_else(|| Group::prepare(&self.cgroups), Ok)?;
-        group.limit(&self.cgroups, limits)?;
+        let cgroups = self.cgroups();
+        let born_inside = vessel.group.is_some();
+        let mut group = vessel.group.take().map_or_else(|| Group::prepare(cgroups), Ok)?;
+        group.limit(cgroups, limits)?;
+        if !born_inside && *cgroups.mode() == Mode::V2 {
+            // It cannot join by itself there. The move waits for the whole host, which is why hulls are not begun early on cgroup v2; this
+            // is for a host where it did not look like it.
+            group.adopt(u32::try_from(vessel.pid).unwrap_or(0))?;
+        }
         Ok(group)
     }
 
@@ -248,7 +261,7 @@ impl Engine {
             line.settle();
             if std::mem::replace(&mut line.busy, true) && line.spare.is_none() {
                 // Only time is lost without it: the next sandbox then says what is wrong.
-                drop(line.ask(self.hull(plan), &self.cgroups));
+                drop(line.ask(self.hull(plan), self.cgroups()));
             }
         }
     }

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use seccompiler::BpfProgram;
 
 use super::launch::Hull;
-use super::message::{FromInit, Handed, Order, ToInit, orders, receive, send};
+use super::message::{self, FromInit, Handed, Order, ToInit, orders, receive, send};
 use super::mounts::{self, Prepared, Root};
 use super::plan::{self, Namespace, Probe, Step};
 use super::policy::Protocol;
@@ -84,11 +84,11 @@ fn follow(order: &Order, descriptors: Vec<OwnedFd>, mut world: World, control: &
     for target in 0..=2 {
         sys::duplicate_onto(next()?.as_fd(), target).map_err(begin)?;
     }
-    for _ in 0..order.join {
-        join(&next()?).map_err(begin)?;
-    }
     for (step, count) in order.steps.iter().zip(order.prepared.iter().copied().chain(std::iter::repeat(0))) {
         let prepared = (0..count).map(|_| next()).collect::<Result<_, _>>()?;
+        if *step == Step::Session && !join(control).map_err(begin)? {
+            return Ok(());
+        }
         world.perform(step, prepared, Some(order)).map_err(|error| Failed { step: step.to_string(), error })?;
     }
     if let Some((probe, _)) = world.probes.iter().find(|(_, held)| !held) {
@@ -104,9 +104,11 @@ fn no_streams() -> io::Result<()> {
     (0..=2).try_for_each(|target| sys::duplicate_onto(null.as_fd(), target))
 }
 
-/// Joins the group by itself, the one case that costs no lock over all forks of the host.
-fn join(tasks: &OwnedFd) -> io::Result<()> {
-    Ok(cgroup::join(tasks.as_fd())?)
+/// Joins the group by itself, the one case that costs no lock over all forks of the host. False when the supervisor is gone.
+fn join(control: &OwnedFd) -> io::Result<bool> {
+    let Some(files) = message::group(control.as_fd())? else { return Ok(false) };
+    files.iter().try_for_each(|tasks| cgroup::join(tasks.as_fd()))?;
+    Ok(true)
 }
 
 /// Waits until the parent mapped the identity: it closes the pipe then, or when it dies, and then the next step fails.

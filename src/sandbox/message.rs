@@ -50,18 +50,18 @@ pub(super) enum ToInit {
     Go(Box<Order>),
     /// The same, in a file that is the last descriptor: longer than a message may be.
     GoByFile,
+    /// The group is ready: one file for each part of it to join. Sent after the orders, because making a group takes time.
+    Join,
     /// Send this signal to the payload.
     Signal(i32),
 }
 
-/// What a hull becomes: the rest of the steps, and then the payload. Its descriptors are the three streams, one file for each group to
-/// join, and the host folders that a privileged supervisor opened, in the order of the steps.
+/// What a hull becomes: the rest of the steps, and then the payload. Its descriptors are the three streams and the host folders that a privileged supervisor opened, in the order of the steps.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) steps: Vec<Step>,
     /// How many opened folders each step has.
     pub(super) prepared: Vec<usize>,
-    pub(super) join: usize,
     #[serde(with = "wire::path")]
     pub(super) folder: PathBuf,
     /// The program and its arguments; never empty.
@@ -106,10 +106,19 @@ pub(super) fn orders(socket: BorrowedFd<'_>) -> io::Result<Option<(Order, Vec<Ow
                     other => Err(io::Error::other(format!("{other:?} are no orders"))),
                 };
             }
-            ToInit::Signal(_) => return Err(io::Error::other("a signal came before there was anybody to get it")),
+            other @ (ToInit::Join | ToInit::Signal(_)) => return Err(io::Error::other(format!("{other:?} came before any orders"))),
         }
     }
     Ok(None)
+}
+
+/// Waits for the files to join the group through; `None` when they will not come.
+pub(super) fn group(socket: BorrowedFd<'_>) -> io::Result<Option<Vec<OwnedFd>>> {
+    match receive::<ToInit>(socket, true)? {
+        Some((ToInit::Join, files)) => Ok(Some(files)),
+        Some((other, _)) => Err(io::Error::other(format!("{other:?} came before the group"))),
+        None => Ok(None),
+    }
 }
 
 /// No message is longer; a longer one is a defect and refused.

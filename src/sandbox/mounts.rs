@@ -161,25 +161,29 @@ impl Root {
             sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
             sys::move_mount(tree.as_fd(), self.root.as_fd(), path)?;
         }
-        let mut cover: Option<&CStr> = None;
+        // One cover in hand: dropping one that was never put on would wait for every processor of the host.
+        let mut cover: Option<OwnedFd> = None;
         for path in [
+            c"proc/sched_debug",
+            c"proc/timer_list",
             c"proc/kcore",
             c"proc/kallsyms",
             c"proc/keys",
             c"proc/key-users",
             c"proc/sysrq-trigger",
-            c"proc/timer_list",
-            c"proc/sched_debug",
             c"proc/kmsg",
         ] {
-            // A copy of a read-only mount is read-only: only the first cover has to be made so.
-            let null = sys::open_tree(self.root.as_fd(), cover.unwrap_or(c"dev/null"), sys::OPEN_TREE_CLONE)?;
-            if cover.is_none() {
-                sys::mount_setattr(null.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
-            }
+            let null = match cover.take() {
+                Some(null) => null,
+                None => {
+                    let null = sys::open_tree(self.root.as_fd(), c"dev/null", sys::OPEN_TREE_CLONE)?;
+                    sys::mount_setattr(null.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
+                    null
+                }
+            };
             // The kernel made every name on the way, so no link can be among them.
-            if if_there(sys::move_mount(null.as_fd(), self.root.as_fd(), path))?.is_some() {
-                cover = cover.or(Some(path));
+            if if_there(sys::move_mount(null.as_fd(), self.root.as_fd(), path))?.is_none() {
+                cover = Some(null);
             }
         }
         Ok(())
@@ -273,8 +277,8 @@ impl Root {
     fn stage(&mut self) -> io::Result<&mut Stage> {
         if self.stage.is_none() {
             let root = memory(self.options.0, self.options.1)?;
-            self.folder(Path::new("/.stage"), 0o700)?;
-            sys::move_mount(root.as_fd(), self.root.as_fd(), c".stage")?;
+            // In the old root, whose `/proc` nobody needs any more: it goes with it, in one go.
+            sys::move_mount(root.as_fd(), sys::cwd(), c"/proc")?;
             self.stage = Some(Stage { root, used: 0 });
         }
         self.stage.as_mut().ok_or_else(|| io::Error::other("no stage"))
@@ -284,10 +288,6 @@ impl Root {
     pub(super) fn enter(self) -> io::Result<()> {
         nix::sys::stat::umask(self.umask);
         nix::unistd::fchdir(&self.root)?;
-        if self.stage.is_some() {
-            umount2(".stage", MntFlags::MNT_DETACH)?;
-            nix::unistd::unlinkat(&self.root, ".stage", nix::unistd::UnlinkatFlags::RemoveDir)?;
-        }
         nix::unistd::pivot_root(".", ".")?;
         umount2(".", MntFlags::MNT_DETACH)?;
         nix::unistd::chdir("/")?;

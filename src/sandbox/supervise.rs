@@ -511,8 +511,8 @@ impl<'a> Running<'a> {
         }
         let kept = Kept {
             group: self.enforced,
-            mode: self.engine.cgroups.mode().name(),
-            detail: self.engine.cgroups.detail(),
+            mode: self.engine.cgroups().mode().name(),
+            detail: self.engine.cgroups().detail(),
             probes: &self.probes,
         };
         let outcome = Outcome {
