@@ -270,7 +270,7 @@ impl Root {
                 }
             }
         }
-        let place = sys::open_inside(self.root.as_fd(), &c_path(&relative)?)?;
+        let place = sys::open_inside(self.root.as_fd(), &c_path(relative)?)?;
         if fstat(&place)?.st_mode & libc::S_IFMT == libc::S_IFDIR { Ok(()) } else { Err(nix::Error::ENOTDIR.into()) }
     }
 

@@ -9,7 +9,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::base::size::Size;
 
-use super::cgroup::{Enforced, Group};
+use super::cgroup::{Enforced, Group, Usage};
 use super::command::{Finished, SandboxError, io_error};
 use super::disk;
 use super::engine::{Engine, Vessel};
@@ -82,6 +82,8 @@ pub struct Running<'a> {
     /// When the group's counters were read last: not every limit of it wakes us.
     looked: Instant,
     ended: Option<FromInit>,
+    /// What the group had used when the payload ended: read while init takes the sandbox down.
+    used: Option<Usage>,
     stopped: Option<(Cause, String)>,
     gone: Option<Instant>,
 }
@@ -126,6 +128,7 @@ impl<'a> Running<'a> {
             seen: Seen::default(),
             looked: started,
             ended: None,
+            used: None,
             stopped: None,
             gone: None,
         };
@@ -454,6 +457,7 @@ impl<'a> Running<'a> {
                     // The end that follows a failed exec is only its echo.
                     if !matches!(self.ended, Some(FromInit::ExecFailed { .. })) {
                         self.ended = Some(message);
+                        self.used = Some(self.group.usage());
                     }
                 }
                 Ok(Some(_)) => {}
@@ -496,7 +500,7 @@ impl<'a> Running<'a> {
     fn conclude(mut self) -> Finished {
         let wall = self.started.elapsed();
         self.vessel.reap();
-        let used = self.group.usage();
+        let used = self.used.unwrap_or_else(|| self.group.usage());
         let processes_left = self.group.processes().len() as u64;
         let (cause, exit_code, signal, detail) = self.verdict(used.oom_kills, used.pids_max_hits);
         let (own_cpu, own_peak, left) = match &self.ended {
