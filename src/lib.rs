@@ -18,7 +18,11 @@
 //! - [`egress`]: the one door out of a sandbox: rules, the proxy that enforces them, credentials that stay outside.
 //! - [`queue`]: how it lands: gates on the exact tree, candidates many at a time, the compare-and-swap of the target.
 //! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
+//! - [`role`]: how a process of any role is run: its policy, its transcript, its request to stop.
+//! - [`agents`]: who does the work: what an agent is told, how it is called, what it answers.
+//! - [`verify`]: is it good: evaluators, each of which judges one commit.
 //! - [`store`]: memory: events (append-only, hash-chained), the folds shown from them, evidence, the runner's lock.
+//! - [`engine`]: the only loop: what the stories want is performed, and what comes of it is stored.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
@@ -42,6 +46,14 @@ pub mod queue;
 
 pub mod probe;
 
+pub mod role;
+
+pub mod agents;
+
+pub mod verify;
+
 pub mod store;
+
+pub mod engine;
 
 pub mod face;

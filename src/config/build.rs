@@ -70,10 +70,6 @@ impl Reader<'_> {
         }
     }
 
-    fn flag(&self, path: &str) -> bool {
-        matches!(self.settings.get(path).map(|s| &s.value), Some(Value::Flag(true)))
-    }
-
     /// A value without which nothing can be decided. The built-in layer has them all, so its absence is found by the tests.
     fn must<T: Default>(&mut self, path: &str, value: Option<T>) -> T {
         value.unwrap_or_else(|| {
@@ -135,7 +131,14 @@ impl Reader<'_> {
             run_budget: self.budget("budget.run"),
             agents: self.agents(),
             gates: self.gates(),
-            verify: Verify { protected, tests: self.texts("verify.tests") },
+            verify: Verify {
+                protected,
+                tests: self.texts("verify.tests"),
+                reviewers: self.must_count("verify.reviewers"),
+                max_files: self.must_count("verify.max_files"),
+                max_bytes: self.size("verify.max_bytes").unwrap_or(Size::mib(4)),
+                binaries: self.texts("verify.binaries"),
+            },
             network: self.by_role(|this, role| {
                 let path = format!("network.{role}");
                 this.settings.contains_key(&path).then(|| this.texts(&path))
@@ -148,6 +151,7 @@ impl Reader<'_> {
                     "checkout" => Backend::Checkout,
                     _ => Backend::Auto,
                 },
+                in_memory: self.must_text("workspace.upper") == "tmpfs",
                 layers: self.size("workspace.layers").unwrap_or(unset.layers),
                 caches: self.size("workspace.caches").unwrap_or(unset.caches),
                 copy: self.texts("workspace.copy"),
@@ -166,7 +170,7 @@ impl Reader<'_> {
                     _ => UpdateCheckout::Never,
                 },
             },
-            queue: Queue { slots: self.must_count("queue.slots"), batch: self.flag("queue.batch") },
+            queue: Queue { slots: self.must_count("queue.slots") },
             streams: self.streams(),
             invariants: Invariants { require: self.texts("invariants.require"), serial: self.texts("invariants.serial") },
             health: Health { interval: self.must_time("health.interval"), stale_after: self.must_time("health.stale_after") },

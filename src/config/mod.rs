@@ -163,6 +163,10 @@ pub enum When {
 pub struct Verify {
     pub protected: Vec<String>,
     pub tests: Vec<String>,
+    pub reviewers: u64,
+    pub max_files: u64,
+    pub max_bytes: Size,
+    pub binaries: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,6 +198,8 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workspace {
     pub backend: Backend,
+    /// Does an agent write to memory of a fixed size while it runs?
+    pub in_memory: bool,
     /// Base layers that nothing uses, together.
     pub layers: Size,
     /// Each warm cache.
@@ -205,7 +211,7 @@ pub struct Workspace {
 impl Default for Workspace {
     /// Of a repository without a `cofferdam.toml`.
     fn default() -> Self {
-        Self { backend: Backend::Auto, layers: Size::gib(20), caches: Size::gib(10), copy: Vec::new(), setup: None }
+        Self { backend: Backend::Auto, in_memory: false, layers: Size::gib(20), caches: Size::gib(10), copy: Vec::new(), setup: None }
     }
 }
 
@@ -243,8 +249,6 @@ pub enum UpdateCheckout {
 pub struct Queue {
     /// Candidates that are built and tested at the same time.
     pub slots: u64,
-    /// Test a long queue at its tip, and look for the culprit only when that is red.
-    pub batch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

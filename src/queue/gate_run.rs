@@ -25,6 +25,7 @@ use crate::sandbox::{Cause, Destination, Engine, Outcome, SandboxError, changes}
 use crate::store::Evidence;
 use crate::store::evidence::EvidenceWriter;
 use crate::workspace::base::{BaseError, Layers};
+use crate::workspace::cache::{Bounds, CacheError, Caches};
 use crate::workspace::git::{GitError, Oid, Repository};
 use crate::workspace::private_git::{self, History};
 use crate::workspace::removal;
@@ -52,6 +53,8 @@ pub enum GateError {
     Resolve(#[from] ResolveError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     #[error("gates need a worktree; this repository has none")]
     NoWorktree,
     #[error("gate `{gate}` could not be started: {why}")]
@@ -81,6 +84,7 @@ pub struct Gates<'a> {
     limits: ConfigLimits,
     tier: Option<Tier>,
     memory: Memory,
+    caches: Caches,
 }
 
 impl<'a> Gates<'a> {
@@ -94,7 +98,8 @@ impl<'a> Gates<'a> {
         let memory = Memory::of(&state)?;
         let tier = config.sandbox.allow_no_userns.then_some(Tier::NoUserns);
         let limits = config.limits.get(&Role::Gate).copied().unwrap_or_default();
-        Ok(Self { engine, repository, state, evidence, around: Surroundings::of_process(), limits, tier, memory })
+        let caches = Caches::of(&state, Bounds { bytes: config.workspace.caches, ..Bounds::default() })?;
+        Ok(Self { engine, repository, state, evidence, around: Surroundings::of_process(), limits, tier, memory, caches })
     }
 
     pub fn repository(&self) -> &Repository {
@@ -126,6 +131,30 @@ impl<'a> Gates<'a> {
             self.memory.keep(&ran.record)?;
         }
         Ok(ran)
+    }
+
+    /// What gates wrote to their caches on this commit becomes what the next ones find: it has landed.
+    ///
+    /// # Errors
+    /// When the caches cannot be read.
+    pub fn promote_caches(&self, landed: Oid) -> Result<(), GateError> {
+        let landed = landed.to_string();
+        for aside in self.caches.aside()?.into_iter().filter(|aside| aside.label == landed) {
+            self.caches.promote(&aside.cache, &aside.id, &landed)?;
+        }
+        Ok(())
+    }
+
+    /// Drops what gates wrote to their caches on commits that nobody waits for any more.
+    ///
+    /// # Errors
+    /// When the caches cannot be read.
+    pub fn forget_caches(&self, live: &[Oid]) -> Result<(), GateError> {
+        let live: BTreeSet<String> = live.iter().map(ToString::to_string).collect();
+        for aside in self.caches.aside()?.into_iter().filter(|aside| !live.contains(&aside.label)) {
+            self.caches.forget(&aside.cache, &aside.id)?;
+        }
+        Ok(())
     }
 
     /// What is remembered of a gate on a commit, without running anything.
@@ -205,6 +234,10 @@ impl<'a> Gates<'a> {
             lower: git.into_iter().zip(stack.trees()).flat_map(|(git, tree)| [git, tree]).collect(),
             upper: Upper::Folders { upper: room.upper(), work: room.work() },
         };
+        // What an earlier landed run left, as it was; what this run writes is its own, and dropped unless this very tree lands.
+        let warm =
+            gate.cache.iter().map(|path| Ok((self.caches.open(&cache_name(gate, path))?, path))).collect::<Result<Vec<_>, CacheError>>()?;
+        policy.caches.extend(warm.iter().map(|(run, path)| run.mount(policy.workspace.inside.join(path))));
         let log = Log::new(self.evidence.writer()?);
         let started = Instant::now();
         let command = self.engine.sandbox(&policy).command("/bin/sh").args(["-c", gate.run.as_str()].map(OsString::from));
@@ -216,12 +249,17 @@ impl<'a> Gates<'a> {
         let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let ended = ended(gate, &outcome, &policy)?;
         let (log_id, tail) = log.finish()?;
-        let report = gate.report.as_ref().map(|report| self.count(report, &room, &log_id));
+        let report = gate.report.as_ref().map(|report| self.count(report, &room, &policy, &log_id));
         let mut record = Record::new(&gate.name, key.clone(), Seen::new(ended, report.transpose()?));
         record.logs = vec![log_id];
         record.tail = tail;
         record.wall_ms = wall_ms;
         room.remove(&self.state)?;
+        if record.seen.ended == (Ended::Exited { code: 0 }) {
+            for (run, _) in warm {
+                run.set_aside(&commit.to_string())?;
+            }
+        }
         Ok(Ran { record, cached: false, outcome: Some(outcome) })
     }
 
@@ -230,14 +268,17 @@ impl<'a> Gates<'a> {
         &self,
         report: &crate::config::Report,
         room: &Room,
+        policy: &Policy,
         log: &crate::base::id::EvidenceId,
     ) -> Result<Result<Counts, ReportError>, GateError> {
         let bytes = match &report.path {
             None => self.evidence.read(log).map_err(|error| io::Error::other(error.to_string()))?,
             Some(path) => {
-                let upper = OwnedFd::from(fs_err::File::open(room.upper())?.into_file());
-                // Only what this run wrote: a report that lies in the tree was written by whoever made the tree.
-                match changes::content(&upper, Path::new(path), (REPORT_MIB << 20) + 1) {
+                // Only what this run wrote: a report that lies in the tree was written by whoever made the tree, and one in a cache by
+                // an earlier run.
+                let (folder, within) = written_to(policy, room, Path::new(path));
+                let upper = OwnedFd::from(fs_err::File::open(folder)?.into_file());
+                match changes::content(&upper, &within, (REPORT_MIB << 20) + 1) {
                     None => return Ok(Err(ReportError::Missing { path: path.clone() })),
                     Some(bytes) if bytes.len() > REPORT_MIB << 20 => return Ok(Err(ReportError::TooLarge { limit: REPORT_MIB })),
                     Some(bytes) => bytes,
@@ -246,6 +287,23 @@ impl<'a> Gates<'a> {
         };
         Ok(report::count(report.format, &bytes))
     }
+}
+
+/// The folder that takes what is written at a path of the workspace, and the path in it.
+fn written_to(policy: &Policy, room: &Room, path: &Path) -> (PathBuf, PathBuf) {
+    let inside = policy.workspace.inside.join(path);
+    let cache = policy.caches.iter().find_map(|cache| match &cache.upper {
+        Upper::Folders { upper, .. } => Some((upper.clone(), inside.strip_prefix(&cache.inside).ok()?.to_owned())),
+        Upper::Private => None,
+    });
+    cache.unwrap_or_else(|| (room.upper(), path.to_owned()))
+}
+
+/// Gates do not share caches: what one leaves must not decide about another. Of letters, digits and `-` alone: such a name is its folder's.
+fn cache_name(gate: &Definition, path: &str) -> String {
+    let readable: String = gate.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let hash = gate::digest(&(&gate.name, path));
+    format!("gate-{readable}-{}", &hash[..12])
 }
 
 fn lower<T: PartialOrd + Copy>(a: Option<T>, b: Option<T>) -> Option<T> {

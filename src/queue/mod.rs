@@ -8,7 +8,15 @@
 //! Decisions are pure: [`order`], [`chain`], [`gate`], [`report`]. Effects: [`gate_run`] (sandboxes), [`candidate`] (objects and refs),
 //! [`land`] (the target).
 
+pub mod candidate;
+pub mod chain;
 pub mod gate;
 pub mod gate_memory;
 pub mod gate_run;
+pub mod land;
+pub mod order;
+pub mod perform;
 pub mod report;
+
+#[cfg(test)]
+mod property_tests;

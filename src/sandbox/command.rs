@@ -141,7 +141,7 @@ impl<'a> Command<'a> {
         let mut vessel = engine.float(&plan)?;
         let (streams, stdin, stdout, stderr) = wire(self.stdin, self.stdout, self.stderr, policy.terminal)?;
         let rest = &plan.steps[plan.hull..];
-        let prepared = engine.prepare(rest)?;
+        let prepared = engine.prepare(&plan)?;
         let counts = prepared.iter().map(Vec::len).collect();
         let order = Order {
             steps: rest.to_vec(),

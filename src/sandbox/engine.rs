@@ -16,7 +16,7 @@ use super::cgroup::{Cgroups, Group, Mode};
 use super::command::{Sandbox, SandboxError, io_error};
 use super::helper::Helper;
 use super::launch::{self, Hull, Launched};
-use super::plan::{self, Facts, Namespace, Plan, Step};
+use super::plan::{self, Facts, Namespace, Plan};
 use super::policy::{Limits, Policy, Tier};
 use super::prepare::Owners;
 use super::sys;
@@ -249,8 +249,9 @@ impl Engine {
     }
 
     /// What root opens from outside for each step; nothing for an ordinary user, whose init opens it itself.
-    pub(super) fn prepare(&self, steps: &[Step]) -> Result<Vec<Vec<OwnedFd>>, SandboxError> {
-        if self.facts.uid == 0 { Ok(held(&self.owners).prepare(steps)?) } else { Ok(Vec::new()) }
+    pub(super) fn prepare(&self, plan: &Plan) -> Result<Vec<Vec<OwnedFd>>, SandboxError> {
+        let rest = &plan.steps[plan.hull..];
+        if self.facts.uid == 0 { Ok(held(&self.owners).prepare(rest, &plan.folder)?) } else { Ok(Vec::new()) }
     }
 
     /// While the sandbox is being completed: lets end what has to, and has the next hull built.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -44,7 +45,9 @@ impl Helper {
     /// Starts one from the program at `program`.
     pub(super) fn start(program: &Path) -> io::Result<Self> {
         let (socket, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let process = Command::new(program).arg(COMMAND).stdin(Stdio::from(theirs)).stdout(Stdio::null()).spawn()?;
+        let mut command = Command::new(program);
+        // A group of its own: an interrupt from the terminal is for us alone, who still need it to end in good order.
+        let process = command.arg(COMMAND).stdin(Stdio::from(theirs)).stdout(Stdio::null()).process_group(0).spawn()?;
         Ok(Self { socket, process })
     }
 

@@ -4,12 +4,13 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Access, Cache, Grant, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
+use super::policy::{Access, Cache, Grant, Limits, Listener, NetworkMode, Policy, Protocol, Tier, Upper, Workspace, WorkspaceSource};
 use super::{filter, wire};
 use crate::base::size::Size;
 
@@ -118,6 +119,12 @@ pub enum Step {
     /// The old root is gone after this.
     Enter,
     Loopback,
+    /// A network that is local inside, of this number among them.
+    Address {
+        number: usize,
+        ip: Ipv4Addr,
+        bits: u8,
+    },
     Listen(Listener),
     HostName(String),
     Session,
@@ -191,8 +198,9 @@ pub struct Landlock {
     pub abi: u32,
     #[serde(with = "wire::pairs")]
     pub rules: Vec<(PathBuf, Rights)>,
-    /// Refuse every TCP port, the private loopback's included.
+    /// Refuse every TCP port, the private loopback's included, but the ones of our own sockets.
     pub no_tcp: bool,
+    pub tcp_ports: Vec<u16>,
 }
 
 /// What may be done below one path.
@@ -280,6 +288,10 @@ pub fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Unenforceable> {
         needs.push(Need { need: "user namespaces".to_owned(), have: "none for this user".to_owned() });
     }
     if policy.tier == Tier::NoUserns {
+        needs.extend(policy.trees.iter().map(|tree| Need {
+            need: format!("mounts, to show {} ({})", tree.inside.display(), tree.reason),
+            have: "none in this tier".to_owned(),
+        }));
         // Landlock grants whole trees; only a mount can take something out of one.
         needs.extend(policy.masks.iter().map(|mask| Need {
             need: format!("mounts, to cover {} ({})", mask.inside.display(), mask.reason),
@@ -306,7 +318,7 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     let mut steps = hull_steps(facts, own_network, &mut rules);
     let hull = steps.len();
     let mounts = policy.grants.iter().map(|g| &g.inside).chain(policy.caches.iter().map(|c| &c.inside)).chain([&policy.workspace.inside]);
-    let mounts: Vec<&PathBuf> = mounts.collect();
+    let mounts: Vec<&PathBuf> = mounts.chain(policy.trees.iter().map(|tree| &tree.inside)).collect();
     for step in &mut steps {
         // `/var/tmp` is a link to `/tmp`, unless something is to be put on below it: a link is never walked through.
         if let Step::Link { path, .. } = step
@@ -329,6 +341,14 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     for one in policy.caches.iter().filter(|cache| !inside_workspace(cache)) {
         cache(one, &mut steps, &mut rules);
     }
+    for tree in &policy.trees {
+        steps.push(match tree.lower.as_slice() {
+            [only] => Step::Bind { source: only.clone(), path: tree.inside.clone(), writable: false },
+            // Landlock keeps everybody from writing; were it not there, the writes would go to a layer that is thrown away.
+            layers => Step::Overlay { path: tree.inside.clone(), lower: layers.to_vec(), upper: Upper::Private, keep: false },
+        });
+        rules.push((tree.inside.clone(), Rights::Read));
+    }
     steps.push(workspace(&policy.workspace));
     let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
     rules.push((policy.workspace.inside.clone(), rights));
@@ -345,12 +365,16 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     steps.extend(policy.masks.iter().map(|mask| Step::Mask { path: mask.inside.clone(), folder: mask.folder }));
 
     steps.push(Step::Enter);
+    if own_network {
+        steps.extend(policy.addresses.iter().enumerate().map(|(number, (ip, bits))| Step::Address { number, ip: *ip, bits: *bits }));
+    }
     steps.extend(policy.listeners.iter().map(|l| Step::Listen(*l)));
     steps.push(Step::Session);
     steps.extend(limits(&policy.limits, true));
     steps.push(Step::Privileges);
     let no_tcp = own_network && !policy.network.loopback;
-    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp }));
+    let tcp_ports = policy.listeners.iter().filter(|l| l.protocol == Protocol::Tcp).map(|l| l.address.port()).collect();
+    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp, tcp_ports }));
     if own_network {
         // Before the filter: after it every connect waits for the supervisor, who listens only when the sandbox is complete.
         steps.push(Step::Probe(vec![Probe::OutsideConnection]));
@@ -418,7 +442,7 @@ fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     rules.extend(policy.caches.iter().flat_map(|cache| &cache.lower).map(|folder| (folder.clone(), Rights::Read)));
     let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
     rules.push((policy.workspace.inside.clone(), rights));
-    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp: true }));
+    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp: true, tcp_ports: Vec::new() }));
     steps.push(Step::Filter(filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false }));
     let ungranted = Probe::UngrantedPath("/".into());
     let probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::Capabilities];
@@ -558,6 +582,7 @@ impl fmt::Display for Step {
             Self::Processes => f.write_str("/proc of this sandbox only, with the kernel's settings read-only"),
             Self::Enter => f.write_str("the host's root is gone"),
             Self::Loopback => f.write_str("private loopback up"),
+            Self::Address { ip, bits, .. } => write!(f, "{ip}/{bits} is local inside"),
             Self::Listen(listener) => write!(f, "listen on {} for the supervisor", listener.address),
             Self::HostName(name) => write!(f, "host name {name}"),
             Self::Session => f.write_str("a session of its own, no terminal of the host"),
@@ -600,9 +625,11 @@ mod tests {
             files: Vec::new(),
             masks: Vec::new(),
             caches: Vec::new(),
+            trees: Vec::new(),
             network: Network { mode: net, loopback: true, ..Network::default() },
             limits: Limits { pids, memory: Some(Size::mib(64)), ..Limits::default() },
             environment: Vec::new(),
+            addresses: Vec::new(),
             listeners: Vec::new(),
             terminal: false,
         }

@@ -3,7 +3,7 @@
 //! Pure. Nothing here looks at the host: [`super::toolchains`] does, and [`super::profile`] joins the two.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,10 +31,16 @@ pub struct Policy {
     pub masks: Vec<Mask>,
     /// Caches: readable from the host, written to a layer of their own.
     pub caches: Vec<Cache>,
+    /// Whole trees to read beside the workspace: a commit's files, from the layers that hold them.
+    #[serde(default)]
+    pub trees: Vec<Tree>,
     pub network: Network,
     pub limits: Limits,
     /// The whole environment of the payload.
     pub environment: Vec<(OsString, OsString)>,
+    /// Networks that are local inside beside the loopback's own: address and prefix length.
+    #[serde(default)]
+    pub addresses: Vec<(Ipv4Addr, u8)>,
     /// Sockets that the sandbox's init opens inside and hands out to the supervisor.
     pub listeners: Vec<Listener>,
     /// Give the payload a private terminal instead of pipes.
@@ -133,6 +139,14 @@ pub struct Cache {
     pub inside: PathBuf,
     /// Private and dropped with the run, or folders of the caller's, who decides what becomes of them.
     pub upper: Upper,
+    pub reason: String,
+}
+
+/// Files to read that lie in layers on top of each other: `lower` top layer first. Nothing inside can write there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    pub lower: Vec<PathBuf>,
+    pub inside: PathBuf,
     pub reason: String,
 }
 

@@ -33,8 +33,8 @@ impl Owners {
     ///
     /// # Errors
     /// When a source is missing, or the kernel refuses.
-    pub(super) fn prepare(&mut self, steps: &[Step]) -> Result<Vec<Vec<OwnedFd>>, PrepareError> {
-        steps.iter().map(|step| self.prepare_step(step)).collect()
+    pub(super) fn prepare(&mut self, steps: &[Step], workspace: &Path) -> Result<Vec<Vec<OwnedFd>>, PrepareError> {
+        steps.iter().map(|step| self.prepare_step(step, workspace)).collect()
     }
 
     /// Waits for what was left to end by itself.
@@ -42,9 +42,11 @@ impl Owners {
         self.ending.clear();
     }
 
-    fn prepare_step(&mut self, step: &Step) -> Result<Vec<OwnedFd>, PrepareError> {
+    fn prepare_step(&mut self, step: &Step, workspace: &Path) -> Result<Vec<OwnedFd>, PrepareError> {
         Ok(match step {
             Step::Bind { source, writable: true, .. } => vec![self.open_owned(source)?],
+            // Who may read the workspace may read all of it, whatever modes an agent left; not every file system can map owners.
+            Step::Bind { source, path, .. } if path.starts_with(workspace) => vec![self.open_owned(source).or_else(|_| open(source))?],
             Step::Bind { source, writable: false, .. } => vec![open(source)?],
             Step::Mask { folder: false, .. } => vec![open(Path::new("/dev/null"))?],
             Step::Overlay { lower, upper, .. } => {

@@ -167,9 +167,11 @@ pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around
         files: found.files,
         masks: Vec::new(),
         caches: found.caches,
+        trees: Vec::new(),
         network,
         limits: limits(profile.limits, options.limits),
         environment,
+        addresses: Vec::new(),
         listeners: Vec::new(),
         terminal: options.terminal,
     };

@@ -198,3 +198,42 @@ fn an_interrupted_gate_is_neither_red_nor_remembered() {
     assert!(!alive(&format!("sleep {mark}")));
     assert!(!world.state().iter().any(|path| path.to_string_lossy().contains("/gates/")), "{:?}", world.state());
 }
+
+#[test]
+fn only_a_landed_tree_warms_a_cache_and_nothing_poisons_it() {
+    for world in everybody() {
+        let run = "ls cache; mkdir -p cache/deep; touch cache/warm cache/deep/$(cat who)";
+        world.sh("echo main > who");
+        world.commit(
+            &gate("test", run, "cache = [\"cache\"]\nreport = \"junit:cache/report.xml\"")
+                .replace("touch", "printf '<testsuite><testcase/></testsuite>' > cache/report.xml; touch"),
+        );
+        let tail = |args: &[&str]| {
+            let (code, document) = world.gate(&[&["--fresh"], args].concat());
+            assert_eq!(code, 0, "{document:#}");
+            result(&document, "test")["log_tail"].as_str().expect("a log").to_owned()
+        };
+        assert_eq!(tail(&[]).lines().find(|line| line.contains("warm")), None, "it begins cold");
+        assert!(tail(&[]).contains("warm"), "the target's own run warmed it");
+        // Another branch reads what is warm, and what it writes is its own.
+        world.sh("git checkout -q -b other; echo other > who; git commit -q -a -m other");
+        assert!(tail(&["--commit", "other"]).contains("warm"));
+        world.sh("git checkout -q main; printf 'ls cache/deep\n' > look; git add look");
+        let look = gate("test", "ls cache/deep; ! test -e cache/deep/other", "cache = [\"cache\"]");
+        world.commit(&look);
+        assert_eq!(tail(&[]), "main", "an untrusted run left something");
+        // What lies in the state folder is not what a gate sees as a cache of another gate.
+        world.commit(&gate("second", "test -z \"$(ls cache)\"", "cache = [\"cache\"]"));
+        assert_eq!(world.run(&["gate"]).code(), 0);
+    }
+}
+
+#[test]
+fn a_report_of_an_earlier_run_in_the_cache_is_none_of_this_run() {
+    let world = World::new(None);
+    let write = "test -e cache/r.xml || printf '<testsuite><testcase/></testsuite>' > cache/r.xml; true";
+    world.commit(&gate("test", write, "cache = [\"cache\"]\nreport = \"junit:cache/r.xml\""));
+    assert_eq!(world.gate(&["--fresh"]).0, 0);
+    let (code, document) = world.gate(&["--fresh"]);
+    assert_eq!(code, 5, "{document:#}");
+}

@@ -89,6 +89,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let results = job.run(&gates)?;
     let tree = repository.tree_of(commit).map_err(|e| workspace::failed(&e.into()))?;
     record(&mut store, &loaded, (commit, tree), &results, args.names.is_empty())?;
+    if matches!(&loaded.target, Target::At { commit: at, .. } if *at == commit.to_string()) {
+        // It has landed: what its gates left in their caches warms the next ones.
+        job.open().and_then(|gates| gates.promote_caches(commit)).map_err(|error| failed(&error, &loaded.config))?;
+    }
     report(args, &loaded, commit, &tree, results)
 }
 
@@ -293,7 +297,9 @@ pub(super) fn failed(error: &GateError, config: &Config) -> Failure {
         GateError::Resolve(error) => profile::refused(error),
         GateError::NoWorktree => Failure::usage(error.to_string()).next("work in a clone with a worktree"),
         GateError::NotStarted { .. } => Failure::new(Exit::Failure, error.to_string()).next("cofferdam doctor shows what this host lacks"),
-        GateError::Git(_) | GateError::Base(_) | GateError::State(_) | GateError::Io(_) => Failure::new(Exit::Failure, error.to_string()),
+        GateError::Git(_) | GateError::Cache(_) | GateError::Base(_) | GateError::State(_) | GateError::Io(_) => {
+            Failure::new(Exit::Failure, error.to_string())
+        }
     }
 }
 

@@ -130,8 +130,13 @@ fn verify(store: &Store, contains: Option<&str>) -> Result<ExitCode, Failure> {
 }
 
 fn text(store: &Store, stored: &Stored) -> String {
-    let said = stored.event().map_or_else(|error| format!("(unreadable: {error})"), |event| summary(&event.kind));
     let moved = stored.story.as_deref().and_then(|story| store.moved(story, stored.seq).ok().flatten());
+    line(stored, moved.as_deref())
+}
+
+/// One event as a line for a person; `moved` is the phase that it moved its story to.
+pub(super) fn line(stored: &Stored, moved: Option<&str>) -> String {
+    let said = stored.event().map_or_else(|error| format!("(unreadable: {error})"), |event| summary(&event.kind));
     let moved = moved.map(|to| format!("  → {to}")).unwrap_or_default();
     let who = if stored.actor == "runner" { String::new() } else { format!("  ({})", one_line(&stored.actor)) };
     let story = one_line(stored.story.as_deref().unwrap_or("")).into_owned();

@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod diff;
 pub mod doctor;
+mod door;
 pub mod evidence;
 pub mod exec;
 pub mod failure;
@@ -21,7 +22,9 @@ pub mod gate;
 pub mod graph;
 pub mod import;
 mod inplace;
+mod learn;
 pub mod lint;
+mod live;
 pub mod log;
 pub mod next;
 pub mod plan;
@@ -33,6 +36,7 @@ pub mod project;
 pub mod report;
 pub mod run;
 pub mod schema;
+mod schemas;
 pub mod shell;
 pub mod show;
 mod standing;
@@ -89,6 +93,8 @@ enum Command {
     Next(next::NextArgs),
     /// Show what holds the plan up, the root first
     Blocked(blocked::BlockedArgs),
+    /// Work on the stories until nothing more can be done without a human
+    Run(Box<run::Args>),
     /// Where every story stands
     Status(status::Args),
     /// Everything about one story
@@ -131,8 +137,6 @@ enum Command {
     Config(config::ConfigArgs),
     /// Print the JSON Schema of a file format
     Schema(schema::SchemaArgs),
-    #[command(hide = true)]
-    Run(run::Args),
     #[command(name = "__attack", hide = true)]
     Attack(attack::Args),
 }
@@ -143,6 +147,10 @@ pub fn main() -> ExitCode {
     // Before anything else: this process must stay as small and single-threaded as it was born.
     if std::env::args_os().nth(1).is_some_and(|first| first == helper::COMMAND) {
         return if helper::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    // Inside a sandbox: the program judges what an agent left, and knows no other command there.
+    if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
+        return crate::verify::verifier::main();
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == "exec") {
         let early = exec::begin(std::env::args_os().skip(2));

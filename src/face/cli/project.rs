@@ -62,6 +62,11 @@ pub struct Checked {
 }
 
 impl ProjectArgs {
+    /// The file that was named in place of the target branch's.
+    pub fn file(&self) -> Option<&std::path::Path> {
+        self.config.as_deref()
+    }
+
     fn try_load(&self) -> Result<Result<Loaded, Vec<Problem>>, Failure> {
         let cwd = std::env::current_dir().map_err(|error| {
             Failure::new(Exit::Failure, "the current folder cannot be used").because(&error).next("change to a folder that exists")

@@ -4,9 +4,10 @@ use super::failure::Failure;
 use super::show;
 use super::state::{self, State};
 use crate::config::load::{Loaded, Target};
+use crate::engine::view::standing;
 use crate::plan::Plan;
 use crate::plan::next::{Facts, Standing};
-use crate::story::{Phase, phase};
+use crate::story::phase;
 
 /// The facts of a plan. A repository in which nothing ran yet, and a folder that is no repository, have stories that wait.
 ///
@@ -26,27 +27,7 @@ pub(super) fn facts(loaded: &Loaded, plan: &Plan) -> Result<Facts, Failure> {
         let Some(position) = plan.position(story.id.as_str()) else { continue };
         let phase = phase(&story);
         let next = show::next(&story, &phase).unwrap_or_else(|| format!("cofferdam why {}", story.id));
-        facts.standings[position] = standing(&phase, next, state::now());
+        facts.standings[position] = standing(&phase, || next, state::now());
     }
     Ok(facts)
-}
-
-fn standing(phase: &Phase, next: String, now: jiff::Timestamp) -> Standing {
-    match phase {
-        Phase::Pending { not_before: Some(until) } if *until > now => Standing::Later(format!("its provider pauses until {until}")),
-        Phase::Pending { .. } => Standing::Waiting,
-        Phase::Contracting { .. }
-        | Phase::Implementing { .. }
-        | Phase::Verifying { .. }
-        | Phase::Diagnosing { .. }
-        | Phase::Repairing { .. }
-        | Phase::GateCheck { .. } => Standing::Running,
-        Phase::Ready { .. } | Phase::Queued { .. } | Phase::Merging { .. } => Standing::Ready,
-        Phase::Merged { .. } | Phase::Backfilled { .. } => Standing::Landed,
-        Phase::Blocked(_) | Phase::Escalated { .. } | Phase::Stagnated { .. } | Phase::Reverted { .. } => {
-            let (word, sentence) = phase.reason().unwrap_or((phase.name(), "a human is needed"));
-            Standing::Stopped { reason: format!("{word}: {sentence}"), next }
-        }
-        Phase::Cancelled { .. } => Standing::Cancelled,
-    }
 }

@@ -8,9 +8,18 @@ use std::path::{Path, PathBuf};
 
 pub use git2::{ObjectType as ObjectKind, Oid};
 
+mod branch;
+pub(crate) mod fault;
+mod lines;
+mod merge;
 mod quarantine;
+mod stack;
 
+pub use branch::{Checkout, Swapped};
+pub use lines::FileLines;
+pub use merge::{Conflict, ConflictKind, Merged, Read, Stamp};
 pub use quarantine::Quarantine;
+pub use stack::Stacked;
 
 use super::convert::{AutoCrlf, LineEnds};
 
@@ -220,6 +229,11 @@ impl Repository {
         found.map(|commit| commit.id()).map_err(|_| GitError::NoSuchCommit { name: name.to_owned() })
     }
 
+    /// When a commit was made, in seconds since 1970, as it says itself.
+    pub fn time_of(&self, commit: Oid) -> Result<i64, GitError> {
+        self.inner.find_commit(commit).map(|c| c.time().seconds()).or_else(doing(|| format!("read commit {commit}")))
+    }
+
     pub fn tree_of(&self, commit: Oid) -> Result<Oid, GitError> {
         self.inner.find_commit(commit).map(|c| c.tree_id()).or_else(doing(|| format!("read commit {commit}")))
     }
@@ -304,12 +318,14 @@ impl Repository {
         debug_assert!(name.starts_with(OWN_REFS));
         // Nobody but us makes refs there, and we hold the lock: whoever left one was killed.
         self.remove_lock_of(name)?;
+        fault::point();
         self.inner.reference(name, target, false, "cofferdam").map(drop).or_else(doing(|| format!("write the ref {name}")))?;
         let file = self.common.join(name);
         fs_err::File::open(&file)?.sync_all()?;
         if let Some(folder) = file.parent() {
             fs_err::File::open(folder)?.sync_all()?;
         }
+        fault::point();
         Ok(())
     }
 
@@ -326,8 +342,12 @@ impl Repository {
             if reference.target() != Some(expected) {
                 return Ok(());
             }
+            fault::point();
             match reference.delete() {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    fault::point();
+                    return Ok(());
+                }
                 // A `git pack-refs` of the user holds it for a moment; a killed cofferdam holds it for ever.
                 Err(e) if e.code() == git2::ErrorCode::Locked && tries < LOCK_TRIES => {
                     tries += 1;

@@ -6,7 +6,7 @@ use super::{Author, Entry, GitError, ObjectKind, Objects, Oid, Repository, doing
 
 /// A place for new objects that nothing reaches until they are moved: a folder of our own, reading through to the repository's objects.
 pub struct Quarantine {
-    inner: git2::Repository,
+    pub(super) inner: git2::Repository,
     folder: PathBuf,
     target: PathBuf,
 }

@@ -1,0 +1,22 @@
+//! Points at which a test ends the runner as a power cut would. Nothing of it is in a release build.
+
+/// The runner ends here when a test asked for it.
+#[cfg(debug_assertions)]
+pub fn point(name: &str) {
+    use std::io::Write;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static AT: OnceLock<Option<u64>> = OnceLock::new();
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+    let at = AT.get_or_init(|| std::env::var("COFFERDAM_TEST_CRASH_AT").ok()?.parse().ok());
+    let Some(at) = at else { return };
+    if PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *at {
+        drop(writeln!(std::io::stderr(), "crash point {at}: {name}"));
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+        // The signal is on its way; nothing more happens here.
+        std::thread::sleep(std::time::Duration::from_secs(60));
+    }
+}
+
+#[cfg(not(debug_assertions))]
+pub fn point(_: &str) {}

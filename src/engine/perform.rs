@@ -1,0 +1,188 @@
+//! From an effect to the world and back to events: one function per effect, in the files below. Nothing here decides what comes next.
+
+mod attempt;
+mod collect;
+mod evaluate;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::crash;
+use crate::base::id::{CommitId, StoryId};
+use crate::event::{Block, Kind};
+use crate::role::process::Listener;
+use crate::role::{Stop, Workshop};
+use crate::spec;
+use crate::story::facts::Attempt;
+use crate::story::{Effect, Refused, Story};
+
+pub use attempt::{folder_of, folders_of};
+pub use collect::salvage;
+
+/// Events on their way to the one owner of the store.
+#[derive(Debug)]
+pub struct Letter {
+    pub story: Option<StoryId>,
+    pub kinds: Vec<Kind>,
+    pub reply: oneshot::Sender<Result<(), Untold>>,
+}
+
+/// Why events were not stored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untold {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The loop has ended, or its store cannot be written. Whoever hears this stops.
+    #[error("the run is over")]
+    Over,
+}
+
+/// What a worker has of the loop: a way to tell it what happened.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    letters: mpsc::Sender<Letter>,
+}
+
+impl Desk {
+    pub fn new(letters: mpsc::Sender<Letter>) -> Self {
+        Self { letters }
+    }
+
+    /// Stores events of a story, all or none. When this returns without an error, they are on the disk.
+    ///
+    /// # Errors
+    /// When the story refuses one of them, or the run is over.
+    pub fn tell(&self, story: &StoryId, kinds: Vec<Kind>) -> Result<(), Untold> {
+        self.send(Some(story.clone()), kinds)
+    }
+
+    /// The same for what concerns the run as a whole.
+    ///
+    /// # Errors
+    /// As [`Desk::tell`].
+    pub fn tell_of_run(&self, kinds: Vec<Kind>) -> Result<(), Untold> {
+        self.send(None, kinds)
+    }
+
+    fn send(&self, story: Option<StoryId>, kinds: Vec<Kind>) -> Result<(), Untold> {
+        let (reply, answer) = oneshot::channel();
+        self.letters.blocking_send(Letter { story, kinds, reply }).map_err(|_| Untold::Over)?;
+        answer.blocking_recv().unwrap_or(Err(Untold::Over))
+    }
+}
+
+/// The last words of what runs, by story: shown, and never decided by.
+#[derive(Clone, Debug, Default)]
+pub struct Words(Arc<Mutex<BTreeMap<StoryId, String>>>);
+
+impl Words {
+    /// Takes what a process of this story says.
+    pub fn listener(&self, story: &StoryId) -> Listener {
+        let (words, story) = (self.0.clone(), story.clone());
+        Arc::new(move |line| drop(words.lock().unwrap_or_else(PoisonError::into_inner).insert(story.clone(), line.to_owned())))
+    }
+
+    pub fn of(&self, story: &StoryId) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(story).cloned()
+    }
+
+    pub fn forget(&self, story: &StoryId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(story);
+    }
+}
+
+/// One effect to perform, with everything it is about as it was when the effect was decided on.
+#[derive(Debug)]
+pub struct Work {
+    pub story: Story,
+    /// The story's text. None when it is no longer in the plan.
+    pub spec: Option<Arc<spec::Story>>,
+    pub overview: Option<Arc<str>>,
+    /// The target's commit, which the configuration and its programs are read from.
+    pub target: CommitId,
+    pub effect: Effect,
+}
+
+/// What performs it has.
+#[derive(Clone, Debug)]
+pub struct Hands {
+    pub shop: Arc<Workshop>,
+    pub desk: Desk,
+    pub stop: Arc<Stop>,
+    pub words: Words,
+}
+
+/// Something of our own went wrong: no agent is to blame, and a human is asked.
+#[derive(Debug)]
+pub struct Trouble {
+    pub what: String,
+    pub next: String,
+}
+
+impl Trouble {
+    pub fn new(what: impl std::fmt::Display, next: impl Into<String>) -> Self {
+        Self { what: what.to_string(), next: next.into() }
+    }
+}
+
+/// Why an effect has no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    Trouble(Trouble),
+    Untold(Untold),
+}
+
+impl From<Trouble> for Unanswered {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl From<Untold> for Unanswered {
+    fn from(untold: Untold) -> Self {
+        Self::Untold(untold)
+    }
+}
+
+impl Work {
+    fn attempt(&self) -> Result<&Attempt, Trouble> {
+        self.story.attempts.last().ok_or_else(|| Trouble::new("there is no attempt", "cofferdam log; this is a fault of cofferdam"))
+    }
+
+    fn spec(&self) -> Result<&Arc<spec::Story>, Trouble> {
+        let next = || format!("put it back, or cofferdam cancel {}", self.story.id);
+        self.spec.as_ref().ok_or_else(|| Trouble::new("the story is no longer in the plan", next()))
+    }
+}
+
+/// Performs one effect to its end. What it leads to is told as events.
+pub fn perform(hands: &Hands, work: &Work) {
+    crash::point("an effect begins");
+    let answered = match &work.effect {
+        Effect::StartAttempt { .. } => attempt::start(hands, work),
+        Effect::AskContract { attempt } => attempt::ask_contract(hands, work, *attempt),
+        Effect::Collect { attempt } => collect::collect(hands, work, *attempt),
+        Effect::RunEvaluator { evaluator, commit, tree, proof, tries, .. } => {
+            evaluate::evaluate(hands, work, evaluator, commit, tree, proof, *tries)
+        }
+        // The loop does this one itself: it alone knows what runs.
+        Effect::StopAttempt { .. } => Ok(()),
+        Effect::Diagnose { .. } | Effect::RunGate { .. } | Effect::Enqueue { .. } | Effect::Dequeue { .. } => {
+            Err(Trouble::new("this version has no queue, gates and diagnoser", format!("cofferdam cancel {}", work.story.id)).into())
+        }
+    };
+    if let Err(Unanswered::Trouble(trouble)) = answered
+        && !hands.stop.is_asked()
+    {
+        drop(hands.desk.tell(&work.story.id, vec![blocked(&trouble)]));
+    }
+    crash::point("an effect ended");
+}
+
+/// The event that asks a human about a fault of ours.
+pub fn blocked(trouble: &Trouble) -> Kind {
+    let block = Block { reason: "runner".to_owned(), question: trouble.what.clone(), next: trouble.next.clone() };
+    Kind::StoryBlocked { block }
+}

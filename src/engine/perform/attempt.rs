@@ -1,0 +1,398 @@
+//! `StartAttempt` → `attempt.started`, … `attempt.ended`: one implementer process in a fresh workspace.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::collect::{oid, salvage, slug, start as start_commit, trouble};
+use super::{Hands, Trouble, Unanswered, Untold, Work};
+use crate::agents::answers;
+use crate::agents::call::{Agent, Done, Limited};
+use crate::agents::folder::RunFolder;
+use crate::agents::prompt::prompt;
+use crate::agents::protocol::Session;
+use crate::agents::roles;
+use crate::agents::task::task;
+use crate::base::duration;
+use crate::base::id::{AttemptNo, StoryId};
+use crate::config::Role;
+use crate::engine::crash;
+use crate::event::{Amount, AttemptEnd, ContractMode, Kind};
+use crate::role::form::form;
+use crate::role::process::{Process, ProcessError, Ran};
+use crate::role::{Files, policy};
+use crate::sandbox::{Cause, Policy};
+use crate::story::facts::Attempt;
+use crate::workspace::base::Layers;
+use crate::workspace::private_git::History;
+use crate::workspace::state::Lock;
+use crate::workspace::stories::{CollectOptions, Story as Workspace, WorkspaceError, Workspaces};
+
+/// How often the answers of a running agent are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Where `/run/cofferdam` of an attempt lies on the host.
+pub fn folder_of(workspaces: &Workspaces, story: &StoryId, no: AttemptNo) -> PathBuf {
+    folders_of(workspaces).join(format!("{}-{no}", slug(story)))
+}
+
+/// Where all of them lie.
+pub fn folders_of(workspaces: &Workspaces) -> PathBuf {
+    workspaces.state.root().join("runs")
+}
+
+/// Everything that is there before the process starts.
+struct Prepared {
+    folder: RunFolder,
+    policy: Policy,
+    agent: Agent,
+    arguments: Vec<OsString>,
+    workspace: Workspace,
+    /// Nobody else touches the workspace while this is held.
+    held: Lock,
+}
+
+pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
+    let attempt = work.attempt()?;
+    let again = attempt.no.get() > 1 && attempt.no.get() > work.story.granted_after + 1;
+    if again && !hands.stop.sleep(hands.shop.config().run.retry_delay) {
+        return Ok(());
+    }
+    let id = &work.story.id;
+    let prepared = match prepare(hands, work, attempt) {
+        Ok(prepared) => prepared,
+        Err(_) if hands.stop.is_asked() => return Ok(()),
+        Err(trouble) => return Ok(hands.desk.tell(id, vec![could_not_start(attempt.no, trouble)])?),
+    };
+    crash::point("the workspace is there");
+    // Before the process: when it is refused, there is none.
+    let started = Kind::AttemptStarted { attempt: attempt.no, task: attempt.task, agent: prepared.agent.name().to_owned() };
+    match hands.desk.tell(id, vec![started]) {
+        Ok(()) => {}
+        Err(Untold::Refused(_)) => return Ok(()),
+        Err(over) => return Err(over.into()),
+    }
+    let Prepared { folder, policy, agent, arguments, workspace, held } = prepared;
+    let begun = Instant::now();
+    let ran = run(hands, work, attempt, &folder, &policy, &agent, arguments);
+    let ran = ran.and_then(|(done, flooded)| Ok((kept(hands, &workspace, &held, done)?, flooded)));
+    crash::point("the agent ended");
+    let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    drop(held);
+    let limited = ran.as_ref().ok().and_then(|(done, _)| agent.limited(&done.session));
+    let events = ending(hands, attempt, &folder, &agent, ran, wall_ms);
+    let interrupted = matches!(events.first(), Some(Kind::AttemptEnded { end: AttemptEnd::Interrupted, .. }));
+    hands.desk.tell(id, events)?;
+    if let Some(Limited { provider, until, reason }) = limited {
+        hands.desk.tell_of_run(vec![Kind::ProviderPaused { provider, until, reason }])?;
+    }
+    crash::point("the end is stored");
+    if interrupted {
+        if let Ok(Some(kind)) = salvage(&hands.shop, &work.story, attempt) {
+            // A story that was reset meanwhile does not want it; the commit has its ref all the same.
+            drop(hands.desk.tell(id, vec![kind]));
+        }
+        drop(folder.remove());
+    }
+    Ok(())
+}
+
+/// `AskContract` → `contract.accepted`, `contract.refused`: a process of its own, which changes nothing.
+pub(super) fn ask_contract(hands: &Hands, work: &Work, no: AttemptNo) -> Result<(), Unanswered> {
+    let attempt = work.attempt()?;
+    let id = &work.story.id;
+    let prepared = match prepare(hands, work, attempt) {
+        Ok(prepared) => prepared,
+        Err(_) if hands.stop.is_asked() => return Ok(()),
+        Err(trouble) => return Ok(hands.desk.tell(id, vec![could_not_start(no, trouble)])?),
+    };
+    let Prepared { folder, policy, agent, arguments, workspace, held } = prepared;
+    let begun = Instant::now();
+    let ran = run(hands, work, attempt, &folder, &policy, &agent, arguments);
+    let ran = ran.and_then(|(done, flooded)| Ok((kept(hands, &workspace, &held, done)?, flooded)));
+    let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    drop(held);
+    if hands.stop.is_asked() {
+        return Ok(());
+    }
+    match contract(hands, work, attempt, &folder) {
+        Some(kind) => {
+            let session = ran.map(|(done, _)| done.session).unwrap_or_default();
+            Ok(hands.desk.tell(id, vec![kind, spent(&agent, &session, wall_ms)])?)
+        }
+        None => Ok(hands.desk.tell(id, ending(hands, attempt, &folder, &agent, ran, wall_ms))?),
+    }
+}
+
+fn could_not_start(attempt: AttemptNo, trouble: Trouble) -> Kind {
+    let end = AttemptEnd::CouldNotStart { why: trouble.what, next: trouble.next };
+    Kind::AttemptEnded { attempt, end, summary: None, question: None, transcript: None, wall_ms: 0 }
+}
+
+fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Trouble> {
+    let (shop, spec) = (&hands.shop, work.spec()?);
+    let config = shop.config();
+    let retry = || format!("then cofferdam retry {}", work.story.id);
+    let agent = config
+        .agents
+        .get(&Role::Implementer)
+        .ok_or_else(|| Trouble::new("no implementer is configured", format!("set agents.implementer in cofferdam.toml, {}", retry())))?;
+    let agent = Agent::load(agent, work.story.id.as_str(), shop).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
+    let role = roles::load(Role::Implementer, shop.prompts().as_deref())
+        .map_err(|e| Trouble::new(e, format!("mend the file, or remove it to use the built-in text, {}", retry())))?;
+    let workspaces = shop.workspaces().map_err(|e| trouble(&e))?;
+    let (workspace, held) = fresh(hands, work, attempt, &workspaces)?;
+    let mode = shop.mode_of(Role::Implementer).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
+    let files = Files::Story(workspaces.mounts(&workspace, mode).map_err(|e| trouble(&e))?);
+    let mut policy =
+        policy(shop, Role::Implementer, files, agent.program()).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
+    if let (Some(wall), Some(limit)) = (policy.limits.wall, work.story.spec.rules.limits.wall_ms) {
+        // One attempt takes no more than the story has left.
+        policy.limits.wall = Some(wall.min(Duration::from_millis(limit.saturating_sub(work.story.spent.wall_ms).max(1))));
+    }
+    bootstrap(hands, &workspace, &held, &policy)?;
+    let base = if agent.from_base() { Some(target_tree(&workspaces, work)?) } else { None };
+    let disk = |error: std::io::Error| Trouble::new(error, format!("free some space on the disk that holds the state folder, {}", retry()));
+    let folder = RunFolder::create(&folder_of(&workspaces, &work.story.id, attempt.no)).map_err(disk)?;
+    let task = task(Role::Implementer, spec, &work.story, attempt, work.overview.as_deref());
+    let json = serde_json::to_vec_pretty(&task).map_err(|e| disk(e.into()))?;
+    let (prompt, _) = prompt(&task, &role.text);
+    folder.write("task.json", &json).and_then(|()| folder.write("prompt.md", prompt.as_bytes())).map_err(disk)?;
+    folder.grant(&mut policy, base);
+    let arguments = agent.arguments(work.story.id.as_str(), &prompt, &mut policy);
+    Ok(Prepared { folder, policy, agent, arguments, workspace, held })
+}
+
+/// A workspace that nothing ran in yet. What the one before still held is collected first: it gets a ref, and is never lost.
+fn fresh(hands: &Hands, work: &Work, attempt: &Attempt, workspaces: &Workspaces) -> Result<(Workspace, Lock), Trouble> {
+    let name = work.story.id.as_str();
+    match workspaces.story(name) {
+        Ok(old) => {
+            let held = workspaces.hold(&old).map_err(|e| trouble(&e))?;
+            workspaces.collect(&old, &held, &CollectOptions::default()).map_err(|e| trouble(&e))?;
+            crash::point("the old workspace is collected");
+            workspaces.remove(&old, held).map_err(|e| trouble(&e))?;
+        }
+        Err(WorkspaceError::NoSuchStory { .. }) => {}
+        Err(error) => return Err(trouble(&error)),
+    }
+    crash::point("the old workspace is gone");
+    oid(start_commit(attempt))?;
+    let settings = &hands.shop.config().workspace;
+    let form = form(settings, &workspaces.state, &hands.shop.engine, History::Shallow).map_err(|e| Trouble::new(&e, e.next()))?;
+    let (workspace, _) = workspaces.create_as(name, Some(start_commit(attempt).as_str()), form).map_err(|e| trouble(&e))?;
+    if !settings.copy.is_empty() {
+        workspaces.copy_in(&workspace, &settings.copy).map_err(|e| trouble(&e))?;
+    }
+    let held = workspaces.hold(&workspace).map_err(|e| trouble(&e))?;
+    Ok((workspace, held))
+}
+
+/// `workspace.setup`, before any agent runs.
+fn bootstrap(hands: &Hands, workspace: &Workspace, held: &Lock, policy: &Policy) -> Result<(), Trouble> {
+    let Some(setup) = hands.shop.config().workspace.setup.clone() else { return Ok(()) };
+    let arguments = ["/bin/sh", "-c", setup.as_str()].map(OsString::from).to_vec();
+    let process = Process { shop: &hands.shop, policy, arguments, stop: &hands.stop, listener: None, tap: None };
+    let ran = process.run().and_then(|ran| keep(hands, workspace, held, ran)).map_err(|e| Trouble::new(&e, e.next()))?;
+    if ran.outcome.exit_code == 0 {
+        return Ok(());
+    }
+    let what = format!("workspace.setup failed with exit code {}: {}", ran.outcome.exit_code, last_line(&ran.tail));
+    Err(Trouble::new(what, "mend workspace.setup in cofferdam.toml"))
+}
+
+/// Takes over what a process wrote, where it did not write to the workspace's own folder.
+fn keep(hands: &Hands, workspace: &Workspace, held: &Lock, mut ran: Ran) -> Result<Ran, ProcessError> {
+    if let Some(upper) = ran.upper.take() {
+        let mode = hands.shop.mode_of(Role::Implementer).map_err(|e| ProcessError::Keep(e.to_string()))?;
+        let kept = hands.shop.workspaces().and_then(|workspaces| workspaces.keep_run(workspace, held, mode, Some(upper)));
+        kept.map_err(|e| ProcessError::Keep(e.to_string()))?;
+    }
+    Ok(ran)
+}
+
+/// The same of a whole call.
+fn kept(hands: &Hands, workspace: &Workspace, held: &Lock, done: Done) -> Result<Done, ProcessError> {
+    Ok(Done { ran: keep(hands, workspace, held, done.ran)?, ..done })
+}
+
+/// The tree that programs of the project come from: the target's, as the configuration does. What a story is stacked on is an agent's work.
+fn target_tree(workspaces: &Workspaces, work: &Work) -> Result<Vec<PathBuf>, Trouble> {
+    let layers = Layers::new(&workspaces.state, &workspaces.repository);
+    Ok(layers.ensure(oid(&work.target)?).map_err(|e| trouble(&e.into()))?.trees())
+}
+
+fn last_line(text: &str) -> String {
+    crate::base::text::one_line(text.trim_end().lines().next_back().unwrap_or_default()).into_owned()
+}
+
+/// Runs the process, and looks at its answers meanwhile.
+fn run(
+    hands: &Hands,
+    work: &Work,
+    attempt: &Attempt,
+    folder: &RunFolder,
+    policy: &Policy,
+    agent: &Agent,
+    arguments: Vec<OsString>,
+) -> Result<(Done, bool), ProcessError> {
+    let flooded = AtomicBool::new(false);
+    let (ended, end) = mpsc::channel::<()>();
+    let seen = &flooded;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut watch = Watch { hands, work, attempt, folder, contract: attempt.contract, declared: attempt.declared.is_some() };
+            while end.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                watch.look(false);
+                if folder.is_flooded() && !seen.swap(true, Ordering::SeqCst) {
+                    hands.stop.ask();
+                    hands.stop.ask();
+                }
+            }
+            watch.look(true);
+        });
+        let ran = agent.run(&hands.shop, policy, arguments, &hands.stop, Some(hands.words.listener(&work.story.id)));
+        drop(ended);
+        ran
+    })
+    .map(|ran| (ran, flooded.load(Ordering::SeqCst)))
+}
+
+/// What an agent says while it works.
+struct Watch<'a> {
+    hands: &'a Hands,
+    work: &'a Work,
+    attempt: &'a Attempt,
+    folder: &'a RunFolder,
+    contract: bool,
+    declared: bool,
+}
+
+impl Watch<'_> {
+    /// A file that is not whole yet is read again; at the end it counts as it is.
+    fn look(&mut self, last: bool) {
+        let id = &self.work.story.id;
+        if !self.contract
+            && self.work.story.spec.rules.contract == ContractMode::With
+            && let Some(kind) = contract(self.hands, self.work, self.attempt, self.folder)
+            && (last || !matches!(&kind, Kind::ContractRefused { why, .. } if is_half(why)))
+        {
+            self.contract = true;
+            drop(self.hands.desk.tell(id, vec![kind]));
+        }
+        if !self.declared
+            && let Ok(Some(bytes)) = self.folder.answer("approach.json", answers::LONGEST)
+            && let Ok(summary) = answers::approach(&bytes)
+        {
+            self.declared = true;
+            let summary = String::from_utf8_lossy(&self.hands.shop.secrets.text(summary.as_bytes())).into_owned();
+            drop(self.hands.desk.tell(id, vec![Kind::ApproachDeclared { attempt: self.attempt.no, summary }]));
+        }
+    }
+}
+
+/// Could it be that the file is still being written?
+fn is_half(why: &str) -> bool {
+    why.contains("is not taken") || why.contains("changed while")
+}
+
+/// The verdict on a contract, when there is one.
+fn contract(hands: &Hands, work: &Work, attempt: &Attempt, folder: &RunFolder) -> Option<Kind> {
+    let answer = folder.answer("contract.json", answers::LONGEST);
+    let bytes = match answer {
+        Ok(None) => return None,
+        Ok(Some(bytes)) => bytes,
+        Err(why) => return Some(Kind::ContractRefused { attempt: attempt.no, why, evidence: None }),
+    };
+    let evidence = hands.shop.evidence.put(&hands.shop.secrets.text(&bytes)).ok();
+    let ids: Vec<String> = work.story.spec.criteria.iter().map(|criterion| criterion.id.clone()).collect();
+    let kept = answers::contract(&bytes).and_then(|contract| answers::keeps(&contract, &work.story.spec.title, &ids));
+    Some(match kept {
+        Ok(()) => Kind::ContractAccepted { attempt: attempt.no, evidence },
+        Err(why) => Kind::ContractRefused { attempt: attempt.no, why, evidence },
+    })
+}
+
+/// The events that say how it ended; the end itself comes first.
+fn ending(
+    hands: &Hands,
+    attempt: &Attempt,
+    folder: &RunFolder,
+    agent: &Agent,
+    ran: Result<(Done, bool), ProcessError>,
+    wall_ms: u64,
+) -> Vec<Kind> {
+    let (done, flooded) = match ran {
+        Ok(ran) => ran,
+        Err(_) if hands.stop.is_asked() => {
+            let end = AttemptEnd::Interrupted;
+            return vec![Kind::AttemptEnded { attempt: attempt.no, end, summary: None, question: None, transcript: None, wall_ms }];
+        }
+        Err(error) => return vec![could_not_start(attempt.no, Trouble::new(&error, error.next()))],
+    };
+    let end = if flooded {
+        AttemptEnd::Failed { cause: "out: it left more in out/ than answers need".to_owned() }
+    } else {
+        how(hands, agent, &done)
+    };
+    let Done { ran, session, .. } = done;
+    let report = folder.answer("report.json", answers::LONGEST).and_then(|bytes| bytes.map(|bytes| answers::report(&bytes)).transpose());
+    let clean = |text: String| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
+    let (summary, question) = match report {
+        Ok(report) => report.map_or((None, None), |report| (report.summary.map(clean), report.question.map(clean))),
+        Err(why) => (Some(format!("(its report was not read: {why})")), None),
+    };
+    let ended = Kind::AttemptEnded { attempt: attempt.no, end, summary, question, transcript: Some(ran.transcript.clone()), wall_ms };
+    let receipt = &ran.outcome.receipt;
+    let missing = receipt.missing().map(|layer| layer.name.to_string()).collect();
+    let receipt = Kind::SandboxReceipt {
+        role: Role::Implementer.name().to_owned(),
+        attempt: Some(attempt.no),
+        tier: receipt.tier.clone(),
+        missing,
+        evidence: ran.receipt,
+    };
+    vec![ended, receipt, spent(agent, &session, wall_ms)]
+}
+
+/// Why an agent that speaks ended without being done, in its own words.
+fn gave_up(session: &Session, code: i32) -> String {
+    let why = session.failure.as_deref().unwrap_or("it does not say why");
+    format!("agent: it gave up with exit code {code}: {}", crate::base::text::cut(&crate::base::text::one_line(why), 500))
+}
+
+fn spent(agent: &Agent, session: &Session, wall_ms: u64) -> Kind {
+    let model = agent.model().or_else(|| session.model.clone());
+    Kind::BudgetSpent { role: Role::Implementer.name().to_owned(), model, amount: Amount { wall_ms, ..session.spent } }
+}
+
+fn how(hands: &Hands, agent: &Agent, done: &Done) -> AttemptEnd {
+    let Done { ran, session, lingered } = done;
+    let outcome = &ran.outcome;
+    let detail = || outcome.detail.clone().unwrap_or_else(|| "a limit was hit".to_owned());
+    // Whatever it did with the request: its end is ours. What it left is collected all the same.
+    if hands.stop.is_asked() {
+        return AttemptEnd::Interrupted;
+    }
+    if let Some(limited) = agent.limited(session) {
+        return AttemptEnd::ProviderLimit { provider: limited.provider, until: limited.until };
+    }
+    match outcome.cause {
+        // It said that it was done, and stayed: its work is judged as that of one that left.
+        _ if *lingered => AttemptEnd::Finished,
+        Cause::Exited if session.ended == Some(false) => AttemptEnd::Failed { cause: gave_up(session, outcome.exit_code) },
+        Cause::Exited if outcome.exit_code == 0 => AttemptEnd::Finished,
+        Cause::Exited => AttemptEnd::Failed { cause: format!("exit code {}: {}", outcome.exit_code, last_line(&ran.tail)) },
+        Cause::Cancelled => AttemptEnd::Interrupted,
+        Cause::ExecFailed => AttemptEnd::CouldNotStart { why: detail(), next: agent.next_when_missing() },
+        Cause::Wall => {
+            AttemptEnd::Failed { cause: format!("wall: it was ended after {}", duration::display(Duration::from_millis(outcome.wall_ms))) }
+        }
+        Cause::Signalled | Cause::Cpu | Cause::Memory | Cause::Pids | Cause::Disk | Cause::Files | Cause::Output => {
+            let word = serde_json::to_value(outcome.cause).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+            AttemptEnd::Failed { cause: format!("{word}: {}", detail()) }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The commit that gates test and that lands: built in memory from the target and one story, the same for the same inputs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::text::{bytes_line, one_line};
+use crate::config::Style;
+use crate::event::Finding;
+use crate::workspace::git::fault::{self, Mutant};
+use crate::workspace::git::{Author, Conflict, GitError, Merged, Oid, Quarantine, Repository, Stamp};
+use crate::workspace::state::{self, State};
+
+/// What is to be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The target, or the candidate before this one.
+    pub base: Oid,
+    pub story: Oid,
+    pub style: Style,
+    pub id: String,
+    pub title: String,
+    pub run: Option<String>,
+    pub gates: Vec<String>,
+    /// What the story's own proof rests on, by hash.
+    pub evidence: Vec<String>,
+    pub committer: Author,
+    /// Seconds since 1970: given, so that the same wish is the same commit.
+    pub at: i64,
+}
+
+/// A candidate, with all that the landing checks again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub commit: Oid,
+    pub tree: Oid,
+    pub base: Oid,
+    pub story: Oid,
+    pub style: Style,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Build {
+    Built(Candidate),
+    /// Found before a gate is spent: both sides, for the story's repair.
+    Conflicts(Vec<Conflict>),
+}
+
+/// Whoever commits when nobody's name is known.
+pub fn nobody() -> Author {
+    Author { name: "cofferdam".to_owned(), email: "cofferdam@localhost".to_owned() }
+}
+
+const PREFIX: &str = "refs/cofferdam/candidates/";
+
+/// The ref that keeps a candidate.
+pub fn reference(commit: Oid) -> String {
+    format!("{PREFIX}{commit}")
+}
+
+/// Builds a candidate, and gives it a ref before anybody tests it.
+///
+/// # Errors
+/// When git cannot do it. A conflict is no error.
+pub fn build(repository: &Repository, state: &State, wish: &Wish) -> Result<Build, GitError> {
+    let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
+    let built = match compose(&quarantine, wish) {
+        Ok(built) => built,
+        Err(error) => {
+            quarantine.abandon()?;
+            return Err(error);
+        }
+    };
+    let Build::Built(candidate) = &built else {
+        quarantine.abandon()?;
+        return Ok(built);
+    };
+    quarantine.release()?;
+    let name = reference(candidate.commit);
+    if repository.reference(&name) != Some(candidate.commit) {
+        repository.create_reference(&name, candidate.commit)?;
+    }
+    Ok(built)
+}
+
+/// The conflicts that a story would have with a commit, without keeping anything.
+///
+/// # Errors
+/// When git cannot do it.
+pub fn predict(repository: &Repository, state: &State, base: Oid, story: Oid, style: Style) -> Result<Vec<Conflict>, GitError> {
+    let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
+    let tree = tree_of(&quarantine, base, story, style);
+    quarantine.abandon()?;
+    match tree? {
+        Merged::Tree(_) => Ok(Vec::new()),
+        Merged::Conflicts(conflicts) => Ok(conflicts),
+    }
+}
+
+/// The tree that these inputs make, worked out anew from raw objects: what a candidate must have.
+///
+/// # Errors
+/// When git cannot do it.
+pub fn expected_tree(repository: &Repository, state: &State, candidate: &Candidate) -> Result<Option<Oid>, GitError> {
+    let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
+    let tree = tree_of(&quarantine, candidate.base, candidate.story, candidate.style);
+    quarantine.abandon()?;
+    match tree? {
+        Merged::Tree(tree) => Ok(Some(tree)),
+        Merged::Conflicts(_) => Ok(None),
+    }
+}
+
+fn tree_of(quarantine: &Quarantine, base: Oid, story: Oid, style: Style) -> Result<Merged, GitError> {
+    match style {
+        Style::Merge | Style::Squash => quarantine.merge(base, story),
+        Style::Rebase => Ok(match rebase(quarantine, base, story, &mut |_, tree, parent| keep(quarantine, tree, parent))? {
+            Rebased::Tip { tree, .. } => Merged::Tree(tree),
+            Rebased::Conflicts(conflicts) => Merged::Conflicts(conflicts),
+        }),
+    }
+}
+
+fn keep(quarantine: &Quarantine, tree: Oid, parent: Oid) -> Result<Oid, GitError> {
+    let nobody = Stamp { who: nobody(), seconds: 0, offset_minutes: 0 };
+    quarantine.write_commit_at(tree, &[parent], &nobody, &nobody, "")
+}
+
+fn compose(quarantine: &Quarantine, wish: &Wish) -> Result<Build, GitError> {
+    let committer = Stamp { who: wish.committer.clone(), seconds: wish.at, offset_minutes: 0 };
+    let author = quarantine.read(wish.story)?.author;
+    let done = |commit, tree| Build::Built(Candidate { commit, tree, base: wish.base, story: wish.story, style: wish.style });
+    if wish.style == Style::Rebase {
+        let mut write = |commit: Oid, tree: Oid, parent: Oid| {
+            let read = quarantine.read(commit)?;
+            let message = with_trailers(&read.message, &trailers(wish));
+            quarantine.write_commit_at(tree, &[parent], &read.author, &committer, &message)
+        };
+        return Ok(match rebase(quarantine, wish.base, wish.story, &mut write)? {
+            Rebased::Tip { commit, tree } if commit != wish.base => done(commit, tree),
+            // Everything is in the target already: the story lands all the same, as a commit that says so.
+            Rebased::Tip { tree, .. } => {
+                let message = with_trailers(&subject("Story", wish), &trailers(wish));
+                done(quarantine.write_commit_at(tree, &[wish.base], &author, &committer, &message)?, tree)
+            }
+            Rebased::Conflicts(conflicts) => Build::Conflicts(conflicts),
+        });
+    }
+    let tree = match quarantine.merge(wish.base, wish.story)? {
+        Merged::Tree(tree) => tree,
+        Merged::Conflicts(conflicts) => return Ok(Build::Conflicts(conflicts)),
+    };
+    let (parents, author, message) = match wish.style {
+        Style::Merge | Style::Rebase => (vec![wish.base, wish.story], committer.clone(), subject("Merge story", wish)),
+        Style::Squash => (vec![wish.base], author, format!("{}\n\n{}", subject("Story", wish), said(quarantine, wish)?)),
+    };
+    let message = with_trailers(&message, &trailers(wish));
+    Ok(done(quarantine.write_commit_at(tree, &parents, &author, &committer, &message)?, tree))
+}
+
+enum Rebased {
+    Tip { commit: Oid, tree: Oid },
+    Conflicts(Vec<Conflict>),
+}
+
+/// Puts the story's commits on top of the base, one after the other.
+fn rebase(
+    quarantine: &Quarantine,
+    base: Oid,
+    story: Oid,
+    write: &mut dyn FnMut(Oid, Oid, Oid) -> Result<Oid, GitError>,
+) -> Result<Rebased, GitError> {
+    let (mut tip, mut tree) = (base, quarantine.read(base)?.tree);
+    for commit in quarantine.since(base, story)? {
+        if quarantine.read(commit)?.parents.len() > 1 {
+            // A merge brings nothing of its own that its sides do not; their commits are in the list too.
+            continue;
+        }
+        match quarantine.pick(commit, tip)? {
+            Merged::Tree(same) if same == tree => {}
+            Merged::Tree(next) => {
+                tip = write(commit, next, tip)?;
+                tree = next;
+            }
+            Merged::Conflicts(conflicts) => return Ok(Rebased::Conflicts(conflicts)),
+        }
+    }
+    Ok(Rebased::Tip { commit: tip, tree })
+}
+
+fn subject(what: &str, wish: &Wish) -> String {
+    format!("{what} {}: {}", one_line(&wish.id), one_line(wish.title.trim()))
+}
+
+/// What the story's own commits say, for a commit that stands for all of them.
+fn said(quarantine: &Quarantine, wish: &Wish) -> Result<String, GitError> {
+    let mut said = Vec::new();
+    for commit in quarantine.since(wish.base, wish.story)? {
+        let message = quarantine.read(commit)?.message;
+        said.push(crate::base::text::cut(message.trim(), 4 << 10));
+    }
+    said.dedup();
+    Ok(said.join("\n\n"))
+}
+
+fn trailers(wish: &Wish) -> Vec<(&'static str, String)> {
+    let mut trailers = vec![("Story", one_line(&wish.id).into_owned())];
+    trailers.extend(wish.run.iter().map(|run| ("Run", one_line(run).into_owned())));
+    if !wish.gates.is_empty() {
+        trailers.push(("Gates", wish.gates.join(", ")));
+    }
+    trailers.extend(wish.evidence.iter().map(|id| ("Evidence", format!("sha256:{id}"))));
+    trailers
+}
+
+/// A message with trailers as its last paragraph. What an agent wrote at the end of its message cannot pass for one of them.
+fn with_trailers(message: &str, trailers: &[(&'static str, String)]) -> String {
+    let is_ours = |line: &str| {
+        trailers.iter().any(|(key, _)| line.trim_start().to_ascii_lowercase().starts_with(&format!("{}:", key.to_ascii_lowercase())))
+    };
+    let message: Vec<String> = message
+        .trim_end()
+        .replace('\0', "")
+        .lines()
+        .map(|line| if is_ours(line) { format!("> {line}") } else { line.to_owned() })
+        .collect();
+    let trailers: Vec<String> = trailers.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    format!("{}\n\n{}\n", message.join("\n").trim_end(), trailers.join("\n"))
+}
+
+/// Conflicts as the next attempt reads them: what is wrong where, with both sides.
+pub fn findings(conflicts: &[Conflict]) -> Vec<Finding> {
+    let finding = |conflict: &Conflict| {
+        let both = conflict.both.as_ref().map_or_else(String::new, |both| format!(":\n{both}"));
+        Finding {
+            text: format!("conflict with the target: {}{both}", conflict.kind.words()),
+            path: Some(bytes_line(&conflict.path)),
+            severity: Some("error".to_owned()),
+            ..Finding::default()
+        }
+    };
+    conflicts.iter().map(finding).collect()
+}
+
+/// What tidying the refs of candidates did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tidied {
+    pub removed: Vec<String>,
+}
+
+/// Removes the refs of candidates that nobody needs: those that the target contains, and those that are neither waited for nor about to
+/// land. The stories' own refs keep the work itself.
+///
+/// # Errors
+/// When refs cannot be read or removed.
+pub fn tidy(repository: &Repository, target: Oid, live: &[Oid]) -> Result<Tidied, GitError> {
+    let mut tidied = Tidied::default();
+    for (name, commit) in repository.references(PREFIX)? {
+        if repository.is_ancestor(commit, target) || !live.contains(&commit) || fault::is(Mutant::RefsDeletedEarly) {
+            repository.delete_reference(&name, commit)?;
+            tidied.removed.push(name);
+        }
+    }
+    Ok(tidied)
+}

@@ -1,0 +1,247 @@
+//! What the chain asks for, done: candidates are built, given up, refused and landed, and each step is told before it counts.
+
+use super::candidate::{self, Build, Candidate, Wish};
+use super::chain::{Fact, Why};
+use super::land::{self, Aside, LandError, Landed, LandingLock, Step};
+use crate::base::id::{CommitId, EvidenceId, StoryId, TreeId};
+use crate::base::text;
+use crate::config::{Style, UpdateCheckout};
+use crate::event::{Finding, Kind};
+use crate::workspace::git::{GitError, Oid, Repository};
+use crate::workspace::state::{State, StateError};
+
+/// What one story brings to the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub story: StoryId,
+    pub title: String,
+    /// The proven commit.
+    pub commit: CommitId,
+    pub gates: Vec<String>,
+    /// What the proof rests on.
+    pub evidence: Vec<EvidenceId>,
+}
+
+/// Whoever keeps the target of one repository.
+#[derive(Debug)]
+pub struct Keeper<'a> {
+    pub repository: &'a Repository,
+    pub state: &'a State,
+    /// The whole name of the target's ref.
+    pub target: &'a str,
+    pub style: Style,
+    pub update: UpdateCheckout,
+    pub run: Option<String>,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Undone<E> {
+    #[error(transparent)]
+    Git(#[from] GitError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Land(#[from] LandError),
+    #[error("git gave an id that is none")]
+    Id,
+    /// The event was not accepted: nothing was done.
+    #[error("it was not accepted")]
+    Told(E),
+}
+
+/// Stores an event of a story; when it returns, the event is on the disk.
+pub type Tell<'a, E> = &'a mut dyn FnMut(&StoryId, Kind) -> Result<(), E>;
+
+fn oid<E>(id: &CommitId) -> Result<Oid, Undone<E>> {
+    id.as_str().parse().map_err(|_| Undone::Id)
+}
+
+fn commit_id<E>(id: Oid) -> Result<CommitId, Undone<E>> {
+    id.to_string().parse().map_err(|_| Undone::Id)
+}
+
+fn tree_id<E>(id: Oid) -> Result<TreeId, Undone<E>> {
+    id.to_string().parse().map_err(|_| Undone::Id)
+}
+
+impl Keeper<'_> {
+    /// Where the target is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn tip(&self) -> Result<Option<Oid>, GitError> {
+        self.repository.branch_tip(self.target)
+    }
+
+    /// Builds the candidate of a story on a base.
+    ///
+    /// # Errors
+    /// When git cannot do it, or the story does not wait for one any more.
+    pub fn build<E>(&self, ticket: &Ticket, base: &CommitId, behind: &[StoryId], tell: Tell<'_, E>) -> Result<Fact, Undone<E>> {
+        let wish = self.wish(ticket, oid(base)?)?;
+        let (story, commit) = (ticket.story.clone(), ticket.commit.clone());
+        match candidate::build(self.repository, self.state, &wish)? {
+            Build::Conflicts(_) => Ok(Fact::Conflicts { story, commit, base: base.clone() }),
+            Build::Built(built) => {
+                let candidate: CommitId = commit_id(built.commit)?;
+                let told = Kind::CandidateBuilt {
+                    candidate: candidate.clone(),
+                    tree: tree_id(built.tree)?,
+                    base: base.clone(),
+                    story_commit: commit.clone(),
+                    behind: behind.to_vec(),
+                };
+                tell(&story, told).map_err(Undone::Told)?;
+                Ok(Fact::Built { story, commit, base: base.clone(), candidate })
+            }
+        }
+    }
+
+    fn wish<E>(&self, ticket: &Ticket, base: Oid) -> Result<Wish, Undone<E>> {
+        let story = oid(&ticket.commit)?;
+        // No clock takes part: the same story on the same base is the same commit, also after a crash.
+        let at = self.repository.time_of(story)?.max(self.repository.time_of(base)?);
+        Ok(Wish {
+            base,
+            story,
+            style: self.style,
+            id: ticket.story.to_string(),
+            title: ticket.title.clone(),
+            run: self.run.clone(),
+            gates: ticket.gates.clone(),
+            evidence: ticket.evidence.iter().map(ToString::to_string).collect(),
+            committer: self.repository.author().unwrap_or_else(candidate::nobody),
+            at,
+        })
+    }
+
+    /// A candidate that is void through no fault of its story.
+    ///
+    /// # Errors
+    /// When the event is not accepted.
+    pub fn give_up<E>(&self, story: &StoryId, candidate: CommitId, why: &str, tell: Tell<'_, E>) -> Result<(), Undone<E>> {
+        tell(story, Kind::CandidateDropped { candidate, why: why.to_owned() }).map_err(Undone::Told)
+    }
+
+    /// A story that is at fault leaves the queue, and is told why, with its neighbours by name.
+    ///
+    /// # Errors
+    /// When git cannot do it, or the event is not accepted.
+    pub fn refuse<E>(&self, ticket: &Ticket, refusal: Refusal<'_>, tell: Tell<'_, E>) -> Result<(), Undone<E>> {
+        let Refusal { candidate, why, base, neighbours, red, evidence } = refusal;
+        let with = match neighbours {
+            [] => String::new(),
+            some => format!(" together with {}", text::list(some)),
+        };
+        let (why, findings) = match why {
+            Why::Conflicts => {
+                let conflicts = candidate::predict(self.repository, self.state, oid(base)?, oid(&ticket.commit)?, self.style)?;
+                (format!("it conflicts with the target{with}"), candidate::findings(&conflicts))
+            }
+            Why::Red | Why::Broken => (format!("its gates are red on the merge{with}; alone they were green"), red.to_vec()),
+        };
+        let kind = Kind::CandidateRefused {
+            candidate: candidate.cloned(),
+            story_commit: ticket.commit.clone(),
+            why,
+            findings,
+            evidence: evidence.cloned(),
+        };
+        tell(&ticket.story, kind).map_err(Undone::Told)
+    }
+
+    /// Lands a candidate whose gates are green. That it begins is told before; what came of it, after.
+    ///
+    /// # Errors
+    /// When the events are not accepted, or the target cannot be moved at all.
+    pub fn land<E>(
+        &self,
+        ticket: &Ticket,
+        candidate: &CommitId,
+        base: &CommitId,
+        step: &mut dyn FnMut(Step),
+        tell: Tell<'_, E>,
+    ) -> Result<(Vec<Fact>, Vec<Aside>), Undone<E>> {
+        let lock = LandingLock::take(self.state)?;
+        let started = Kind::LandingStarted { candidate: candidate.clone(), target: self.target.to_owned(), from: base.clone() };
+        tell(&ticket.story, started).map_err(Undone::Told)?;
+        let tested = self.tested(ticket, candidate, base)?;
+        match land::land(&lock, self.repository, self.state, self.target, &tested, self.update, step) {
+            Ok(landed) => {
+                let aside = if let Landed::Done { aside } = landed { aside } else { Vec::new() };
+                self.landed(ticket, &tested, tell)?;
+                Ok((vec![Fact::Landed { candidate: candidate.clone() }], aside))
+            }
+            Err(LandError::Moved { found, .. }) => {
+                self.give_up(&ticket.story, candidate.clone(), "somebody else moved the target", tell)?;
+                let moved = found.map(commit_id).transpose()?;
+                Ok((std::iter::once(Fact::NotLanded { candidate: candidate.clone() }).chain(moved.map(Fact::Target)).collect(), Vec::new()))
+            }
+            Err(error @ LandError::NotTheTested { .. }) => {
+                self.give_up(&ticket.story, candidate.clone(), &error.to_string(), tell)?;
+                Ok((vec![Fact::NotLanded { candidate: candidate.clone() }], Vec::new()))
+            }
+            Err(error) => {
+                self.give_up(&ticket.story, candidate.clone(), &error.to_string(), tell)?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// After a crash in the middle of a landing: the target tells whether it was done.
+    ///
+    /// # Errors
+    /// When git cannot do it, or the event is not accepted.
+    pub fn recover<E>(&self, ticket: &Ticket, candidate: &CommitId, base: &CommitId, tell: Tell<'_, E>) -> Result<bool, Undone<E>> {
+        let _lock = LandingLock::take(self.state)?;
+        let tested = self.tested(ticket, candidate, base)?;
+        if self.tip()?.is_some_and(|tip| self.repository.is_ancestor(tested.commit, tip)) {
+            self.landed(ticket, &tested, tell)?;
+            return Ok(true);
+        }
+        self.give_up(&ticket.story, candidate.clone(), "the runner ended before it landed", tell)?;
+        Ok(false)
+    }
+
+    fn tested<E>(&self, ticket: &Ticket, candidate: &CommitId, base: &CommitId) -> Result<Candidate, Undone<E>> {
+        let commit = oid(candidate)?;
+        Ok(Candidate { commit, tree: self.repository.tree_of(commit)?, base: oid(base)?, story: oid(&ticket.commit)?, style: self.style })
+    }
+
+    fn landed<E>(&self, ticket: &Ticket, tested: &Candidate, tell: Tell<'_, E>) -> Result<(), Undone<E>> {
+        let told = Kind::StoryLanded {
+            commit: commit_id(tested.commit)?,
+            tree: tree_id(tested.tree)?,
+            story_commit: ticket.commit.clone(),
+            target: self.target.to_owned(),
+            from: commit_id(tested.base)?,
+        };
+        tell(&ticket.story, told).map_err(Undone::Told)
+    }
+
+    /// Removes refs of candidates that nobody needs.
+    ///
+    /// # Errors
+    /// When git cannot do it.
+    pub fn tidy(&self, live: &[CommitId]) -> Result<(), GitError> {
+        let Some(tip) = self.tip()? else { return Ok(()) };
+        let live: Vec<Oid> = live.iter().filter_map(|id| id.as_str().parse().ok()).collect();
+        candidate::tidy(self.repository, tip, &live).map(drop)
+    }
+}
+
+/// Why a story leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    pub candidate: Option<&'a CommitId>,
+    pub why: Why,
+    /// What it was merged with.
+    pub base: &'a CommitId,
+    /// The stories in there that it did not know when it was made.
+    pub neighbours: &'a [String],
+    /// What the gates said.
+    pub red: &'a [Finding],
+    /// The log of the first red one.
+    pub evidence: Option<&'a EvidenceId>,
+}

@@ -1,0 +1,579 @@
+//! Landing on real git repositories, with everything that goes wrong: conflicts of text and of meaning, flaky gates, pushes by others,
+//! crashes before and after every ref update. Whatever happens, the invariants of the queue hold; and each of five mistakes that merge queues
+//! have made is noticed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::chain::{Action, Chain, Fact, Verdict, Why};
+use super::gate::{Ended, Key, Seen};
+use super::gate_memory::{Memory, Record};
+use super::perform::{Keeper, Refusal, Ticket, Undone};
+use crate::base::id::{CommitId, StoryId};
+use crate::config::{Style, UpdateCheckout};
+use crate::event::Kind;
+use crate::workspace::git::fault::{self, Crash, Mutant};
+use crate::workspace::git::{Oid, Repository};
+use crate::workspace::state::State;
+
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+const TARGET: &str = "refs/heads/main";
+const FILES: usize = 5;
+const LINES: usize = 9;
+
+/// What is on disk: it survives a crash. `journal` is the store.
+struct Disk {
+    folder: tempfile::TempDir,
+    journal: Vec<(StoryId, Kind)>,
+    tickets: BTreeMap<StoryId, Ticket>,
+    /// Stories that a human took out.
+    first: String,
+    pushed: BTreeSet<String>,
+    /// Trees that the gate was green on.
+    proven: BTreeSet<String>,
+    /// The gate's definition in force, and the one under which each tip was made.
+    strict: bool,
+    /// The target's tip when it was last looked at.
+    seen_tip: String,
+    style: Style,
+}
+
+impl Disk {
+    fn repo(&self) -> PathBuf {
+        self.folder.path().join("repo")
+    }
+
+    fn user(&self) -> PathBuf {
+        self.folder.path().join("user")
+    }
+
+    fn git(&self, folder: &Path, args: &[&str]) -> (bool, String) {
+        let mut command = Command::new("git");
+        command
+            .current_dir(folder)
+            .args(args)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("HOME", "/nonexistent");
+        for who in ["AUTHOR", "COMMITTER"] {
+            command.env(format!("GIT_{who}_NAME"), "Tester").env(format!("GIT_{who}_EMAIL"), "t@example.org");
+            command.env(format!("GIT_{who}_DATE"), "2026-01-01T00:00:00Z");
+        }
+        command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE").env("GIT_OPTIONAL_LOCKS", "0");
+        let output = command.output().expect("git");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str]) -> String {
+        let (good, out) = self.git(&self.repo(), args);
+        assert!(good, "git {args:?}");
+        out
+    }
+
+    fn new(style: Style) -> Self {
+        // Memory where there is some: a crash here is one of the process, and flushing would only take time.
+        let place = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/var/tmp" };
+        let folder = tempfile::Builder::new().prefix("cofferdam-test-").tempdir_in(place).expect("a folder");
+        let mut disk = Self {
+            folder,
+            journal: Vec::new(),
+            tickets: BTreeMap::new(),
+            first: String::new(),
+            pushed: BTreeSet::new(),
+            proven: BTreeSet::new(),
+            strict: false,
+            seen_tip: String::new(),
+            style,
+        };
+        fs_err::create_dir(disk.repo()).expect("a folder");
+        disk.run(&["init", "-q", "-b", "main"]);
+        for file in 0..FILES {
+            let lines: String = (0..LINES).map(|line| format!("{file} {line}\n")).collect();
+            fs_err::write(disk.repo().join(format!("f{file}")), lines).expect("a file");
+        }
+        disk.run(&["add", "-A"]);
+        disk.run(&["commit", "-q", "-m", "base"]);
+        disk.first = disk.run(&["rev-parse", "HEAD"]);
+        disk.seen_tip.clone_from(&disk.first);
+        // The repository's own folder is on another branch; the target is checked out elsewhere, with work that is not committed.
+        disk.run(&["checkout", "-q", "-b", "elsewhere"]);
+        disk.run(&["worktree", "add", "-q", "../user", "main"]);
+        fs_err::write(disk.user().join("f0"), "my own words\n").expect("a file");
+        fs_err::write(disk.user().join("f1"), "staged\n").expect("a file");
+        assert!(disk.git(&disk.user(), &["add", "f1"]).0);
+        fs_err::write(disk.user().join("mine"), "untracked\n").expect("a file");
+        disk
+    }
+
+    /// What the user has: every byte of the files and the index, and what `git status` says of them.
+    fn users_work(&self) -> (BTreeMap<String, Vec<u8>>, Vec<u8>, String) {
+        let files = fs_err::read_dir(self.user()).expect("files").flatten().filter(|e| e.file_name() != ".git");
+        let files = files.map(|e| (e.file_name().to_string_lossy().into_owned(), fs_err::read(e.path()).expect("a file"))).collect();
+        let index = fs_err::read(self.repo().join(".git/worktrees/user/index")).expect("an index");
+        (files, index, self.git(&self.user(), &["status", "--porcelain"]).1)
+    }
+
+    /// A story's commit on the target as it is now.
+    fn make_story(&mut self, number: usize, random: &mut Random) {
+        let tip = self.run(&["rev-parse", TARGET]);
+        self.run(&["checkout", "-q", "--detach", &tip]);
+        for commit in 0..=random.below(2) {
+            let file = self.repo().join(format!("f{}", random.below(FILES)));
+            let mut lines: Vec<String> = fs_err::read_to_string(&file).expect("a file").lines().map(str::to_owned).collect();
+            let line = random.below(lines.len());
+            lines[line] = format!("story {number} {commit}");
+            fs_err::write(&file, lines.join("\n") + "\n").expect("written");
+            if commit == 0 {
+                // One in five breaks the strict gate with whatever story it names; one in ten is broken by itself.
+                let says = match random.below(10) {
+                    0 => "broken".to_owned(),
+                    1 | 2 => format!("clash s{}", random.below(12)),
+                    _ => "fine".to_owned(),
+                };
+                fs_err::write(self.repo().join(format!("s{number}")), says).expect("written");
+            }
+            self.run(&["add", "-A"]);
+            self.run(&["commit", "-q", "--allow-empty", "-m", &format!("work {number}.{commit}\n\nStory: S-99")]);
+        }
+        let commit = self.run(&["rev-parse", "HEAD"]);
+        let story: StoryId = format!("S-{number}").parse().expect("an id");
+        self.run(&["update-ref", &format!("refs/cofferdam/stories/S-{number}/1"), &commit]);
+        let ticket = Ticket {
+            story: story.clone(),
+            title: format!("story {number}"),
+            commit: commit.parse().expect("an id"),
+            gates: vec!["g".into()],
+            evidence: vec![],
+        };
+        self.journal.push((story.clone(), Kind::StoryQueued { commit: ticket.commit.clone() }));
+        self.tickets.insert(story, ticket);
+    }
+
+    /// Somebody else pushes to the target.
+    fn push(&mut self, number: usize) {
+        // Git refuses a push to a branch that is checked out; the first landing puts the user's checkout aside.
+        let head = fs_err::read_to_string(self.repo().join(".git/worktrees/user/HEAD")).expect("a head");
+        if head.trim_end().ends_with(TARGET) {
+            return;
+        }
+        let tip = self.run(&["rev-parse", TARGET]);
+        self.run(&["checkout", "-q", "--detach", &tip]);
+        fs_err::write(self.repo().join(format!("ext{number}")), format!("{number}\n")).expect("written");
+        self.run(&["add", "-A"]);
+        self.run(&["commit", "-q", "-m", "pushed"]);
+        let commit = self.run(&["rev-parse", "HEAD"]);
+        self.run(&["update-ref", TARGET, &commit, &tip]);
+        self.pushed.insert(commit.clone());
+        self.seen_tip = commit;
+    }
+
+    /// The gate on the tree of a commit.
+    fn is_green(&self, commit: &str) -> bool {
+        let names = self.run(&["ls-tree", "--name-only", commit]);
+        let names: BTreeSet<&str> = names.lines().collect();
+        names.iter().filter(|name| name.starts_with('s')).all(|name| {
+            let says = self.run(&["show", &format!("{commit}:{name}")]);
+            let clash = says.strip_prefix("clash ").is_some_and(|other| self.strict && other != *name && names.contains(other));
+            says != "broken" && !clash
+        })
+    }
+
+    fn is_over(&self, story: &StoryId) -> bool {
+        let over = |kind: &Kind| matches!(kind, Kind::StoryLanded { .. } | Kind::CandidateRefused { .. });
+        self.journal.iter().any(|(of, kind)| of == story && over(kind))
+    }
+
+    fn waiting(&self) -> Vec<(StoryId, CommitId)> {
+        let queued = self.journal.iter().filter(|(_, kind)| matches!(kind, Kind::StoryQueued { .. })).map(|(story, _)| story);
+        queued.filter(|story| !self.is_over(story)).map(|story| (story.clone(), self.tickets[story].commit.clone())).collect()
+    }
+
+    /// A landing that was begun and not answered.
+    fn open_landing(&self) -> Option<(StoryId, CommitId, CommitId)> {
+        let mut open = None;
+        for (story, kind) in &self.journal {
+            match kind {
+                Kind::LandingStarted { candidate, from, .. } => open = Some((story.clone(), candidate.clone(), from.clone())),
+                Kind::StoryLanded { .. } | Kind::CandidateDropped { .. } if open.as_ref().is_some_and(|(of, ..)| of == story) => {
+                    open = None;
+                }
+                _ => {}
+            }
+        }
+        open
+    }
+}
+
+/// One life of the runner: it ends when everything is decided, or by a crash. `Err` is a broken invariant.
+struct Life<'a> {
+    disk: &'a mut Disk,
+    random: &'a mut Random,
+    repository: Repository,
+    state: State,
+    memory: Memory,
+    chain: Chain,
+    asked: Vec<Action>,
+    pushes: &'a mut usize,
+}
+
+type Broken = String;
+
+impl Life<'_> {
+    fn keeper(&self) -> Keeper<'_> {
+        Keeper {
+            repository: &self.repository,
+            state: &self.state,
+            target: TARGET,
+            style: self.disk.style,
+            update: UpdateCheckout::Never,
+            run: None,
+        }
+    }
+
+    fn recover(&mut self) -> Result<(), Broken> {
+        if let Some((story, candidate, base)) = self.disk.open_landing() {
+            let ticket = self.disk.tickets[&story].clone();
+            let mut new = Vec::new();
+            self.keeper().recover(&ticket, &candidate, &base, &mut teller(&mut new)).map_err(|e: Undone<()>| e.to_string())?;
+            self.disk.journal.extend(new);
+        }
+        self.look()
+    }
+
+    fn go(&mut self, mut steps: usize) -> Result<(), Broken> {
+        self.recover()?;
+        let waiting = Fact::Queue(self.disk.waiting());
+        self.feed(vec![waiting])?;
+        while !self.asked.is_empty() && steps > 0 {
+            steps -= 1;
+            if *self.pushes > 0 && self.random.one_in(12) {
+                *self.pushes -= 1;
+                let number = *self.pushes;
+                self.disk.push(number);
+                // It may be noticed now, or only when a landing fails.
+                if self.random.one_in(2) {
+                    let tip = self.disk.seen_tip.parse().expect("an id");
+                    self.feed(vec![Fact::Target(tip)])?;
+                    continue;
+                }
+            }
+            let at = self.random.below(self.asked.len());
+            let action = self.asked.remove(at);
+            let facts = self.perform(action)?;
+            self.look()?;
+            self.feed(facts)?;
+            if self.random.one_in(4) {
+                self.tidy()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tidy(&self) -> Result<(), Broken> {
+        let live = self.chain.live();
+        self.keeper().tidy(&live).map_err(|e| e.to_string())?;
+        let tip = self.repository.branch_tip(TARGET).map_err(|e| e.to_string())?.ok_or("no target")?;
+        for candidate in live {
+            let id: Oid = candidate.as_str().parse().map_err(|_| "an id")?;
+            let kept = self.repository.reference(&super::candidate::reference(id)) == Some(id);
+            if !kept && !self.repository.is_ancestor(id, tip) {
+                return Err(format!("the ref of candidate {candidate} went before the target contains it"));
+            }
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, facts: Vec<Fact>) -> Result<(), Broken> {
+        let mut facts = VecDeque::from(facts);
+        while let Some(fact) = facts.pop_front() {
+            for action in self.chain.take(fact) {
+                match action {
+                    Action::Stop { candidate } => self.asked.retain(|a| !matches!(a, Action::Test { candidate: c, .. } if *c == candidate)),
+                    Action::Drop { story, candidate } => {
+                        self.disk.journal.push((story, Kind::CandidateDropped { candidate, why: "void".into() }));
+                    }
+                    Action::Eject { story, candidate, why, .. } => {
+                        self.eject(&story, candidate.as_ref(), why)?;
+                        facts.push_back(Fact::Queue(self.disk.waiting()));
+                    }
+                    other => self.asked.push(other),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn eject(&mut self, story: &StoryId, candidate: Option<&CommitId>, why: Why) -> Result<(), Broken> {
+        let base: CommitId = match candidate {
+            Some(candidate) => self.disk.run(&["rev-parse", &format!("{candidate}^1")]).parse().map_err(|_| "an id")?,
+            None => self.chain.target().clone(),
+        };
+        if let (Why::Red, Some(candidate)) = (why, candidate)
+            && self.disk.is_green(candidate.as_str())
+        {
+            return Err(format!("{story} was sent away for a candidate that is green"));
+        }
+        let ticket = self.disk.tickets[story].clone();
+        let refusal = Refusal { candidate, why, base: &base, neighbours: &[], red: &[], evidence: None };
+        let mut new = Vec::new();
+        self.keeper().refuse(&ticket, refusal, &mut teller(&mut new)).map_err(|e: Undone<()>| e.to_string())?;
+        self.disk.journal.extend(new);
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) -> Result<Vec<Fact>, Broken> {
+        let mut new = Vec::new();
+        let facts = match action {
+            Action::Build { story, base, behind, .. } => {
+                let ticket = self.disk.tickets[&story].clone();
+                let built = self.keeper().build(&ticket, &base, &behind, &mut teller(&mut new));
+                vec![built.map_err(|e: Undone<()>| e.to_string())?]
+            }
+            Action::Test { candidate, .. } => {
+                let verdict = self.test(&candidate)?;
+                vec![Fact::Verdict { candidate, verdict }]
+            }
+            Action::Land { story, candidate, base } => {
+                let ticket = self.disk.tickets[&story].clone();
+                // Somebody pushes at the worst moment.
+                if *self.pushes > 0 && self.random.one_in(4) {
+                    *self.pushes -= 1;
+                    let number = *self.pushes;
+                    self.disk.push(number);
+                }
+                let journal = &mut self.disk.journal;
+                let keeper = Keeper {
+                    repository: &self.repository,
+                    state: &self.state,
+                    target: TARGET,
+                    style: self.disk.style,
+                    update: UpdateCheckout::Never,
+                    run: None,
+                };
+                // What is told is on the disk when it returns, whatever comes after.
+                let landed = keeper.land(&ticket, &candidate, &base, &mut |_| fault::point(), &mut |story, kind| {
+                    fault::point();
+                    journal.push((story.clone(), kind));
+                    fault::point();
+                    Ok(())
+                });
+                let (mut facts, _) = landed.map_err(|e: Undone<()>| e.to_string())?;
+                facts.push(Fact::Queue(self.disk.waiting()));
+                facts
+            }
+            Action::Stop { .. } | Action::Drop { .. } | Action::Eject { .. } => Vec::new(),
+        };
+        self.disk.journal.extend(new);
+        Ok(facts)
+    }
+
+    /// The gate, with its memory; now and then it is stopped half way, or flakes.
+    fn test(&mut self, candidate: &CommitId) -> Result<Verdict, Broken> {
+        let id: Oid = candidate.as_str().parse().map_err(|_| "an id")?;
+        let tree = self.repository.tree_of(id).map_err(|e| e.to_string())?.to_string();
+        let definition = if self.disk.strict { "strict" } else { "lenient" };
+        let key = Key { tree: tree.clone(), definition: definition.into(), profile: "p".into(), toolchain: "t".into() };
+        let code = match self.memory.recall(&key).map(|record| record.seen.ended) {
+            Some(Ended::Exited { code }) => code,
+            _ if self.random.one_in(10) => return Ok(Verdict::Cancelled),
+            _ => {
+                let code = i32::from(!self.disk.is_green(candidate.as_str()));
+                // Red at first is asked once more, so a flake changes nothing.
+                let seen = Seen { ended: Ended::Exited { code }, counts: None, report_error: None };
+                self.memory.keep(&Record::new("g", key, seen)).map_err(|e| e.to_string())?;
+                code
+            }
+        };
+        if code == 0 {
+            self.disk.proven.insert(tree);
+        }
+        Ok(if code == 0 { Verdict::Green } else { Verdict::Red })
+    }
+
+    /// The invariants that must hold at every moment.
+    fn look(&mut self) -> Result<(), Broken> {
+        let tip = self.disk.run(&["rev-parse", TARGET]);
+        if tip != self.disk.seen_tip {
+            if !self.disk.is_green(&tip) {
+                return Err(format!("the target is red at {tip}"));
+            }
+            self.disk.seen_tip.clone_from(&tip);
+        }
+        Ok(())
+    }
+}
+
+fn teller(journal: &mut Vec<(StoryId, Kind)>) -> impl FnMut(&StoryId, Kind) -> Result<(), ()> {
+    |story, kind| {
+        fault::point();
+        journal.push((story.clone(), kind));
+        Ok(())
+    }
+}
+
+/// The whole history, judged by git's own program.
+fn judge(disk: &Disk, before: &(BTreeMap<String, Vec<u8>>, Vec<u8>, String)) -> Result<(), Broken> {
+    let line = disk.run(&["rev-list", "--first-parent", "--reverse", &format!("{}..{TARGET}", disk.first)]);
+    let (mut parent, mut landed, mut pushed) = (disk.first.clone(), BTreeSet::new(), BTreeSet::new());
+    for commit in line.lines() {
+        if disk.pushed.contains(commit) {
+            pushed.insert(commit.to_owned());
+            parent = commit.to_owned();
+            continue;
+        }
+        let trailers = disk.run(&["log", "-1", "--format=%(trailers:key=Story,valueonly)", commit]);
+        let story: StoryId = trailers.lines().next().unwrap_or_default().parse().map_err(|e| format!("{commit} is of no story: {e}"))?;
+        let parents = disk.run(&["rev-list", "-1", "--parents", commit]);
+        let tree = disk.run(&["rev-parse", &format!("{commit}^{{tree}}")]);
+        if disk.style == Style::Rebase {
+            // A story is a row of commits; its last one is what was tested.
+            let last = disk.journal.iter().any(|(_, kind)| matches!(kind, Kind::StoryLanded { commit: tip, .. } if tip.as_str() == commit));
+            if last && !landed.insert(story.clone()) {
+                return Err(format!("{story} landed twice"));
+            }
+            if last && !disk.proven.contains(&tree) {
+                return Err(format!("{commit} was never tested"));
+            }
+            parent = commit.to_owned();
+            continue;
+        }
+        if !landed.insert(story.clone()) {
+            return Err(format!("{story} landed twice"));
+        }
+        if !disk.proven.contains(&tree) {
+            return Err(format!("{commit} was never tested"));
+        }
+        let own = disk.tickets[&story].commit.to_string();
+        let (good, merged) = disk.git(&disk.repo(), &["merge-tree", "--write-tree", &parent, &own]);
+        if !good || merged != tree {
+            return Err(format!("{commit} is not the merge of its parent and {story}"));
+        }
+        let wanted = if disk.style == Style::Merge { format!("{commit} {parent} {own}") } else { format!("{commit} {parent}") };
+        if parents != wanted {
+            return Err(format!("{commit} has the parents {parents}"));
+        }
+        parent = commit.to_owned();
+    }
+    if pushed != disk.pushed {
+        return Err("what somebody pushed is lost".to_owned());
+    }
+    for (story, ticket) in &disk.tickets {
+        let told = disk.journal.iter().any(|(of, kind)| of == story && matches!(kind, Kind::StoryLanded { .. }));
+        if told != landed.contains(story) {
+            return Err(format!("{story}: told {told}, and in the target {}", landed.contains(story)));
+        }
+        if !disk.is_over(story) {
+            return Err(format!("{story} waits for ever"));
+        }
+        if !disk.git(&disk.repo(), &["rev-parse", "--verify", "-q", &format!("refs/cofferdam/stories/{story}/1")]).0 {
+            return Err(format!("the work of {story} ({}) is kept by nothing", ticket.commit));
+        }
+    }
+    if disk.users_work() != *before {
+        return Err("the user's checkout changed".to_owned());
+    }
+    Ok(())
+}
+
+/// One random world, from its beginning to its end.
+fn world(seed: u64, mutant: Option<Mutant>) -> Result<(), Broken> {
+    fault::mutate(mutant);
+    let mut random = Random::new(seed);
+    let style = [Style::Merge, Style::Merge, Style::Squash, Style::Rebase][random.below(4)];
+    let mut disk = Disk::new(style);
+    let before = disk.users_work();
+    let stories = 3 + random.below(5);
+    // Most start from the same target, as stories that are worked on side by side do.
+    for number in 0..stories {
+        disk.make_story(number, &mut random);
+    }
+    let mut pushes = random.below(4);
+    let mut lives = 2 + random.below(5);
+    loop {
+        let repository = Repository::discover(&disk.repo()).expect("a repository");
+        let state = State::at(&disk.folder.path().join("state"), &repository).expect("a state");
+        let memory = Memory::of(&state).expect("a memory");
+        let tip: CommitId = disk.run(&["rev-parse", TARGET]).parse().expect("an id");
+        let chain = Chain::new(1 + random.below(4), tip);
+        let is_last = lives == 0;
+        fault::crash_after((!is_last && random.one_in(2)).then(|| u32::try_from(random.below(60)).expect("small")));
+        let steps = if is_last { 2_000 } else { 3 + random.below(25) };
+        let mut life =
+            Life { disk: &mut disk, random: &mut random, repository, state, memory, chain, asked: Vec::new(), pushes: &mut pushes };
+        let lived = catch_unwind(AssertUnwindSafe(|| life.go(steps)));
+        fault::crash_after(None);
+        match lived {
+            Ok(lived) => lived?,
+            Err(thrown) if thrown.is::<Crash>() => {}
+            Err(thrown) => std::panic::resume_unwind(thrown),
+        }
+        if is_last {
+            break;
+        }
+        lives -= 1;
+        // Between two lives the configuration may change; what has landed was judged by the one of its day.
+        disk.strict |= random.one_in(3);
+        disk.seen_tip = disk.run(&["rev-parse", TARGET]);
+    }
+    judge(&disk, &before)
+}
+
+#[test]
+fn whatever_goes_wrong_the_target_is_what_was_proven_and_nothing_is_lost() {
+    for seed in 0..40 {
+        if let Err(broken) = world(seed, None) {
+            panic!("seed {seed}: {broken}");
+        }
+    }
+}
+
+fn is_noticed(mutant: Mutant) {
+    let noticed = (0..120).find(|seed| world(*seed, Some(mutant)).is_err());
+    assert!(noticed.is_some(), "{mutant:?} goes unnoticed");
+}
+
+#[test]
+fn a_landing_without_compare_and_swap_is_noticed() {
+    is_noticed(Mutant::NoCompareAndSwap);
+}
+
+#[test]
+fn a_tested_tree_on_another_parent_is_noticed() {
+    is_noticed(Mutant::StaleReparent);
+}
+
+#[test]
+fn a_merge_that_nobody_tested_is_noticed() {
+    is_noticed(Mutant::UntestedRemerge);
+}
+
+#[test]
+fn a_verdict_of_another_gate_is_noticed() {
+    is_noticed(Mutant::MemoryWithoutGate);
+}
+
+#[test]
+fn refs_that_go_too_early_are_noticed() {
+    is_noticed(Mutant::RefsDeletedEarly);
+}

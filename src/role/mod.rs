@@ -1,0 +1,109 @@
+//! How a process of any role is run: what it may touch, where its words go, how it is asked to stop.
+//!
+//! ```text
+//! profile + limits + files ─▶ Policy ─▶ sandbox ─▶ transcript (without secrets) + receipt, both evidence
+//! ```
+//!
+//! Agents, evaluators and gates all come through here: there is no other way to start a process for a story.
+
+pub mod form;
+pub mod policy;
+pub mod process;
+pub mod redact;
+pub mod stop;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use crate::config::{Config, Role, Secret};
+use crate::sandbox::Engine;
+use crate::sandbox::toolchains::Surroundings;
+use crate::store::Evidence;
+use crate::workspace::stories::{WorkspaceError, Workspaces};
+
+pub use policy::{Files, PolicyError, policy};
+pub use process::{Process, ProcessError, Ran};
+pub use redact::Secrets;
+pub use stop::Stop;
+
+/// What all processes of a run share.
+#[derive(Debug)]
+pub struct Workshop {
+    pub engine: Engine,
+    pub evidence: Evidence,
+    pub secrets: Secrets,
+    pub around: Surroundings,
+    /// The worktree that the run was started from. Stories are read there; nothing is ever written there.
+    root: PathBuf,
+    /// The configuration as it is now: it is read anew when the target moves.
+    config: RwLock<Arc<Config>>,
+    pub(crate) policies: policy::Known,
+}
+
+impl Workshop {
+    pub fn new(engine: Engine, evidence: Evidence, around: Surroundings, root: &Path, config: Arc<Config>) -> Self {
+        let secrets = known_secrets(&around, &config);
+        Self { engine, evidence, secrets, around, root: root.to_owned(), config: RwLock::new(config), policies: policy::Known::default() }
+    }
+
+    /// The repository's workspaces: opened by each thread for itself.
+    ///
+    /// # Errors
+    /// When the repository cannot be opened any more.
+    pub fn workspaces(&self) -> Result<Workspaces, WorkspaceError> {
+        Workspaces::open(&self.root)
+    }
+
+    /// Where a person's own texts of roles are.
+    pub fn prompts(&self) -> Option<PathBuf> {
+        self.around.profiles.as_deref().and_then(Path::parent).map(|folder| folder.join("prompts"))
+    }
+
+    /// Where a person's own adapters are.
+    pub fn adapters(&self) -> Option<PathBuf> {
+        self.around.profiles.as_deref().and_then(Path::parent).map(|folder| folder.join("adapters"))
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Takes a new configuration, for everything that begins from now on.
+    pub fn set_config(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+        self.policies.forget();
+    }
+
+    /// The profile of a role: the one that is configured, else the one of its name.
+    pub fn profile_of(&self, role: Role) -> String {
+        let config = self.config();
+        config.agents.get(&role).and_then(|agent| agent.profile.clone()).unwrap_or_else(|| built_in_profile(role).to_owned())
+    }
+}
+
+/// Roles without a profile of their own borrow one that allows no more than they need.
+fn built_in_profile(role: Role) -> &'static str {
+    match role {
+        Role::Implementer => "implementer",
+        Role::Verifier => "verifier",
+        Role::Gate => "gate",
+        Role::Planner | Role::Reviewer | Role::Diagnoser => "reviewer",
+    }
+}
+
+/// Values that must never be kept: what the environment and the configuration call a secret.
+fn known_secrets(around: &Surroundings, config: &Config) -> Secrets {
+    let named = |name: &str| around.variables.get(name).map(|value| (name.to_owned(), value.as_encoded_bytes().to_vec()));
+    let variables = around.variables.keys().filter(|name| Secrets::is_secret_name(name)).filter_map(|name| named(name));
+    let credentials = config.credentials.iter().filter_map(|credential| match &credential.from {
+        Secret::Env(name) => named(name),
+        Secret::File(path) => Some((format!("the credential of {}", credential.host), fs_err::read(path).ok()?)),
+        // Whoever runs the command knows the value; it is not run only to keep its answer out.
+        Secret::Command(_) => None,
+    });
+    Secrets::new(variables.chain(credentials))
+}

@@ -1,0 +1,10 @@
+//! `cofferdam run` from a list of stories to collected, verified work: the real program, real sandboxes, scripted agents.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod support;
+
+mod crash;
+mod documents;
+mod manners;
+mod scenario;
