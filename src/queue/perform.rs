@@ -134,9 +134,13 @@ impl Keeper<'_> {
             [] => String::new(),
             some => format!(" together with {}", text::list(some)),
         };
+        let wish = self.wish(ticket, oid(base)?)?;
         let (why, findings) = match why {
             Why::Conflicts => {
-                let conflicts = candidate::predict(self.repository, self.state, oid(base)?, oid(&ticket.commit)?, self.style)?;
+                let conflicts = match candidate::build(self.repository, self.state, &wish)? {
+                    Build::Conflicts(conflicts) => conflicts,
+                    Build::Built(_) => Vec::new(),
+                };
                 (format!("it conflicts with the target{with}"), candidate::findings(&conflicts))
             }
             Why::Red | Why::Broken => (format!("its gates are red on the merge{with}; alone they were green"), red.to_vec()),
@@ -147,6 +151,8 @@ impl Keeper<'_> {
             why,
             findings,
             evidence: evidence.cloned(),
+            onto: Some(base.clone()),
+            from: Some(commit_id(candidate::repair_start(self.repository, self.state, &wish)?)?),
         };
         tell(&ticket.story, kind).map_err(Undone::Told)
     }

@@ -21,6 +21,7 @@ pub mod gate;
 pub mod graph;
 pub mod import;
 mod inplace;
+pub mod land;
 pub mod lint;
 mod live;
 pub mod log;
@@ -31,6 +32,7 @@ pub mod probe;
 pub mod problems;
 pub mod profile;
 pub mod project;
+pub mod queue;
 pub mod report;
 pub mod run;
 pub mod schema;
@@ -76,6 +78,10 @@ enum Command {
     Clean(clean::Args),
     /// Run the gates on a clean commit: is the base red?
     Gate(gate::Args),
+    /// Show what waits to land, in order, and what each waits for
+    Queue(queue::Args),
+    /// Bring the clean checkouts of the target to what has landed
+    Land(land::Args),
     /// Add a story
     Add(Box<add::AddArgs>),
     /// Make story files of what other tools wrote
@@ -211,5 +217,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Diff(args) => diff::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Gate(args) => gate::run(&args),
+        Command::Queue(args) => queue::run(&args),
+        Command::Land(args) => land::run(&args),
     }
 }
