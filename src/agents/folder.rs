@@ -14,7 +14,7 @@ pub const RUN: &str = "/run/cofferdam";
 pub const TASK: &str = "/run/cofferdam/task.json";
 pub const PROMPT: &str = "/run/cofferdam/prompt.md";
 pub const OUT: &str = "/run/cofferdam/out";
-/// The tree that the attempt started from, for programs that come with the project.
+/// The target's tree, for programs that come with the project.
 pub const BASE: &str = "/run/cofferdam/base";
 
 /// Answers are a few sentences; whoever leaves more wants to fill the disk.

@@ -144,6 +144,7 @@ impl Reader<'_> {
                     "checkout" => Backend::Checkout,
                     _ => Backend::Auto,
                 },
+                in_memory: self.must_text("workspace.upper") == "tmpfs",
                 layers: self.size("workspace.layers").unwrap_or(unset.layers),
                 caches: self.size("workspace.caches").unwrap_or(unset.caches),
                 copy: self.texts("workspace.copy"),

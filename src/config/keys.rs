@@ -109,6 +109,7 @@ pub const KEYS: &[Key] = &[
     key("limits.{sandbox}.disk", Kind::Size, "what it may write"),
     key("limits.{sandbox}.files", Kind::Count(1, MANY), "files it may make"),
     key("workspace.backend", Kind::Word(&["auto", "overlay", "checkout"]), "how a story's files are laid out"),
+    key("workspace.upper", Kind::Word(&["disk", "tmpfs"]), "what takes an agent's writes while it runs; tmpfs is memory of a fixed size"),
     key("workspace.layers", Kind::Size, "base layers that nothing uses are kept up to this size, together"),
     key("workspace.caches", Kind::Size, "the largest size of each warm cache; beyond it, it starts anew"),
     key("workspace.copy", Kind::Globs, "ignored files of yours that every workspace gets a copy of"),

@@ -194,6 +194,8 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workspace {
     pub backend: Backend,
+    /// Does an agent write to memory of a fixed size while it runs?
+    pub in_memory: bool,
     /// Base layers that nothing uses, together.
     pub layers: Size,
     /// Each warm cache.
@@ -205,7 +207,7 @@ pub struct Workspace {
 impl Default for Workspace {
     /// Of a repository without a `cofferdam.toml`.
     fn default() -> Self {
-        Self { backend: Backend::Auto, layers: Size::gib(20), caches: Size::gib(10), copy: Vec::new(), setup: None }
+        Self { backend: Backend::Auto, in_memory: false, layers: Size::gib(20), caches: Size::gib(10), copy: Vec::new(), setup: None }
     }
 }
 

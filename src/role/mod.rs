@@ -6,6 +6,7 @@
 //!
 //! Agents, evaluators and gates all come through here: there is no other way to start a process for a story.
 
+pub mod form;
 pub mod policy;
 pub mod process;
 pub mod redact;

@@ -8,16 +8,16 @@ use std::sync::Mutex;
 use super::Workshop;
 use crate::config::Role;
 use crate::sandbox::plan::{Unenforceable, plan};
-use crate::sandbox::policy::{Access, Grant, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
+use crate::sandbox::policy::{Access, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
 use crate::sandbox::profile::{Profile, ProfileError, WorkspaceMode, load};
 use crate::sandbox::resolve::{ExecOptions, ResolveError, resolve};
 use crate::sandbox::toolchains::{Host, Surroundings};
-use crate::workspace::stories::Mounts;
+use crate::workspace::mounting::Mounts;
 
 /// The files that a process works on.
 #[derive(Debug)]
 pub enum Files {
-    /// A story's own workspace: what is written stays there, unless the profile says otherwise.
+    /// A story's own workspace, mounted for a role that may do so much with it.
     Story(Mounts),
     /// A commit's tree, top layer first; what is written is dropped after the process.
     Tree { lower: Vec<PathBuf>, inside: PathBuf },
@@ -100,7 +100,11 @@ pub fn policy(shop: &Workshop, role: Role, files: Files, program: Option<&Path>)
 }
 
 impl Workshop {
-    fn mode_of(&self, role: Role) -> Result<WorkspaceMode, PolicyError> {
+    /// What a role may do with the files.
+    ///
+    /// # Errors
+    /// When its profile cannot be read.
+    pub fn mode_of(&self, role: Role) -> Result<WorkspaceMode, PolicyError> {
         Ok(load::load(&self.profile_of(role), self.around.profiles.as_deref())?.files.workspace)
     }
 
@@ -135,20 +139,14 @@ pub fn without_files(profile: &Profile, options: ExecOptions, checkout: &Path, a
 /// Puts the files to work on into a policy.
 pub fn with_files(mut policy: Policy, files: Files, mode: WorkspaceMode) -> Policy {
     let access = if mode == WorkspaceMode::Read { Access::Read } else { Access::Write };
-    let (source, inside, beside) = match files {
-        Files::Tree { lower, inside } => (WorkspaceSource::Overlay { lower, upper: Upper::Private }, inside, Vec::new()),
-        Files::Story(mounts) => {
-            let source = if mode == WorkspaceMode::Write {
-                WorkspaceSource::Overlay { lower: mounts.lower, upper: Upper::Folders { upper: mounts.upper, work: mounts.work } }
-            } else {
-                // Whoever may not change the story sees it as a lower layer: the kernel never writes there.
-                WorkspaceSource::Overlay { lower: std::iter::once(mounts.upper).chain(mounts.lower).collect(), upper: Upper::Private }
-            };
-            (source, mounts.inside, mounts.beside)
+    match files {
+        Files::Tree { lower, inside } => {
+            policy.workspace = Workspace { source: WorkspaceSource::Overlay { lower, upper: Upper::Private }, inside, access };
         }
-    };
-    policy.workspace = Workspace { source, inside, access };
-    let beside = beside.into_iter().map(|(host, inside)| Grant { host, inside, access: Access::Read, reason: "history = full".to_owned() });
-    policy.grants.extend(beside);
+        Files::Story(mounts) => {
+            policy.workspace = mounts.workspace;
+            policy.grants.extend(mounts.grants);
+        }
+    }
     policy
 }

@@ -44,6 +44,8 @@ pub struct Ran {
     pub receipt: EvidenceId,
     /// The end of the transcript.
     pub tail: String,
+    /// What took the writes of an overlay that is not the workspace's own folder.
+    pub upper: Option<std::os::fd::OwnedFd>,
 }
 
 /// Why nothing can be said about a process.
@@ -57,6 +59,8 @@ pub enum ProcessError {
     Evidence(io::Error),
     #[error("no request to stop could reach it: {0}")]
     Stop(io::Error),
+    #[error("it ran, and what it wrote to memory could not be taken: {0}")]
+    Keep(String),
 }
 
 /// Where both streams go.
@@ -138,7 +142,7 @@ impl Process<'_> {
         let receipt = serde_json::to_vec_pretty(&finished.outcome.receipt).map_err(|e| ProcessError::Evidence(e.into()))?;
         let receipt = shop.evidence.put(&receipt).map_err(ProcessError::Evidence)?;
         let tail = String::from_utf8_lossy(&sink.tail).into_owned();
-        Ok(Ran { outcome: finished.outcome, transcript, receipt, tail })
+        Ok(Ran { outcome: finished.outcome, transcript, receipt, tail, upper: finished.upper })
     }
 }
 
@@ -149,7 +153,7 @@ impl ProcessError {
             Self::Sandbox(SandboxError::Unenforceable(_)) => "cofferdam doctor names what mends it".to_owned(),
             Self::Sandbox(_) => "cofferdam doctor tells whether a sandbox can be built here".to_owned(),
             Self::Nothing => "name a program in agents.ROLE.command".to_owned(),
-            Self::Evidence(_) => "free some space on the disk that holds the state folder".to_owned(),
+            Self::Evidence(_) | Self::Keep(_) => "free some space on the disk that holds the state folder".to_owned(),
             Self::Stop(_) => "raise the limit of open files (ulimit -n)".to_owned(),
         }
     }

@@ -97,7 +97,7 @@ impl Launcher {
     /// # Errors
     /// When a source is missing, or the kernel refuses. Nothing is left behind then.
     pub fn launch(&mut self, job: &Job, control: OwnedFd, streams: Option<Streams>, entry: Admission) -> Result<Launched, LaunchError> {
-        let prepared = if job.privileged { self.prepare(&job.plan.steps)? } else { Vec::new() };
+        let prepared = if job.privileged { self.prepare(&job.plan)? } else { Vec::new() };
         self.compile_filters(&job.plan.steps)?;
         let flags = job.namespaces().fold(0, |flags, n| flags | n.flag());
         let maps = job.privileged && job.has_user_namespace();
@@ -131,13 +131,15 @@ impl Launcher {
     }
 
     /// Opens every host folder as root, who alone may be able to reach it; those that the payload writes to are seen as its own.
-    fn prepare(&mut self, steps: &[Step]) -> Result<Vec<Prepared>, LaunchError> {
-        steps.iter().map(|step| self.prepare_step(step)).collect()
+    fn prepare(&mut self, plan: &Plan) -> Result<Vec<Prepared>, LaunchError> {
+        plan.steps.iter().map(|step| self.prepare_step(step, &plan.folder)).collect()
     }
 
-    fn prepare_step(&mut self, step: &Step) -> Result<Prepared, LaunchError> {
+    fn prepare_step(&mut self, step: &Step, workspace: &Path) -> Result<Prepared, LaunchError> {
         Ok(match step {
             Step::Bind { source, writable: true, .. } => vec![self.open_owned(source)?],
+            // Who may read the workspace may read all of it, whatever modes an agent left; not every file system can map owners.
+            Step::Bind { source, path, .. } if path.starts_with(workspace) => vec![self.open_owned(source).or_else(|_| open(source))?],
             Step::Bind { source, writable: false, .. } => vec![open(source)?],
             Step::Device { name } => vec![open(&Path::new("/dev").join(name))?],
             Step::Mask { folder: false, .. } => vec![open(Path::new("/dev/null"))?],

@@ -390,14 +390,18 @@ impl<'a> Running<'a> {
     }
 
     fn check_private(&mut self) {
-        let bounded = matches!(self.policy.workspace.source, WorkspaceSource::Overlay { upper: Upper::Private, .. });
-        let upper = self.upper.as_ref().filter(|_| bounded);
-        let full: Vec<_> = self.private.iter().chain(upper).filter_map(|folder| disk::full(folder.as_fd()).ok()).collect();
+        let full: Vec<_> = self.bounded().filter_map(|folder| disk::full(folder.as_fd()).ok()).collect();
         if full.iter().any(|(bytes, _)| *bytes) {
             self.end(Cause::Disk, "its private folders are full");
         } else if full.iter().any(|(_, files)| *files) {
             self.end(Cause::Files, "its private folders hold as many files as they may");
         }
+    }
+
+    /// The folders in memory of a fixed size: the private ones, and what takes the writes of a throw-away overlay.
+    fn bounded(&self) -> impl Iterator<Item = &OwnedFd> {
+        let in_memory = matches!(self.policy.workspace.source, WorkspaceSource::Overlay { upper: Upper::Private, .. });
+        self.private.iter().chain(self.upper.as_ref().filter(move |_| in_memory))
     }
 
     fn sample(&mut self) {
@@ -601,9 +605,9 @@ impl<'a> Running<'a> {
 
     /// Is the disk limit reached at the end, and the files limit? Both in the private folders and in the workspace.
     fn is_full(&self) -> (bool, bool) {
-        let private = self.private.as_ref().and_then(|folder| disk::full(folder.as_fd()).ok()).unwrap_or_default();
         let workspace = self.disk.as_ref().and_then(|watch| watch.passed().ok()).unwrap_or_default();
-        (private.0 || workspace.0, private.1 || workspace.1)
+        let full = self.bounded().filter_map(|folder| disk::full(folder.as_fd()).ok());
+        full.fold(workspace, |all, one| (all.0 || one.0, all.1 || one.1))
     }
 }
 

@@ -681,3 +681,11 @@ pub fn get_attribute(fd: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> io::
         Err(e) => Err(e),
     }
 }
+
+/// Sets an extended attribute of an open file.
+///
+/// # Errors
+/// What the kernel said.
+pub fn set_attribute(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
+    raw(libc::SYS_fsetxattr, [fd.as_raw_fd() as usize, name.as_ptr() as usize, value.as_ptr() as usize, value.len(), 0, 0]).map(drop)
+}

@@ -261,9 +261,9 @@ impl<'a> Layers<'a> {
     }
 
     /// Writes a commit's files into an empty folder that is nobody's layer.
-    pub fn write_checkout(&self, files: &Path, commit: Oid) -> Result<(), BaseError> {
+    pub fn write_checkout(&self, files: &Path, commit: Oid) -> Result<Warnings, BaseError> {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
-        self.whole(files, commit, self.repository.tree_of(commit)?, self.repository.line_ends(), time).map(drop)
+        self.whole(files, commit, self.repository.tree_of(commit)?, self.repository.line_ends(), time).map(|built| built.warnings)
     }
 
     fn whole(&self, files: &Path, commit: Oid, tree: Oid, ends: LineEnds, time: i64) -> Result<Built, BaseError> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
 use super::attributes::{AttributesFile, AttributesStack, Value};
+use super::checkout::Seen;
 use super::convert::LineEnds;
 use super::git::{Entry, GitError, Objects, Oid, Quarantine, Repository, mode};
 use super::ignore::{IgnoreFile, IgnoreStack};
@@ -39,6 +40,8 @@ pub struct Settings {
     /// The user's (weakest), then the repository's (strongest).
     pub attribute_lists: Vec<Vec<u8>>,
     pub limits: Limits,
+    /// What the files of a whole worktree looked like when it was made.
+    pub seen: Seen,
 }
 
 impl Settings {
@@ -48,6 +51,7 @@ impl Settings {
             ignore_lists: repository.ignore_lists(),
             attribute_lists: repository.attribute_lists(),
             limits,
+            seen: Seen::default(),
         }
     }
 }
@@ -148,9 +152,9 @@ impl Walk<'_> {
         let has_ignores = self.push_ignores(folder, &result, place);
         let has_attributes = self.push_attributes(folder, &tracked);
         let mut folded = None;
-        for name in names {
+        for name in &names {
             self.out.entries += 1;
-            if place.depth == 0 && name == b".git" {
+            if place.depth == 0 && *name == b".git" {
                 // The private git directory of the story. It is never read.
                 continue;
             }
@@ -158,27 +162,30 @@ impl Walk<'_> {
             if length > 0 {
                 self.path.push(b'/');
             }
-            self.path.extend_from_slice(&name);
-            let verdict = self.name(folder, &name, tracked.get(&name), place);
+            self.path.extend_from_slice(name);
+            let verdict = self.name(folder, name, tracked.get(name), place);
             self.path.truncate(length);
             match verdict? {
                 Verdict::Is(mode, id) => {
-                    if !tracked.contains_key(&name) {
-                        let folded = folded.get_or_insert_with(|| result.keys().map(|known| fold(known)).collect::<HashSet<_>>());
-                        if !folded.insert(fold(&name)) {
+                    if !tracked.contains_key(name) {
+                        // What shows through, and what was there and still is.
+                        let still = || names.iter().filter(|name| tracked.contains_key(*name));
+                        let folded =
+                            folded.get_or_insert_with(|| result.keys().chain(still()).map(|known| fold(known)).collect::<HashSet<_>>());
+                        if !folded.insert(fold(name)) {
                             self.report(Finding::kept(
-                                &self.join(&name),
+                                &self.join(name),
                                 Rule::CaseCollision,
                                 "another name in this folder differs only by case",
                             ));
                         }
                     }
-                    result.insert(name.clone(), Entry { name, mode, id });
+                    result.insert(name.clone(), Entry { name: name.clone(), mode, id });
                 }
-                Verdict::Gone => drop(result.remove(&name)),
-                Verdict::AsBefore => match tracked.get(&name) {
-                    Some(before) => drop(result.insert(name, before.clone())),
-                    None => drop(result.remove(&name)),
+                Verdict::Gone => drop(result.remove(name)),
+                Verdict::AsBefore => match tracked.get(name) {
+                    Some(before) => drop(result.insert(name.clone(), before.clone())),
+                    None => drop(result.remove(name)),
                 },
             }
         }
@@ -222,6 +229,10 @@ impl Walk<'_> {
         let tracked_tree = tracked.filter(|entry| entry.is_tree()).map(|entry| entry.id);
         if ignored && !is_tracked && (kind != Kind::Folder || tracked_tree.is_none()) {
             return Ok(Verdict::Gone);
+        }
+        if is_tracked && matches!(kind, Kind::File | Kind::Link) && self.settings.seen.is_unchanged(&self.path, &status) {
+            // As git's index does: who has not changed is what it was, whatever new attributes would make of it.
+            return Ok(Verdict::AsBefore);
         }
         if name.len() > limits.name_bytes || self.path.len() > limits.path_bytes {
             let rule = if name.len() > limits.name_bytes { Rule::NameTooLong } else { Rule::PathTooLong };

@@ -70,18 +70,12 @@ pub fn ensure(state: &State, repository: &Repository, stack: &Stack) -> Result<V
 fn build(repository: &Repository, place: &Path, path: &Path, layer: &Layer, below: Option<(&Path, &Layer)>) -> Result<(), BaseError> {
     let (commit, tree) = (parse(&layer.commit)?, parse(&layer.tree)?);
     let git = place.join(".git");
-    fs_err::create_dir_all(git.join("objects/pack"))?;
-    fs_err::write(git.join("shallow"), format!("{commit}\n"))?;
     let files = path.join("tree");
     match below {
-        None => {
-            whole_skeleton(repository, &git)?;
-            repository.write_pack(&git.join("objects/pack"), &[tree], &[commit])?;
-            let mut entries = Vec::new();
-            list(repository, &files, tree, &mut Vec::new(), &mut entries)?;
-            repository.write_index(&git.join("index"), None, tree, &[], &entries)?;
-        }
+        None => whole(repository, &git, &files, commit, tree)?,
         Some((lower, layer_below)) => {
+            fs_err::create_dir_all(git.join("objects/pack"))?;
+            fs_err::write(git.join("shallow"), format!("{commit}\n"))?;
             let before = parse(&layer_below.tree)?;
             let changes = changes::between(repository, Some(before), Some(tree), usize::MAX).map_err(|stopped| match stopped {
                 Stopped::Git(error) => BaseError::Git(error),
@@ -97,14 +91,29 @@ fn build(repository: &Repository, place: &Path, path: &Path, layer: &Layer, belo
             repository.write_index(&git.join("index"), Some(&lower.join(".git/index")), tree, &removed, &entries)?;
         }
     }
-    // The packs of a layer are shared and never written: an agent's gc must not copy them.
+    keep_packs(&git)?;
+    Ok(git::sync_tree(place)?)
+}
+
+/// A git directory that needs nothing from below: the commit's objects, and an index of the files as they lie there.
+pub(super) fn whole(repository: &Repository, git: &Path, files: &Path, commit: Oid, tree: Oid) -> Result<(), BaseError> {
+    fs_err::create_dir_all(git.join("objects/pack"))?;
+    fs_err::write(git.join("shallow"), format!("{commit}\n"))?;
+    whole_skeleton(repository, git)?;
+    repository.write_pack(&git.join("objects/pack"), &[tree], &[commit])?;
+    write_checkout_index(repository, files, tree, &git.join("index"))?;
+    Ok(keep_packs(git)?)
+}
+
+/// The packs of a base are shared or large, and complete: an agent's gc must not copy them.
+fn keep_packs(git: &Path) -> io::Result<()> {
     for entry in fs_err::read_dir(git.join("objects/pack"))? {
         let pack = entry?.path();
         if pack.extension().is_some_and(|e| e == "pack") {
             fs_err::write(pack.with_extension("keep"), "cofferdam base layer\n")?;
         }
     }
-    Ok(git::sync_tree(place)?)
+    Ok(())
 }
 
 /// A git directory with settings and lists, and without HEAD, refs and objects of its own.
@@ -175,7 +184,22 @@ pub fn begin(
     target: Option<&str>,
     history: History,
 ) -> Result<(), BaseError> {
-    let git = upper.join(".git");
+    start(&upper.join(".git"), repository, base, branch, target, history)?;
+    if history == History::Full && !upper.join(".git/shallow").exists() {
+        super::layer_files::whiteout(upper, Some(b".git/shallow"))?;
+    }
+    Ok(())
+}
+
+/// The same in a git directory that has no other below it.
+pub(super) fn start(
+    git: &Path,
+    repository: &Repository,
+    base: Oid,
+    branch: &str,
+    target: Option<&str>,
+    history: History,
+) -> Result<(), BaseError> {
     let heads = git.join("refs/heads");
     fs_err::create_dir_all(&heads)?;
     fs_err::write(git.join("HEAD"), format!("ref: refs/heads/{branch}\n"))?;
@@ -194,7 +218,10 @@ pub fn begin(
         fs_err::write(git.join("objects/info/alternates"), places.concat())?;
         match fs_err::read(repository.common_dir().join("shallow")) {
             Ok(shallow) => fs_err::write(git.join("shallow"), shallow)?,
-            Err(_) => super::layer_files::whiteout(upper, Some(b".git/shallow"))?,
+            Err(_) => match fs_err::remove_file(git.join("shallow")) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+                _ => {}
+            },
         }
     }
     Ok(())

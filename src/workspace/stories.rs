@@ -11,6 +11,7 @@ use super::base::{self, BaseError, Layers, Warnings};
 use super::bootstrap;
 use super::cache::{Bounds, CacheError, Caches};
 use super::changes::{self, Change, Stopped};
+use super::checkout::{self, Backend, Seen};
 use super::collect::{self, CollectError, Layout, Settings};
 use super::git::{Author, GitError, Objects as _, Oid, Quarantine, Repository};
 use super::import;
@@ -29,6 +30,11 @@ pub enum WorkspaceError {
     Exists { story: String },
     #[error("a story needs a name of 1 to 200 characters")]
     BadStory,
+    #[error(
+        "the workspace of story `{}` is a plain checkout, and a run whose changes are thrown away needs an overlay; give the role a profile with workspace = \"read\" or \"write\"",
+        crate::base::text::one_line(story)
+    )]
+    NeedsOverlay { story: String },
     #[error("{} is there already and is not empty", path.display())]
     NotEmpty { path: PathBuf },
     #[error(transparent)]
@@ -56,10 +62,33 @@ pub struct Story {
     /// The branch it started from, when there was one.
     pub target: Option<String>,
     pub history: History,
+    #[serde(default)]
+    pub backend: Backend,
+    #[serde(default)]
+    pub upper: Upper,
     /// The layer its files come from.
     pub layer: String,
     /// Seconds since 1970.
     pub created: u64,
+}
+
+/// What takes the writes of a running agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Upper {
+    /// A folder on disk.
+    #[default]
+    Disk,
+    /// Memory of a fixed size, which the kernel holds; what is in it goes to disk when the run has ended.
+    Tmpfs,
+}
+
+/// How a workspace is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    pub history: History,
+    pub backend: Backend,
+    pub upper: Upper,
 }
 
 const VERSION: u32 = 1;
@@ -75,7 +104,7 @@ impl Story {
         state::slug(&self.story)
     }
 
-    fn base_id(&self) -> Result<Oid, WorkspaceError> {
+    pub(super) fn base_id(&self) -> Result<Oid, WorkspaceError> {
         parse(&self.base)
     }
 
@@ -86,19 +115,6 @@ impl Story {
 
 fn parse(id: &str) -> Result<Oid, WorkspaceError> {
     id.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("a record names the object {}", id.escape_debug())).into())
-}
-
-/// What a sandbox mounts for a story.
-#[derive(Clone, Debug)]
-pub struct Mounts {
-    /// Top first.
-    pub lower: Vec<PathBuf>,
-    pub upper: PathBuf,
-    pub work: PathBuf,
-    /// Where the payload sees it: the same for every story of a repository.
-    pub inside: PathBuf,
-    /// Read-only folders beside it.
-    pub beside: Vec<(PathBuf, PathBuf)>,
 }
 
 /// What one collection found.
@@ -164,51 +180,94 @@ impl Workspaces {
         Ok(Self { repository, state })
     }
 
-    fn folder(&self, slug: &str) -> PathBuf {
+    pub(super) fn folder(&self, slug: &str) -> PathBuf {
         self.state.stories().join(slug)
+    }
+
+    /// Where what the agent wrote lies.
+    fn files(&self, story: &Story) -> PathBuf {
+        self.folder(&story.slug()).join(if story.backend == Backend::Overlay { "upper" } else { "tree" })
     }
 
     fn prefix(slug: &str) -> String {
         format!("refs/cofferdam/stories/{slug}/")
     }
 
-    /// Makes a story's workspace. Its cost is that of a few folders when the base layer is there.
+    /// Makes a story's workspace in the usual way.
     pub fn create(&self, name: &str, base: Option<&str>, history: History) -> Result<(Story, Warnings), WorkspaceError> {
+        self.create_as(name, base, Form { history, ..Form::default() })
+    }
+
+    /// Makes a story's workspace. On an overlay its cost is that of a few folders when the base layer is there.
+    pub fn create_as(&self, name: &str, base: Option<&str>, form: Form) -> Result<(Story, Warnings), WorkspaceError> {
         if name.is_empty() || name.chars().count() > 200 {
             return Err(WorkspaceError::BadStory);
         }
         let slug = state::slug(name);
-        let commit = self.repository.commit(base.unwrap_or("HEAD"))?;
-        let layers = Layers::new(&self.state, &self.repository);
-        // The long part without the lock; the second time it is only looked up, and nobody can take it away any more.
-        layers.ensure(commit)?;
-        let _lock = self.state.lock("stories", SHORT_WAIT)?;
-        let stack = layers.ensure(commit)?;
-        private_git::ensure(&self.state, &self.repository, &stack)?;
-        let target = self.folder(&slug);
-        if target.exists() {
+        if self.folder(&slug).exists() {
             return Err(WorkspaceError::Exists { story: name.to_owned() });
         }
-        let top = stack.top().ok_or_else(|| io::Error::other("a base without layers"))?;
+        let commit = self.repository.commit(base.unwrap_or("HEAD"))?;
         let story = Story {
             version: VERSION,
             story: name.to_owned(),
             base: commit.to_string(),
-            base_tree: top.tree.clone(),
+            base_tree: self.repository.tree_of(commit)?.to_string(),
             target: base.map_or_else(
                 || self.repository.branch(),
                 |name| self.repository.reference(&format!("refs/heads/{name}")).map(|_| name.to_owned()),
             ),
-            history,
-            layer: base::folder_name(commit, top.ends),
+            history: form.history,
+            backend: form.backend,
+            upper: form.upper,
+            layer: base::folder_name(commit, self.repository.line_ends()),
             created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
-        let place = self.state.stories().join(state::unique(".new-"));
-        let upper = place.join("upper");
-        fs_err::create_dir_all(&upper)?;
-        fs_err::create_dir(place.join("work"))?;
-        private_git::begin(&upper, &self.repository, commit, &slug, story.target.as_deref(), history)?;
-        state::write_record(&place.join("story.json"), &story)?;
+        let layers = Layers::new(&self.state, &self.repository);
+        match form.backend {
+            Backend::Overlay => {
+                // The long part without the lock; the second time it is only looked up, and nobody can take it away any more.
+                layers.ensure(commit)?;
+                let _lock = self.state.lock("stories", SHORT_WAIT)?;
+                let stack = layers.ensure(commit)?;
+                private_git::ensure(&self.state, &self.repository, &stack)?;
+                let place = self.state.stories().join(state::unique(".new-"));
+                let upper = place.join("upper");
+                fs_err::create_dir_all(&upper)?;
+                fs_err::create_dir(place.join("work"))?;
+                private_git::begin(&upper, &self.repository, commit, &slug, story.target.as_deref(), form.history)?;
+                self.put_in_place(&place, &story)?;
+                Ok((story, stack.top().map(|top| top.warnings.clone()).unwrap_or_default()))
+            }
+            Backend::Checkout => {
+                let place = self.state.stories().join(state::unique(".fill-"));
+                fs_err::create_dir_all(&place)?;
+                // Filling it takes long: this tells a cleaning that we live.
+                let _alive = Lock::acquire(&place.join("story.lock"), name, Duration::ZERO)?;
+                let filled = checkout::fill(&layers, &self.repository, &place, commit, &slug, story.target.as_deref(), form.history);
+                let done = filled.map_err(WorkspaceError::from).and_then(|warnings| {
+                    let _lock = self.state.lock("stories", SHORT_WAIT)?;
+                    self.put_in_place(&place, &story)?;
+                    Ok(warnings)
+                });
+                if done.is_err() {
+                    // Half a checkout is worth nothing, and a full disk needs the space.
+                    removal::discard(&place, &self.state.trash())?;
+                }
+                Ok((story, done?))
+            }
+        }
+    }
+
+    /// Makes what was prepared the workspace of a story. Under the lock.
+    fn put_in_place(&self, place: &Path, story: &Story) -> Result<(), WorkspaceError> {
+        let (slug, commit) = (story.slug(), story.base_id()?);
+        let target = self.folder(&slug);
+        if target.exists() {
+            removal::discard(place, &self.state.trash())?;
+            return Err(WorkspaceError::Exists { story: story.story.clone() });
+        }
+        state::write_record(&place.join("story.json"), story)?;
         // From here on the base cannot be pruned from the repository, whatever happens to its branch.
         let keep = format!("{}base", Self::prefix(&slug));
         if self.repository.reference(&keep) != Some(commit) {
@@ -217,16 +276,15 @@ impl Workspaces {
             }
             self.repository.create_reference(&keep, commit)?;
         }
-        fs_err::rename(&place, &target)?;
+        fs_err::rename(place, &target)?;
         state::sync_folder(&self.state.stories())?;
-        registration::register(&self.repository, &slug, name, &target.join("tree"), self.head(&story)?)?;
-        Ok((story, top.warnings.clone()))
+        Ok(registration::register(&self.repository, &slug, &story.story, &target.join("tree"), self.head(story)?)?)
     }
 
     /// Copies a person's own untracked files into a workspace that nothing ran in yet.
     pub fn copy_in(&self, story: &Story, patterns: &[String]) -> Result<bootstrap::Copied, WorkspaceError> {
         let Some(from) = self.repository.worktree() else { return Ok(bootstrap::Copied::default()) };
-        Ok(bootstrap::copy_in(from, &self.folder(&story.slug()).join("upper"), patterns)?)
+        Ok(bootstrap::copy_in(from, &self.files(story), patterns)?)
     }
 
     /// The workspace of a story.
@@ -292,33 +350,10 @@ impl Workspaces {
     /// Keeps others away from a workspace: while its sandbox runs, and while it is collected or removed.
     pub fn hold(&self, story: &Story) -> Result<Lock, WorkspaceError> {
         let what = format!("the workspace of story {}", crate::base::text::one_line(&story.story));
-        Ok(Lock::acquire(&self.folder(&story.slug()).join("story.lock"), &what, STORY_WAIT)?)
-    }
-
-    /// What a sandbox mounts to work in it.
-    pub fn mounts(&self, story: &Story) -> Result<Mounts, WorkspaceError> {
-        let layers = Layers::new(&self.state, &self.repository);
-        let stack = layers.ensure(story.base_id()?)?;
-        let git = private_git::ensure(&self.state, &self.repository, &stack)?;
         let folder = self.folder(&story.slug());
-        let beside = match story.history {
-            History::Shallow => Vec::new(),
-            History::Full => {
-                let folders = private_git::object_folders(&self.repository)?;
-                folders
-                    .into_iter()
-                    .enumerate()
-                    .map(|(at, host)| (host, PathBuf::from(format!("{}/{at}", private_git::OBJECTS_INSIDE))))
-                    .collect()
-            }
-        };
-        Ok(Mounts {
-            lower: git.into_iter().zip(stack.trees()).flat_map(|(git, tree)| [git, tree]).collect(),
-            upper: folder.join("upper"),
-            work: folder.join("work"),
-            inside: Path::new("/workspace").join(self.repository.name()),
-            beside,
-        })
+        let lock = Lock::acquire(&folder.join("story.lock"), &what, STORY_WAIT)?;
+        self.lay_over(&folder)?;
+        Ok(lock)
     }
 
     /// Collects what was changed, as a commit with a ref of its own. Every process of the story is dead: the caller holds the workspace.
@@ -371,7 +406,10 @@ impl Workspaces {
     fn default_message(&self, story: &Story) -> String {
         let folder = self.folder(&story.slug());
         let title = format!("Story {}", crate::base::text::one_line(&story.story));
-        let git = Folder::open_root(&folder.join("upper")).and_then(|upper| upper.child(b".git"));
+        let git = match story.backend {
+            Backend::Overlay => Folder::open_root(&folder.join("upper")).and_then(|upper| upper.child(b".git")),
+            Backend::Checkout => Folder::open_root(&folder.join("git")),
+        };
         let said = git.ok().and_then(|git| import::message(&git, &self.repository, &folder));
         said.map_or(title.clone(), |said| format!("{title}\n\n{said}"))
     }
@@ -391,13 +429,22 @@ impl Workspaces {
             let entry = entry?;
             if entry.file_name().as_encoded_bytes().starts_with(b"quarantine-")
                 || entry.file_name().as_encoded_bytes().starts_with(b"strange-")
+                || entry.file_name().as_encoded_bytes().starts_with(b"taking-")
             {
                 removal::discard(&entry.path(), &self.state.trash())?;
             }
         }
         let quarantine = Quarantine::create(&folder.join(state::unique("quarantine-")), &self.repository)?;
-        let upper = Folder::open_root(&folder.join("upper")).map_err(CollectError::Root)?;
-        let collected = collect::collect(&upper, Layout::Upper, story.tree_id()?, &quarantine, &Settings::of(&self.repository, limits))?;
+        let root = Folder::open_root(&self.files(story)).map_err(CollectError::Root)?;
+        let mut settings = Settings::of(&self.repository, limits);
+        let layout = match story.backend {
+            Backend::Overlay => Layout::Upper,
+            Backend::Checkout => {
+                settings.seen = Seen::read(&folder.join("seen"));
+                Layout::Whole
+            }
+        };
+        let collected = collect::collect(&root, layout, story.tree_id()?, &quarantine, &settings)?;
         Ok((quarantine, collected))
     }
 
@@ -420,6 +467,22 @@ impl Workspaces {
         Ok(())
     }
 
+    /// Removes what makers of workspaces left that were killed. For a runner that starts: it holds the repository's lock, and others who make
+    /// workspaces hold theirs. Returns how many there were.
+    pub fn sweep(&self) -> Result<u64, WorkspaceError> {
+        let _lock = self.state.lock("stories", SHORT_WAIT)?;
+        let mut swept = 0;
+        for entry in fs_err::read_dir(self.state.stories())? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
+                removal::discard(&entry.path(), &self.state.trash())?;
+                swept += 1;
+            }
+        }
+        removal::empty(&self.state.trash())?;
+        Ok(swept)
+    }
+
     /// Removes what nothing uses: never a commit that nothing else reaches.
     pub fn clean(&self, keep_bytes: u64, dry_run: bool) -> Result<Cleaned, WorkspaceError> {
         let _lock = self.state.lock("stories", SHORT_WAIT)?;
@@ -431,14 +494,24 @@ impl Workspaces {
         for entry in fs_err::read_dir(self.state.stories())? {
             let entry = entry?;
             let Ok(slug) = entry.file_name().into_string() else { continue };
-            // Under the lock nobody else makes one: this one's maker is dead.
-            if slug.starts_with(".new-") {
+            // Under the lock nobody else makes one, and who fills one in holds it: this one's maker is dead.
+            let filling = slug.starts_with(".fill-");
+            if filling && Lock::acquire(&entry.path().join("story.lock"), "a new workspace", Duration::ZERO).is_err() {
+                continue;
+            }
+            if filling || slug.starts_with(".new-") {
                 cleaned.leftovers.push(entry.path().display().to_string());
                 if !dry_run {
                     removal::discard(&entry.path(), &self.state.trash())?;
                 }
             } else {
                 live.insert(slug);
+            }
+        }
+        for entry in fs_err::read_dir(self.state.root())? {
+            let entry = entry?;
+            if !dry_run && entry.file_name().as_encoded_bytes().starts_with(b".try-") {
+                removal::discard(&entry.path(), &self.state.trash())?;
             }
         }
         for slug in registration::registered(&self.repository)?.into_iter().filter(|slug| !live.contains(slug)) {

@@ -47,6 +47,10 @@ pub struct FileId {
 }
 
 impl Status {
+    pub fn inode(&self) -> u64 {
+        self.file.inode
+    }
+
     fn of(stat: &FileStat) -> Self {
         let format = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
         let kind = match format {
@@ -153,7 +157,7 @@ impl Folder {
         Ok((content.len() as u64 == now.size).then_some(content))
     }
 
-    fn open_file(&self, name: &[u8]) -> io::Result<OwnedFd> {
+    pub(super) fn open_file(&self, name: &[u8]) -> io::Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
         let name = OsStr::from_bytes(name);
         match open_beneath(self.0.as_fd(), name, flags) {

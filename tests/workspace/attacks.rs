@@ -1,6 +1,7 @@
 //! What an agent leaves to hurt the host: collected honestly, or named and left out; nothing runs, hangs or leads outside.
 //!
-//! The attacks write to an overlay's upper folder as an agent could through the merged view, and as it could if it reached it directly.
+//! The attacks write to an overlay's upper folder as an agent could through the merged view, and as it could if it reached it directly; and
+//! to a plain checkout, which is the other way a workspace is laid out.
 
 use std::path::Path;
 
@@ -16,12 +17,17 @@ struct Scene {
     repository: Repository,
     quarantine: Quarantine,
     overlay: Overlay,
+    layout: Layout,
     base: Oid,
 }
 
 impl Scene {
     /// A small repository, its checkout as the lower folder, and a host secret beside them.
-    fn new() -> Self {
+    fn both() -> [Self; 2] {
+        [Layout::Upper, Layout::Whole].map(Self::new)
+    }
+
+    fn new(layout: Layout) -> Self {
         let scratch = scratch();
         let main = scratch.path().join("main");
         fs_err::create_dir(&main).unwrap();
@@ -29,12 +35,15 @@ impl Scene {
             printf 'ignored/\\n*.o\\n' > .gitignore; git add -A -f; git commit -q -m base";
         assert!(bash(&main, script).status.success());
         let lower = scratch.path().join("lower");
-        bash(scratch.path(), "cp -a main lower; rm -rf lower/.git; echo SECRET > secret; mkdir outside; echo kept > outside/file");
+        bash(
+            scratch.path(),
+            "cp -a main lower; rm -rf lower/.git; cp -a lower whole; mkdir whole/.git; echo SECRET > secret; mkdir outside; echo kept > outside/file",
+        );
         let overlay = Overlay::new(&lower, &scratch.path().join("story"));
         let repository = Repository::discover(&main).unwrap();
         let quarantine = Quarantine::create(&scratch.path().join("quarantine"), &repository).unwrap();
         let base = git(&main, &["rev-parse", "HEAD^{tree}"]).parse().unwrap();
-        Self { scratch, repository, quarantine, overlay, base }
+        Self { scratch, repository, quarantine, overlay, layout, base }
     }
 
     fn main(&self) -> std::path::PathBuf {
@@ -46,8 +55,8 @@ impl Scene {
     }
 
     fn collect_with(&self, limits: Limits) -> Collected {
-        let upper = Folder::open_root(&self.overlay.upper).unwrap();
-        collect::collect(&upper, Layout::Upper, self.base, &self.quarantine, &Settings::of(&self.repository, limits)).unwrap()
+        let root = Folder::open_root(&self.root()).unwrap();
+        collect::collect(&root, self.layout, self.base, &self.quarantine, &Settings::of(&self.repository, limits)).unwrap()
     }
 
     /// The names in a collected tree, with their content.
@@ -71,8 +80,23 @@ impl Scene {
         self.quarantine.tree(tree).unwrap().iter().map(|e| String::from_utf8_lossy(&e.name).into_owned()).collect()
     }
 
+    fn root(&self) -> std::path::PathBuf {
+        if self.layout == Layout::Upper { self.overlay.upper.clone() } else { self.scratch.path().join("whole") }
+    }
+
     fn at(&self, path: &str) -> std::path::PathBuf {
-        self.overlay.upper.join(path)
+        self.root().join(path)
+    }
+
+    /// A place for something else than what the base has there.
+    fn instead(&self, path: &str) -> std::path::PathBuf {
+        bash(&self.root(), &format!("rm -rf {path}"));
+        self.at(path)
+    }
+
+    /// A script in the worktree as an agent sees it.
+    fn run(&self, script: &str) -> std::process::Output {
+        if self.layout == Layout::Upper { self.overlay.run(script) } else { bash(&self.root(), script) }
     }
 }
 
@@ -93,7 +117,10 @@ fn nested(place: &Path, canary: &Path) {
 
 #[test]
 fn a_nested_repository_never_runs_and_its_files_are_files() {
-    let scene = Scene::new();
+    Scene::both().iter().for_each(check_a_nested_repository_never_runs_and_its_files_are_files);
+}
+
+fn check_a_nested_repository_never_runs_and_its_files_are_files(scene: &Scene) {
     let canary = scene.scratch.path().join("canary");
     nested(&scene.at("vendor"), &canary);
     // The control: what an agent left does run when the host's git is let near it.
@@ -113,13 +140,16 @@ fn a_nested_repository_never_runs_and_its_files_are_files() {
 
 #[test]
 fn every_spelling_of_a_git_directory_is_left_out() {
-    let scene = Scene::new();
+    Scene::both().iter().for_each(check_every_spelling_of_a_git_directory_is_left_out);
+}
+
+fn check_every_spelling_of_a_git_directory_is_left_out(scene: &Scene) {
     for name in [".GIT", ".git.", "git~1", ".g\u{200c}it", ".git::$INDEX_ALLOCATION"] {
         fs_err::create_dir_all(scene.at(name)).unwrap();
         fs_err::write(scene.at(name).join("config"), "x").unwrap();
     }
     fs_err::write(scene.at("src-git"), "x").unwrap();
-    fs_err::create_dir(scene.at("src")).unwrap();
+    fs_err::create_dir_all(scene.at("src")).unwrap();
     fs_err::write(scene.at("src/.git"), "gitdir: /root").unwrap();
     let collected = scene.collect();
     assert_eq!(collected.findings.iter().filter(|f| f.rule == Rule::GitDirectory && !f.kept).count(), 6, "{:?}", collected.findings);
@@ -128,10 +158,13 @@ fn every_spelling_of_a_git_directory_is_left_out() {
 
 #[test]
 fn special_files_are_findings_and_nothing_hangs() {
-    let scene = Scene::new();
-    let script = "mkfifo pipe .gitignore src/.gitattributes 2>/dev/null; mkdir -p src; mkfifo src/.gitattributes; mkfifo a; \
+    Scene::both().iter().for_each(check_special_files_are_findings_and_nothing_hangs);
+}
+
+fn check_special_files_are_findings_and_nothing_hangs(scene: &Scene) {
+    let script = "rm -f .gitignore a; mkfifo pipe .gitignore; mkdir -p src; mkfifo src/.gitattributes; mkfifo a; \
         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"sock\")' 2>/dev/null || true; [ $(id -u) = 0 ] && mknod dev c 1 1; true";
-    assert!(bash(&scene.overlay.upper, script).status.success());
+    assert!(bash(&scene.root(), script).status.success());
     let started = std::time::Instant::now();
     let collected = scene.collect();
     assert!(started.elapsed().as_secs() < 5);
@@ -144,12 +177,15 @@ fn special_files_are_findings_and_nothing_hangs() {
 
 #[test]
 fn links_are_stored_as_links_and_never_followed() {
-    let scene = Scene::new();
+    Scene::both().iter().for_each(check_links_are_stored_as_links_and_never_followed);
+}
+
+fn check_links_are_stored_as_links_and_never_followed(scene: &Scene) {
     let secret = scene.scratch.path().join("secret");
-    fs_err::os::unix::fs::symlink(&secret, scene.at("a")).unwrap();
-    fs_err::os::unix::fs::symlink(scene.scratch.path().join("outside"), scene.at("src")).unwrap();
+    fs_err::os::unix::fs::symlink(&secret, scene.instead("a")).unwrap();
+    fs_err::os::unix::fs::symlink(scene.scratch.path().join("outside"), scene.instead("src")).unwrap();
     fs_err::os::unix::fs::symlink("elsewhere", scene.at(".gitmodules")).unwrap();
-    fs_err::os::unix::fs::symlink(&secret, scene.at(".gitignore")).unwrap();
+    fs_err::os::unix::fs::symlink(&secret, scene.instead(".gitignore")).unwrap();
     let collected = scene.collect();
     assert_eq!(scene.content(collected.tree, "a").unwrap(), secret.as_os_str().as_encoded_bytes());
     assert!(has(&collected, Rule::LinkOutside, "a", true));
@@ -160,13 +196,16 @@ fn links_are_stored_as_links_and_never_followed() {
 
 #[test]
 fn a_file_that_flips_to_a_link_while_it_is_collected_is_never_followed() {
-    let scene = Scene::new();
+    Scene::both().iter().for_each(check_a_file_that_flips_to_a_link_while_it_is_collected_is_never_followed);
+}
+
+fn check_a_file_that_flips_to_a_link_while_it_is_collected_is_never_followed(scene: &Scene) {
     let secret = scene.scratch.path().join("secret");
     for i in 0..200 {
         fs_err::write(scene.at(&format!("f{i}")), "good\n").unwrap();
     }
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let upper = scene.overlay.upper.clone();
+    let upper = scene.root();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (file, link) = (upper.join("real"), upper.join("bad"));
@@ -192,7 +231,10 @@ fn a_file_that_flips_to_a_link_while_it_is_collected_is_never_followed() {
 
 #[test]
 fn bounds_are_findings() {
-    let scene = Scene::new();
+    Scene::both().iter().for_each(check_bounds_are_findings);
+}
+
+fn check_bounds_are_findings(scene: &Scene) {
     // 64 GiB of nothing.
     fs_err::File::create(scene.at("sparse")).unwrap().set_len(64 << 30).unwrap();
     fs_err::File::create(scene.at("a")).unwrap().set_len(64 << 30).unwrap();
@@ -220,11 +262,14 @@ fn bounds_are_findings() {
 
 #[test]
 fn hard_links_that_lead_out_are_left_out_and_those_inside_are_taken() {
-    let scene = Scene::new();
+    Scene::both().iter().for_each(check_hard_links_that_lead_out_are_left_out_and_those_inside_are_taken);
+}
+
+fn check_hard_links_that_lead_out_are_left_out_and_those_inside_are_taken(scene: &Scene) {
     fs_err::hard_link(scene.scratch.path().join("secret"), scene.at("stolen")).unwrap();
     fs_err::write(scene.at("one"), "inside\n").unwrap();
     fs_err::hard_link(scene.at("one"), scene.at("two")).unwrap();
-    fs_err::create_dir(scene.at("ignored")).unwrap();
+    fs_err::create_dir_all(scene.at("ignored")).unwrap();
     fs_err::write(scene.at("ignored/built"), "built\n").unwrap();
     fs_err::hard_link(scene.at("ignored/built"), scene.at("three")).unwrap();
     let collected = scene.collect();
@@ -236,9 +281,12 @@ fn hard_links_that_lead_out_are_left_out_and_those_inside_are_taken() {
 
 #[test]
 fn tracked_files_in_ignored_folders_count_and_new_ones_do_not() {
-    let scene = Scene::new();
+    Scene::both().iter().for_each(check_tracked_files_in_ignored_folders_count_and_new_ones_do_not);
+}
+
+fn check_tracked_files_in_ignored_folders_count_and_new_ones_do_not(scene: &Scene) {
     let script = "echo changed > ignored/kept; echo new > ignored/new; mkdir -p other/ignored; echo n > other/ignored/x; echo o > x.o; echo y > src/y";
-    assert!(scene.overlay.run(script).status.success());
+    assert!(scene.run(script).status.success());
     let collected = scene.collect();
     assert_eq!(scene.content(collected.tree, "ignored/kept").as_deref(), Some(&b"changed\n"[..]));
     assert_eq!(scene.content(collected.tree, "ignored/new"), None);
@@ -248,9 +296,9 @@ fn tracked_files_in_ignored_folders_count_and_new_ones_do_not() {
 
 #[test]
 fn forged_overlay_attributes_show_nothing_of_elsewhere() {
-    let scene = Scene::new();
+    let scene = Scene::new(Layout::Upper);
     let script = "mkdir src2 && python3 -c 'import os; os.setxattr(\"src2\", \"user.overlay.redirect\", b\"/src\"); open(\"e\",\"w\"); os.setxattr(\"e\", \"user.overlay.whiteout\", b\"y\")'";
-    let done = bash(&scene.overlay.upper, script);
+    let done = bash(&scene.root(), script);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let collected = scene.collect();
     assert!(has(&collected, Rule::OverlayAttribute, "src2", false));
@@ -259,7 +307,10 @@ fn forged_overlay_attributes_show_nothing_of_elsewhere() {
 
 #[test]
 fn names_are_escaped_wherever_they_are_shown() {
-    let scene = Scene::new();
+    Scene::both().iter().for_each(check_names_are_escaped_wherever_they_are_shown);
+}
+
+fn check_names_are_escaped_wherever_they_are_shown(scene: &Scene) {
     fs_err::write(scene.at("\u{1b}[2Jboo\nnext"), "x").unwrap();
     fs_err::write(scene.at("A"), "x").unwrap();
     let collected = scene.collect();

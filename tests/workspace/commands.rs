@@ -3,21 +3,53 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use super::support::{ORDINARY, bash, git, is_root, scratch};
+use super::support::{ORDINARY, bash, bash_command, git_command, is_root, scratch};
 
 /// A repository, a state folder and the program, for one user.
 pub(crate) struct World {
     pub(crate) scratch: tempfile::TempDir,
     program: PathBuf,
     user: Option<u32>,
+    form: Form,
+}
+
+/// How workspaces are laid out: options of `workspace new`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Disk,
+    Memory,
+    Checkout,
+}
+
+impl Form {
+    fn options(self) -> [&'static str; 2] {
+        [
+            "--set",
+            match self {
+                Self::Disk => "workspace.backend=overlay",
+                Self::Memory => "workspace.upper=tmpfs",
+                Self::Checkout => "workspace.backend=checkout",
+            },
+        ]
+    }
 }
 
 impl World {
+    /// Every user and every form.
+    pub(crate) fn all() -> Vec<Self> {
+        let users: &[Option<u32>] = if is_root() { &[None, Some(ORDINARY)] } else { &[None] };
+        users.iter().flat_map(|user| [Form::Disk, Form::Memory, Form::Checkout].map(|form| Self::with(*user, form))).collect()
+    }
+
     pub(crate) fn new(user: Option<u32>) -> Self {
+        Self::with(user, Form::Disk)
+    }
+
+    pub(crate) fn with(user: Option<u32>, form: Form) -> Self {
         let scratch = scratch();
         let program = scratch.path().join("cofferdam");
         fs_err::copy(super::support::program(), &program).unwrap();
-        let world = Self { scratch, program, user };
+        let world = Self { scratch, program, user, form };
         fs_err::create_dir(world.main()).unwrap();
         fs_err::create_dir(world.path("home")).unwrap();
         let script = "git init -q -b main; mkdir -p src; echo a > a; echo b > src/b; echo c > src/c; echo '*.o' > .gitignore; git add -A; git commit -q -m base";
@@ -45,7 +77,11 @@ impl World {
             }
             None => Command::new(&self.program),
         };
-        command.args(args).current_dir(self.main()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.args(args);
+        if args.starts_with(&["workspace", "new"]) {
+            command.args(self.form.options());
+        }
+        command.current_dir(self.main()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.path("home")).env("XDG_STATE_HOME", self.path("state"));
         command
     }
@@ -76,10 +112,31 @@ impl World {
         serde_json::from_str(&self.ok(&["workspace", "collect", story, "--json"])).unwrap()
     }
 
-    fn git(&self, args: &[&str]) -> String {
-        let mut all = vec!["-c", "safe.directory=*"];
-        all.extend(args);
-        git(&self.main(), &all)
+    /// Git as the user.
+    pub(crate) fn git(&self, args: &[&str]) -> String {
+        let output = self.as_user(git_command(&self.main(), args)).output().unwrap();
+        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// A script of the user's in the repository.
+    pub(crate) fn bash(&self, script: &str) -> Output {
+        self.as_user(bash_command(&self.main(), script)).output().unwrap()
+    }
+
+    /// The same command as the user of this world.
+    fn as_user(&self, command: Command) -> Command {
+        let Some(user) = self.user else { return command };
+        let mut other = Command::new("setpriv");
+        other.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"]);
+        other.arg(command.get_program()).args(command.get_args()).current_dir(self.main());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => other.env(name, value),
+                None => other.env_remove(name),
+            };
+        }
+        other
     }
 }
 
@@ -135,49 +192,54 @@ fn story_of_a_change(world: &World) {
     assert_eq!(String::from_utf8_lossy(&state), "", "the state folder is empty again");
 }
 
-#[test]
-fn a_change_from_new_to_clean() {
-    story_of_a_change(&World::new(None));
+/// Runs a test as every user on every form, and says on which one it failed.
+fn everywhere(test: fn(&World)) {
+    if !is_root() {
+        drop(std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED as an ordinary user beside root: the tests do not run as root\n"));
+    }
+    for world in World::all() {
+        let name = format!("{:?} as {:?}", world.form, world.user);
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&world))).is_err() {
+            panic!("it failed on {name}");
+        }
+    }
 }
 
 #[test]
-fn a_change_from_new_to_clean_as_an_ordinary_user() {
-    if !is_root() {
-        eprintln!("SKIPPED a_change_from_new_to_clean_as_an_ordinary_user: only root can become somebody else");
-        return;
-    }
-    story_of_a_change(&World::new(Some(ORDINARY)));
+fn a_change_from_new_to_clean() {
+    everywhere(story_of_a_change);
 }
 
 #[test]
 fn stories_see_neither_each_other_nor_the_user() {
-    let world = World::new(None);
-    fs_err::write(world.main().join("secret-draft"), "uncommitted\n").unwrap();
-    world.git(&["add", "secret-draft"]);
-    let draft = world.git(&["rev-parse", ":secret-draft"]);
-    world.git(&["update-ref", "refs/heads/private", &world.git(&["commit-tree", "-m", "private branch", "HEAD^{tree}"])]);
-    let private = world.git(&["rev-parse", "refs/heads/private"]);
-    world.ok(&["workspace", "new", "one"]);
-    world.ok(&["workspace", "new", "two"]);
-    world.inside("one", "echo one > shared; echo 1 >> a");
-    let first = world.collect("one")["commit"].as_str().unwrap().to_owned();
-    world.inside("two", &format!("test ! -e shared && test \"$(cat a)\" = a && for id in {first} {draft} {private}; do git cat-file -e $id 2>/dev/null && exit 9; done; git cat-file -e HEAD && echo two > shared"));
-    assert_ne!(world.collect("two")["commit"], first.as_str());
-    assert_eq!(world.git(&["show", "refs/cofferdam/stories/one/1:shared"]), "one");
-    assert_eq!(world.git(&["show", "refs/cofferdam/stories/two/1:shared"]), "two");
-    // The control: with the whole history asked for by name, the objects are there.
-    world.ok(&["workspace", "new", "three", "--history", "full"]);
-    world.inside("three", &format!("git cat-file -e {private} && git log --oneline && git status --porcelain"));
-    assert_eq!(fs_err::read_to_string(world.main().join("secret-draft")).unwrap(), "uncommitted\n");
+    everywhere(|world| {
+        fs_err::write(world.main().join("secret-draft"), "uncommitted\n").unwrap();
+        world.git(&["add", "secret-draft"]);
+        let draft = world.git(&["rev-parse", ":secret-draft"]);
+        world.git(&["update-ref", "refs/heads/private", &world.git(&["commit-tree", "-m", "private branch", "HEAD^{tree}"])]);
+        let private = world.git(&["rev-parse", "refs/heads/private"]);
+        world.ok(&["workspace", "new", "one"]);
+        world.ok(&["workspace", "new", "two"]);
+        world.inside("one", "echo one > shared; echo 1 >> a");
+        let first = world.collect("one")["commit"].as_str().unwrap().to_owned();
+        world.inside("two", &format!("test ! -e shared && test \"$(cat a)\" = a && for id in {first} {draft} {private}; do git cat-file -e $id 2>/dev/null && exit 9; done; git cat-file -e HEAD && echo two > shared"));
+        assert_ne!(world.collect("two")["commit"], first.as_str());
+        assert_eq!(world.git(&["show", "refs/cofferdam/stories/one/1:shared"]), "one");
+        assert_eq!(world.git(&["show", "refs/cofferdam/stories/two/1:shared"]), "two");
+        // The control: with the whole history asked for by name, the objects are there.
+        world.ok(&["workspace", "new", "three", "--history", "full"]);
+        world.inside("three", &format!("git cat-file -e {private} && git log --oneline && git status --porcelain"));
+        assert_eq!(fs_err::read_to_string(world.main().join("secret-draft")).unwrap(), "uncommitted\n");
+    });
 }
 
 #[test]
 fn a_git_directory_that_an_agent_turned_evil_runs_nothing_on_the_host() {
-    let world = World::new(None);
-    world.ok(&["workspace", "new", "evil"]);
-    let canary = world.path("canary");
-    let touch = format!("touch {}", canary.display());
-    world.inside(
+    everywhere(|world| {
+        world.ok(&["workspace", "new", "evil"]);
+        let canary = world.path("canary");
+        let touch = format!("touch {}", canary.display());
+        world.inside(
         "evil",
         &format!(
             "set -e; git config core.fsmonitor '{touch}; false'; git config core.hooksPath hooks; git config diff.external '{touch}'; git config filter.f.clean '{touch}; cat'; \
@@ -187,32 +249,33 @@ fn a_git_directory_that_an_agent_turned_evil_runs_nothing_on_the_host() {
              echo /etc > .git/commondir; echo 'gitdir: /etc' > src/.git; touch .git/index.lock; echo ref: refs/heads/../../../../etc/x > .git/HEAD"
         ),
     );
-    let collected = world.collect("evil");
-    let findings = collected["findings"].to_string();
-    assert!(findings.contains("nested/.git") && findings.contains("src/.git"), "{findings}");
-    world.ok(&["diff", "evil"]);
-    world.ok(&["workspace", "list"]);
-    world.ok(&["checkout", "evil", world.path("seen").to_str().unwrap()]);
-    bash(
-        &world.main(),
-        "git status; git gc -q --prune=now; git fetch -q . main; git worktree list; git worktree prune; git diff HEAD refs/cofferdam/stories/evil/1; git log --stat --all",
-    );
-    world.ok(&["workspace", "remove", "evil"]);
-    world.ok(&["clean"]);
-    assert!(!canary.exists(), "something of the agent's ran on the host");
-    bash(&world.path("seen"), "git status; git diff; git add -A");
-    assert!(!canary.exists(), "something of the agent's ran in a person's checkout");
-    // An agent may also put something else in its place.
-    for (at, evil) in ["rm -rf .git; ln -s /etc .git", "rm -rf .git; echo 'gitdir: /etc' > .git", "rm -rf .git; mkfifo .git", "rm -rf .git"]
-        .iter()
-        .enumerate()
-    {
-        let story = format!("e{at}");
-        world.ok(&["workspace", "new", &story]);
-        world.inside(&story, &format!("{evil}; echo {at} > file"));
-        assert_eq!(world.collect(&story)["changed"][0]["path"], "file", "{evil}");
-        world.ok(&["workspace", "remove", &story]);
-    }
+        let collected = world.collect("evil");
+        let findings = collected["findings"].to_string();
+        assert!(findings.contains("nested/.git") && findings.contains("src/.git"), "{findings}");
+        world.ok(&["diff", "evil"]);
+        world.ok(&["workspace", "list"]);
+        world.ok(&["checkout", "evil", world.path("seen").to_str().unwrap()]);
+        world.bash(
+            "git status; git gc -q --prune=now; git fetch -q . main; git worktree list; git worktree prune; git diff HEAD refs/cofferdam/stories/evil/1; git log --stat --all",
+        );
+        world.ok(&["workspace", "remove", "evil"]);
+        world.ok(&["clean"]);
+        assert!(!canary.exists(), "something of the agent's ran on the host");
+        bash(&world.path("seen"), "git status; git diff; git add -A");
+        assert!(!canary.exists(), "something of the agent's ran in a person's checkout");
+        // An agent may also put something else in its place.
+        for (at, evil) in
+            ["rm -rf .git; ln -s /etc .git", "rm -rf .git; echo 'gitdir: /etc' > .git", "rm -rf .git; mkfifo .git", "rm -rf .git"]
+                .iter()
+                .enumerate()
+        {
+            let story = format!("e{at}");
+            world.ok(&["workspace", "new", &story]);
+            world.inside(&story, &format!("{evil}; echo {at} > file"));
+            assert_eq!(world.collect(&story)["changed"][0]["path"], "file", "{evil}");
+            world.ok(&["workspace", "remove", &story]);
+        }
+    });
 }
 
 fn refused(world: &World, setup: &str, expect: &str) {
@@ -251,8 +314,7 @@ fn odd_repositories_work() {
     world.git(&["worktree", "add", "-q", "../linked"]);
     let linked = world.command(&["workspace", "list"]).current_dir(world.path("linked")).output().unwrap();
     assert!(String::from_utf8_lossy(&linked.stdout).contains("detached"));
-    bash(
-        &world.main(),
+    world.bash(
         "git commit -q --allow-empty -m two; git clone -q --depth 1 file://$PWD ../shallow; git clone -q . sub; git -c protocol.file.allow=always submodule -q add ./sub sub 2>/dev/null; git add -A; git commit -q -m sub",
     );
     let new = world.run(&["workspace", "new", "sub"]);
@@ -265,38 +327,124 @@ fn odd_repositories_work() {
 
 #[test]
 fn a_base_that_is_rewritten_and_a_state_folder_that_is_deleted_lose_no_commit() {
-    let world = World::new(None);
-    world.ok(&["workspace", "new", "S"]);
-    world.inside("S", "echo work > work");
-    bash(
-        &world.main(),
-        "git checkout -q --orphan fresh; git commit -q -m other; git branch -q -D main; git reflog expire --expire=now --all; git gc -q --prune=now",
-    );
-    let commit = world.collect("S")["commit"].as_str().unwrap().to_owned();
-    assert!(world.git(&["fsck"]).is_empty());
-    fs_err::remove_dir_all(world.path("state")).unwrap();
-    assert_eq!(world.git(&["show", &format!("{commit}:work")]), "work");
-    world.ok(&["clean"]);
-    assert_eq!(world.git(&["rev-parse", "refs/cofferdam/stories/S/1"]), commit);
-    assert!(!world.git(&["worktree", "list"]).contains("stories/S"));
-    world.ok(&["workspace", "new", "S"]);
+    everywhere(|world| {
+        world.ok(&["workspace", "new", "S"]);
+        world.inside("S", "echo work > work");
+        world.bash(
+            "git checkout -q --orphan fresh; git commit -q -m other; git branch -q -D main; git reflog expire --expire=now --all; git gc -q --prune=now",
+        );
+        let commit = world.collect("S")["commit"].as_str().unwrap().to_owned();
+        assert!(world.git(&["fsck"]).is_empty());
+        fs_err::remove_dir_all(world.path("state")).unwrap();
+        assert_eq!(world.git(&["show", &format!("{commit}:work")]), "work");
+        world.ok(&["clean"]);
+        assert_eq!(world.git(&["rev-parse", "refs/cofferdam/stories/S/1"]), commit);
+        assert!(!world.git(&["worktree", "list"]).contains("stories/S"));
+        world.ok(&["workspace", "new", "S", "--set", "project.target=fresh"]);
+    });
 }
 
 #[test]
 fn setup_runs_before_any_agent_and_its_failure_leaves_no_workspace() {
-    let world = World::new(None);
-    fs_err::write(world.main().join("cofferdam.toml"), "[workspace]\ncopy = [\".env\"]\nsetup = \"test -f .env && echo made > made.o\"\n")
+    everywhere(|world| {
+        fs_err::write(
+            world.main().join("cofferdam.toml"),
+            "[workspace]\ncopy = [\".env\"]\nsetup = \"test -f .env && echo made > made.o\"\n",
+        )
         .unwrap();
-    world.git(&["add", "cofferdam.toml"]);
-    world.git(&["commit", "-q", "-m", "configuration"]);
-    // Without the file the setup fails, and says so with its own words.
-    let failed = world.run(&["workspace", "new", "S", "--set", "workspace.setup=echo its own words; exit 3"]);
-    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
-    assert_eq!(failed.status.code(), Some(1), "{told}");
-    assert!(told.contains("exit code 3") && String::from_utf8_lossy(&failed.stdout).contains("its own words"), "{told}");
-    assert_eq!(world.run(&["workspace", "new", "S"]).status.code(), Some(1));
-    assert!(!world.git(&["worktree", "list"]).contains("stories/S"));
-    fs_err::write(world.main().join(".env"), "A=1\n").unwrap();
-    world.ok(&["workspace", "new", "S"]);
-    assert_eq!(world.inside("S", "cat .env made.o"), "A=1\nmade\n");
+        world.git(&["add", "cofferdam.toml"]);
+        world.git(&["commit", "-q", "-m", "configuration"]);
+        // Without the file the setup fails, and says so with its own words.
+        let failed = world.run(&["workspace", "new", "S", "--set", "workspace.setup=echo its own words; exit 3"]);
+        let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert_eq!(failed.status.code(), Some(1), "{told}");
+        assert!(told.contains("exit code 3") && String::from_utf8_lossy(&failed.stdout).contains("its own words"), "{told}");
+        assert_eq!(world.run(&["workspace", "new", "S"]).status.code(), Some(1));
+        assert!(!world.git(&["worktree", "list"]).contains("stories/S"));
+        fs_err::write(world.main().join(".env"), "A=1\n").unwrap();
+        world.ok(&["workspace", "new", "S"]);
+        assert_eq!(world.inside("S", "cat .env made.o"), "A=1\nmade\n");
+    });
+}
+
+#[test]
+fn a_checkout_is_no_repository_on_the_host() {
+    for user in if is_root() { vec![None, Some(ORDINARY)] } else { vec![None] } {
+        let world = World::with(user, Form::Checkout);
+        world.ok(&["workspace", "new", "S"]);
+        let canary = world.path("home/canary");
+        world.inside(
+            "S",
+            &format!(
+                "git config core.fsmonitor 'touch {0}; false'; rm -rf .git; mv .git away; rmdir .git; ln -s /etc .git/x; test -d .git && git init -q . && git config core.fsmonitor 'touch {0}; false'; git status >/dev/null",
+                canary.display()
+            ),
+        );
+        // Whoever walks into the folder that `git worktree list` shows finds no repository there.
+        let listed = world.git(&["worktree", "list", "--porcelain"]);
+        let tree =
+            listed.lines().find_map(|line| line.strip_prefix("worktree ").filter(|path| path.ends_with("/S/tree"))).unwrap().to_owned();
+        let status = |place: &str| world.bash(&format!("cd {place} && git -c safe.directory='*' status"));
+        assert!(!status(&tree).status.success());
+        assert!(!canary.exists());
+        assert_eq!(fs_err::read_dir(format!("{tree}/.git")).unwrap().count(), 0);
+        assert_eq!(world.collect("S")["changed"].as_array().unwrap().len(), 0);
+        // The control: with the agent's git directory in it, the same command runs what the agent said.
+        world.bash(&format!("rmdir {tree}/.git && cp -a {tree}/../git {tree}/.git"));
+        status(&tree);
+        assert!(canary.exists(), "the attack itself does not work here");
+    }
+}
+
+#[test]
+fn what_an_agent_writes_to_memory_is_bounded_and_taken_as_a_whole() {
+    for user in if is_root() { vec![None, Some(ORDINARY)] } else { vec![None] } {
+        let world = World::with(user, Form::Memory);
+        world.ok(&["workspace", "new", "S"]);
+        world.inside("S", "rm -r src; mkdir src; echo new > src/new; ln src/new src/hard; chmod +x a; mkdir -p d/e; echo 1 > d/e/f; mkfifo pipe; chmod 0 d/e");
+        world.inside(
+            "S",
+            "chmod 700 d/e; test \"$(ls src)\" = \"$(printf 'hard\\nnew')\" && echo 2 >> src/new && rm -r d && mkdir d && echo 3 > d/g && rm a && mkdir a && echo 4 > a/b && truncate -s 20M holes; rm -f pipe; mkfifo pipe",
+        );
+        // The control of the next line: on disk there is no such thing.
+        let folder = fs_err::read_dir(world.path("state/cofferdam")).unwrap().next().unwrap().unwrap().path().join("stories/S");
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs_err::metadata(folder.join("upper/holes")).unwrap().blocks(), 0, "a hole became data");
+        world.inside("S", "rm holes; cat src/hard; test \"$(cat a/b)$(cat d/*)\" = 43");
+        let collected = world.collect("S");
+        let changed: Vec<_> = collected["changed"].as_array().unwrap().iter().map(|c| c["path"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(changed, ["a", "a/b", "d/g", "src/b", "src/c", "src/hard", "src/new"], "{collected}");
+        assert!(collected["findings"].to_string().contains("special-file"));
+        assert!(!folder.join("taken").exists());
+
+        // The kernel holds the bounds: neither more bytes nor more files than the profile says, and what was written up to there is kept.
+        let profile = "extends = \"implementer\"\n[limits]\ndisk = \"4MiB\"\nfiles = 2000\n";
+        fs_err::create_dir_all(world.path("home/.config/cofferdam/profiles")).unwrap();
+        fs_err::write(world.path("home/.config/cofferdam/profiles/small.toml"), profile).unwrap();
+        let bytes = world.run(&[
+            "workspace",
+            "exec",
+            "S",
+            "--role",
+            "small",
+            "--",
+            "sh",
+            "-c",
+            "echo kept > kept; i=0; while head -c 1M /dev/urandom > big$i; do i=$((i+1)); done; sleep 9; exit 3",
+        ]);
+        assert_eq!(bytes.status.code(), Some(137), "{}", String::from_utf8_lossy(&bytes.stderr));
+        let files = world.run(&[
+            "workspace",
+            "exec",
+            "S",
+            "--role",
+            "small",
+            "--",
+            "sh",
+            "-c",
+            "mkdir many; i=0; while : > many/$i; do i=$((i+1)); done; sleep 9; exit 3",
+        ]);
+        assert!(String::from_utf8_lossy(&files.stderr).contains("files"), "{}", String::from_utf8_lossy(&files.stderr));
+        assert!(world.collect("S")["changed"].to_string().contains("kept"));
+    }
 }

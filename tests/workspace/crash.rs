@@ -5,19 +5,40 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::commands::World;
-use super::support::{Random, bash, git};
+use super::commands::{Form, World};
+use super::support::{ORDINARY, Random, bash, is_root};
 
 #[test]
 fn a_kill_at_any_moment_loses_no_commit_and_leaves_nothing() {
-    const KILLS: usize = 200;
-    let world = World::new(None);
+    kill(&World::new(None), 200);
+}
+
+#[test]
+fn a_kill_at_any_moment_as_an_ordinary_user() {
+    if is_root() {
+        kill(&World::new(Some(ORDINARY)), 40);
+    } else {
+        drop(std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED kills as an ordinary user: the tests do not run as root\n"));
+    }
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_checkout() {
+    kill(&World::with(None, Form::Checkout), 60);
+}
+
+#[test]
+fn a_kill_at_any_moment_of_a_workspace_in_memory() {
+    kill(&World::with(None, Form::Memory), 60);
+}
+
+fn kill(world: &World, kills: usize) {
     let mut random = Random::new(4242);
     // What was acknowledged: each ref that a finished command has named, with its commit.
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let (mut killed, mut finished) = (0, 0);
     let mut round = 0;
-    while killed < KILLS {
+    while killed < kills {
         round += 1;
         assert!(round < 5000, "only {killed} of {round} commands were killed before they ended");
         let story = ["one", "two", "three"][random.below(3)];
@@ -34,7 +55,7 @@ fn a_kill_at_any_moment_loses_no_commit_and_leaves_nothing() {
         };
         // A base that no layer is there for yet, now and then.
         if round % 10 == 0 {
-            git(&world.main(), &["commit", "-q", "--allow-empty", "-m", "next"]);
+            world.git(&["commit", "-q", "--allow-empty", "-m", "next"]);
         }
         let mut child = world.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let delay = Duration::from_micros(random.below(if args[1] == "exec" { 240_000 } else { 90_000 }) as u64);
@@ -56,14 +77,14 @@ fn a_kill_at_any_moment_loses_no_commit_and_leaves_nothing() {
             }
         }
         if round % 20 == 0 {
-            let refs = git(&world.main(), &["for-each-ref", "--format=%(refname) %(objectname)", "refs/cofferdam/stories"]);
+            let refs = world.git(&["for-each-ref", "--format=%(refname) %(objectname)", "refs/cofferdam/stories"]);
             for (reference, commit) in &known {
                 assert!(refs.contains(&format!("{reference} {commit}")), "{reference} is lost after {killed} kills");
             }
         }
     }
-    assert!(finished > 20 && !known.is_empty(), "{finished} finished, {} collected", known.len());
-    let problems = bash(&world.main(), "git fsck --connectivity-only 2>&1 | grep -v dangling; git worktree list >/dev/null || echo list");
+    assert!(finished > kills / 10 && !known.is_empty(), "{finished} finished, {} collected", known.len());
+    let problems = world.bash("git fsck --connectivity-only 2>&1 | grep -v dangling; git worktree list >/dev/null || echo list");
     assert_eq!(String::from_utf8_lossy(&problems.stdout), "");
     let mounts = fs_err::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(world.scratch.path().to_str().unwrap()), "something is mounted");
@@ -71,16 +92,16 @@ fn a_kill_at_any_moment_loses_no_commit_and_leaves_nothing() {
     for story in ["one", "two", "three"] {
         drop(world.run(&["workspace", "new", story]));
         world.ok(&["workspace", "exec", story, "--", "sh", "-c", "echo after > after; rm -f .git/index.lock; git status"]);
-        assert_eq!(git(&world.main(), &["show", &format!("{}:after", collect(&world, story))]), "after");
+        assert_eq!(world.git(&["show", &format!("{}:after", collect(world, story))]), "after");
         world.ok(&["workspace", "remove", story]);
     }
     world.ok(&["clean", "--keep", "1"]);
     let left = bash(&world.path("state"), "find . -mindepth 4").stdout;
     assert_eq!(String::from_utf8_lossy(&left), "");
-    let bases = git(&world.main(), &["for-each-ref", "--format=%(refname)", "refs/cofferdam/stories/*/base"]);
+    let bases = world.git(&["for-each-ref", "--format=%(refname)", "refs/cofferdam/stories/*/base"]);
     assert_eq!(bases, "");
     for (reference, commit) in &known {
-        assert_eq!(&git(&world.main(), &["rev-parse", reference]), commit);
+        assert_eq!(&world.git(&["rev-parse", reference]), commit);
     }
 }
 

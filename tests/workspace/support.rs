@@ -47,10 +47,14 @@ fn hermetic(command: &mut Command) {
 
 /// Runs a bash script in a folder.
 pub(crate) fn bash(folder: &Path, script: &str) -> Output {
+    bash_command(folder, script).output().unwrap()
+}
+
+pub(crate) fn bash_command(folder: &Path, script: &str) -> Command {
     let mut command = Command::new("bash");
     command.arg("-c").arg(script).current_dir(folder);
     hermetic(&mut command);
-    command.output().unwrap()
+    command
 }
 
 /// Quotes any bytes for bash.

@@ -17,6 +17,7 @@ use crate::base::id::{AttemptNo, StoryId};
 use crate::config::Role;
 use crate::engine::crash;
 use crate::event::{Amount, AttemptEnd, ContractMode, Kind};
+use crate::role::form::form;
 use crate::role::process::{Process, ProcessError, Ran};
 use crate::role::{Files, policy};
 use crate::sandbox::{Cause, Policy};
@@ -30,8 +31,13 @@ use crate::workspace::stories::{CollectOptions, Story as Workspace, WorkspaceErr
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Where `/run/cofferdam` of an attempt lies on the host.
-pub(super) fn folder_of(workspaces: &Workspaces, story: &StoryId, no: AttemptNo) -> PathBuf {
-    workspaces.state.root().join("runs").join(format!("{}-{no}", slug(story)))
+pub fn folder_of(workspaces: &Workspaces, story: &StoryId, no: AttemptNo) -> PathBuf {
+    folders_of(workspaces).join(format!("{}-{no}", slug(story)))
+}
+
+/// Where all of them lie.
+pub fn folders_of(workspaces: &Workspaces) -> PathBuf {
+    workspaces.state.root().join("runs")
 }
 
 /// Everything that is there before the process starts.
@@ -39,6 +45,7 @@ struct Prepared {
     folder: RunFolder,
     policy: Policy,
     call: Invocation,
+    workspace: Workspace,
     /// Nobody else touches the workspace while this is held.
     held: Lock,
 }
@@ -63,9 +70,10 @@ pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
         Err(Untold::Refused(_)) => return Ok(()),
         Err(over) => return Err(over.into()),
     }
-    let Prepared { folder, policy, call, held } = prepared;
+    let Prepared { folder, policy, call, workspace, held } = prepared;
     let begun = Instant::now();
     let ran = run(hands, work, attempt, &folder, &policy, call);
+    let ran = ran.and_then(|(ran, flooded)| Ok((keep(hands, &workspace, &held, ran)?, flooded)));
     crash::point("the agent ended");
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     drop(held);
@@ -73,9 +81,12 @@ pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
     let interrupted = matches!(events.first(), Some(Kind::AttemptEnded { end: AttemptEnd::Interrupted, .. }));
     hands.desk.tell(id, events)?;
     crash::point("the end is stored");
-    if interrupted && let Ok(Some(kind)) = salvage(&hands.shop, &work.story, attempt) {
-        // A story that was reset meanwhile does not want it; the commit has its ref all the same.
-        drop(hands.desk.tell(id, vec![kind]));
+    if interrupted {
+        if let Ok(Some(kind)) = salvage(&hands.shop, &work.story, attempt) {
+            // A story that was reset meanwhile does not want it; the commit has its ref all the same.
+            drop(hands.desk.tell(id, vec![kind]));
+        }
+        drop(folder.remove());
     }
     Ok(())
 }
@@ -89,9 +100,10 @@ pub(super) fn ask_contract(hands: &Hands, work: &Work, no: AttemptNo) -> Result<
         Err(_) if hands.stop.is_asked() => return Ok(()),
         Err(trouble) => return Ok(hands.desk.tell(id, vec![could_not_start(no, trouble)])?),
     };
-    let Prepared { folder, policy, call, held } = prepared;
+    let Prepared { folder, policy, call, workspace, held } = prepared;
     let begun = Instant::now();
     let ran = run(hands, work, attempt, &folder, &policy, call);
+    let ran = ran.and_then(|(ran, flooded)| Ok((keep(hands, &workspace, &held, ran)?, flooded)));
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     drop(held);
     if hands.stop.is_asked() {
@@ -123,23 +135,23 @@ fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Tr
     let call = invocation(agent, work.story.id.as_str());
     let workspaces = shop.workspaces().map_err(|e| trouble(&e))?;
     let (workspace, held) = fresh(hands, work, attempt, &workspaces)?;
-    let mounts = workspaces.mounts(&workspace).map_err(|e| trouble(&e))?;
-    let files = Files::Story(mounts);
+    let mode = shop.mode_of(Role::Implementer).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
+    let files = Files::Story(workspaces.mounts(&workspace, mode).map_err(|e| trouble(&e))?);
     let mut policy = policy(shop, Role::Implementer, files, call.program.as_deref())
         .map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
     if let (Some(wall), Some(limit)) = (policy.limits.wall, work.story.spec.rules.limits.wall_ms) {
         // One attempt takes no more than the story has left.
         policy.limits.wall = Some(wall.min(Duration::from_millis(limit.saturating_sub(work.story.spent.wall_ms).max(1))));
     }
-    bootstrap(hands, &workspaces, &workspace, &policy)?;
-    let base = if call.from_base { Some(base_tree(&workspaces, attempt)?) } else { None };
+    bootstrap(hands, &workspace, &held, &policy)?;
+    let base = if call.from_base { Some(target_tree(&workspaces, work)?) } else { None };
     let disk = |error: std::io::Error| Trouble::new(error, format!("free some space on the disk that holds the state folder, {}", retry()));
     let folder = RunFolder::create(&folder_of(&workspaces, &work.story.id, attempt.no)).map_err(disk)?;
     let task = task(Role::Implementer, spec, &work.story, attempt, work.overview.as_deref());
     let json = serde_json::to_vec_pretty(&task).map_err(|e| disk(e.into()))?;
     folder.write("task.json", &json).and_then(|()| folder.write("prompt.md", prompt(&task).0.as_bytes())).map_err(disk)?;
     folder.grant(&mut policy, base);
-    Ok(Prepared { folder, policy, call, held })
+    Ok(Prepared { folder, policy, call, workspace, held })
 }
 
 /// A workspace that nothing ran in yet. What the one before still held is collected first: it gets a ref, and is never lost.
@@ -157,22 +169,22 @@ fn fresh(hands: &Hands, work: &Work, attempt: &Attempt, workspaces: &Workspaces)
     }
     crash::point("the old workspace is gone");
     oid(start_commit(attempt))?;
-    let (workspace, _) = workspaces.create(name, Some(start_commit(attempt).as_str()), History::Shallow).map_err(|e| trouble(&e))?;
-    let copy = &hands.shop.config().workspace.copy;
-    if !copy.is_empty() {
-        workspaces.copy_in(&workspace, copy).map_err(|e| trouble(&e))?;
+    let settings = &hands.shop.config().workspace;
+    let form = form(settings, &workspaces.state, &hands.shop.engine, History::Shallow).map_err(|e| Trouble::new(&e, e.next()))?;
+    let (workspace, _) = workspaces.create_as(name, Some(start_commit(attempt).as_str()), form).map_err(|e| trouble(&e))?;
+    if !settings.copy.is_empty() {
+        workspaces.copy_in(&workspace, &settings.copy).map_err(|e| trouble(&e))?;
     }
     let held = workspaces.hold(&workspace).map_err(|e| trouble(&e))?;
     Ok((workspace, held))
 }
 
 /// `workspace.setup`, before any agent runs.
-fn bootstrap(hands: &Hands, workspaces: &Workspaces, workspace: &Workspace, policy: &Policy) -> Result<(), Trouble> {
+fn bootstrap(hands: &Hands, workspace: &Workspace, held: &Lock, policy: &Policy) -> Result<(), Trouble> {
     let Some(setup) = hands.shop.config().workspace.setup.clone() else { return Ok(()) };
-    debug_assert_eq!(policy.workspace.inside, workspaces.mounts(workspace).map(|m| m.inside).unwrap_or_default());
     let arguments = ["/bin/sh", "-c", setup.as_str()].map(std::ffi::OsString::from).to_vec();
     let process = Process { shop: &hands.shop, policy, arguments, stop: &hands.stop, listener: None };
-    let ran = process.run().map_err(|e| Trouble::new(&e, e.next()))?;
+    let ran = process.run().and_then(|ran| keep(hands, workspace, held, ran)).map_err(|e| Trouble::new(&e, e.next()))?;
     if ran.outcome.exit_code == 0 {
         return Ok(());
     }
@@ -180,9 +192,20 @@ fn bootstrap(hands: &Hands, workspaces: &Workspaces, workspace: &Workspace, poli
     Err(Trouble::new(what, "mend workspace.setup in cofferdam.toml"))
 }
 
-fn base_tree(workspaces: &Workspaces, attempt: &Attempt) -> Result<Vec<PathBuf>, Trouble> {
+/// Takes over what a process wrote, where it did not write to the workspace's own folder.
+fn keep(hands: &Hands, workspace: &Workspace, held: &Lock, mut ran: Ran) -> Result<Ran, ProcessError> {
+    if let Some(upper) = ran.upper.take() {
+        let mode = hands.shop.mode_of(Role::Implementer).map_err(|e| ProcessError::Keep(e.to_string()))?;
+        let kept = hands.shop.workspaces().and_then(|workspaces| workspaces.keep_run(workspace, held, mode, Some(upper)));
+        kept.map_err(|e| ProcessError::Keep(e.to_string()))?;
+    }
+    Ok(ran)
+}
+
+/// The tree that programs of the project come from: the target's, as the configuration does. What a story is stacked on is an agent's work.
+fn target_tree(workspaces: &Workspaces, work: &Work) -> Result<Vec<PathBuf>, Trouble> {
     let layers = Layers::new(&workspaces.state, &workspaces.repository);
-    Ok(layers.ensure(oid(&attempt.base)?).map_err(|e| trouble(&e.into()))?.trees())
+    Ok(layers.ensure(oid(&work.target)?).map_err(|e| trouble(&e.into()))?.trees())
 }
 
 fn last_line(text: &str) -> String {

@@ -8,10 +8,12 @@ use super::failure::{Exit, Failure};
 use super::project::ProjectArgs;
 use super::{exec, printer, profile};
 use crate::base::text::{bytes_line, one_line, plural};
-use crate::config::{Backend, Workspace as Settings};
+use crate::config::Workspace as Settings;
+use crate::role::form::form;
 use crate::role::policy::{Files, PolicyError, with_files, without_files};
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::Policy;
+use crate::sandbox::profile::WorkspaceMode;
 use crate::sandbox::resolve::ExecOptions;
 use crate::sandbox::toolchains::Surroundings;
 use crate::sandbox::{Engine, Outcome};
@@ -133,9 +135,11 @@ pub(super) fn open() -> Result<Workspaces, Failure> {
 /// How the workspace's errors read on the command line.
 pub(super) fn failed(error: &WorkspaceError) -> Failure {
     let exit = match error {
-        WorkspaceError::NoSuchStory { .. } | WorkspaceError::Exists { .. } | WorkspaceError::BadStory | WorkspaceError::NotEmpty { .. } => {
-            Exit::Usage
-        }
+        WorkspaceError::NoSuchStory { .. }
+        | WorkspaceError::Exists { .. }
+        | WorkspaceError::BadStory
+        | WorkspaceError::NeedsOverlay { .. }
+        | WorkspaceError::NotEmpty { .. } => Exit::Usage,
         WorkspaceError::Git(error) | WorkspaceError::Base(BaseError::Git(error)) => match error {
             GitError::Git { .. } | GitError::Io(_) | GitError::BadName { .. } => Exit::Failure,
             GitError::NotFound { .. }
@@ -169,11 +173,10 @@ fn new(args: &New) -> Result<ExitCode, Failure> {
     let workspaces = open()?;
     let loaded = args.project.load_if_any(workspaces.repository.worktree())?;
     let settings = loaded.map_or_else(Settings::default, |loaded| loaded.config.workspace);
-    if settings.backend == Backend::Checkout {
-        return Err(Failure::usage("workspace.backend = checkout is not there yet").next("leave it at auto, or set it to overlay"));
-    }
-    let (story, warnings) =
-        workspaces.create(&args.story, Some(args.base.as_str()).filter(|base| *base != "HEAD"), args.history).map_err(|e| failed(&e))?;
+    let form = form(&settings, &workspaces.state, &Engine::here(Facts::read()), args.history)
+        .map_err(|e| Failure::usage(e.to_string()).next(e.next()))?;
+    let base = Some(args.base.as_str()).filter(|base| *base != "HEAD");
+    let (story, warnings) = workspaces.create_as(&args.story, base, form).map_err(|e| failed(&e))?;
     warn(&warnings);
     if let Err(failure) = bootstrap(&workspaces, &story, &settings) {
         // Half a workspace is none: the next try starts anew.
@@ -230,7 +233,13 @@ fn warn(warnings: &Warnings) {
 }
 
 /// The policy of a role in a story's workspace.
-fn policy(workspaces: &Workspaces, story: &Story, role: &str, command: &[OsString], terminal: bool) -> Result<Policy, Failure> {
+fn policy(
+    workspaces: &Workspaces,
+    story: &Story,
+    role: &str,
+    command: &[OsString],
+    terminal: bool,
+) -> Result<(Policy, WorkspaceMode), Failure> {
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(role, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
     let checkout = workspaces.repository.worktree().ok_or_else(|| Failure::usage("this repository has no worktree"))?;
@@ -245,8 +254,8 @@ fn policy(workspaces: &Workspaces, story: &Story, role: &str, command: &[OsStrin
         PolicyError::Profile(error) => profile::failed(&error),
         other => Failure::new(Exit::Failure, other.to_string()).next(other.next()),
     })?;
-    let mounts = workspaces.mounts(story).map_err(|e| failed(&e))?;
-    Ok(with_files(base, Files::Story(mounts), chosen.files.workspace))
+    let mounts = workspaces.mounts(story, chosen.files.workspace).map_err(|e| failed(&e))?;
+    Ok((with_files(base, Files::Story(mounts), chosen.files.workspace), chosen.files.workspace))
 }
 
 /// Runs a command in a story's sandbox. Nobody else touches the workspace meanwhile.
@@ -257,10 +266,13 @@ pub(super) fn run_command(
     command: &[OsString],
     terminal: bool,
 ) -> Result<(Policy, Outcome), Failure> {
-    let policy = policy(workspaces, story, role, command, terminal)?;
+    let (policy, mode) = policy(workspaces, story, role, command, terminal)?;
     let engine = Engine::here(Facts::read());
-    let _held = workspaces.hold(story).map_err(|e| failed(&e))?;
+    let held = workspaces.hold(story).map_err(|e| failed(&e))?;
     let finished = exec::supervise(&engine, &policy, command)?;
+    workspaces
+        .keep_run(story, &held, mode, finished.upper)
+        .map_err(|e| failed(&e).why("the command ran, and what it wrote could not be taken"))?;
     Ok((policy, finished.outcome))
 }
 
