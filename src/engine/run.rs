@@ -477,7 +477,9 @@ impl Runner<'_> {
             return Ok(false);
         }
         let attempt = known.story.next_attempt();
-        let kind = match self.base(story) {
+        // What it comes after may have landed a moment ago, and the plan is read less often than that.
+        let target = self.tip()?.unwrap_or_else(|| self.reading.commit.clone());
+        let kind = match self.base(story, &target) {
             Ok(base) => Kind::StoryStarted { attempt, base },
             Err(trouble) => blocked(&trouble),
         };
@@ -489,20 +491,20 @@ impl Runner<'_> {
     }
 
     /// The commit that a story starts from: the target's, or what it is stacked on.
-    fn base(&self, story: &StoryId) -> Result<CommitId, Trouble> {
-        let Some(known) = self.view.get(story) else { return Ok(self.reading.commit.clone()) };
+    fn base(&self, story: &StoryId, target: &CommitId) -> Result<CommitId, Trouble> {
+        let Some(known) = self.view.get(story) else { return Ok(target.clone()) };
         // Earlier work is measured against what it was made from.
         if let (Some(_), Some(last)) = (&known.story.resume_from, known.story.attempts.last()) {
             return Ok(last.base.clone());
         }
         if self.reading.rules.start_on != StartOn::ReadyForReview {
-            return Ok(self.reading.commit.clone());
+            return Ok(target.clone());
         }
         let ready = known.story.spec.after.iter().filter_map(|id| match &self.view.get(id)?.phase {
             Phase::Ready { proof } | Phase::Queued { proof } | Phase::Merging { proof, .. } => Some((id.clone(), proof.commit().clone())),
             _ => None,
         });
-        super::stack::base(&self.shop, &self.reading.commit, &ready.collect::<Vec<_>>())
+        super::stack::base(&self.shop, target, &ready.collect::<Vec<_>>())
     }
 
     /// Stores one event of a story. False when the story refuses it.

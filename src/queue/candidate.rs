@@ -221,6 +221,57 @@ fn with_trailers(message: &str, trailers: &[(&'static str, String)]) -> String {
     format!("{}\n\n{}\n", message.join("\n").trim_end(), trailers.join("\n"))
 }
 
+/// What taking a landing back came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakenBack {
+    Built(Candidate),
+    /// Later work builds on it.
+    Conflicts(Vec<Conflict>),
+}
+
+/// A candidate that takes back what came between two commits of the target. It is tested and landed like any other.
+///
+/// # Errors
+/// When git cannot do it.
+pub fn take_back(
+    repository: &Repository,
+    state: &State,
+    target: Oid,
+    landed: Oid,
+    before: Oid,
+    message: &str,
+) -> Result<TakenBack, GitError> {
+    let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
+    let build = || -> Result<Result<(Oid, Oid), Vec<Conflict>>, GitError> {
+        match quarantine.take_back(target, landed, before)? {
+            Merged::Conflicts(conflicts) => Ok(Err(conflicts)),
+            Merged::Tree(tree) => {
+                let seconds = repository.time_of(target)?.max(repository.time_of(landed)?);
+                let who = Stamp { who: repository.author().unwrap_or_else(nobody), seconds, offset_minutes: 0 };
+                Ok(Ok((quarantine.write_commit_at(tree, &[target], &who, &who, message)?, tree)))
+            }
+        }
+    };
+    match build() {
+        Ok(Ok((commit, tree))) => {
+            quarantine.release()?;
+            let name = reference(commit);
+            if repository.reference(&name) != Some(commit) {
+                repository.create_reference(&name, commit)?;
+            }
+            Ok(TakenBack::Built(Candidate { commit, tree, base: target, story: commit, style: Style::Squash }))
+        }
+        Ok(Err(conflicts)) => {
+            quarantine.abandon()?;
+            Ok(TakenBack::Conflicts(conflicts))
+        }
+        Err(error) => {
+            quarantine.abandon()?;
+            Err(error)
+        }
+    }
+}
+
 /// Where a repair goes on: the story's work merged into the target as it is now, conflicts marked. A ref keeps it.
 ///
 /// # Errors

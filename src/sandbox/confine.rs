@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::sys::resource::{self, setrlimit};
 
@@ -86,6 +86,11 @@ pub(super) fn landlock(plan: &Landlock) -> io::Result<()> {
         let Ok(fd) = PathFd::new(path) else { continue };
         let access = allowed_on(&fd, rights(*wanted, abi), abi)?;
         created = created.add_rule(PathBeneath::new(fd, access)).map_err(other)?;
+    }
+    if plan.no_tcp && plan.abi >= 4 {
+        for port in &plan.tcp_ports {
+            created = created.add_rule(NetPort::new(*port, AccessNet::ConnectTcp)).map_err(other)?;
+        }
     }
     let status = created.restrict_self().map_err(other)?;
     if status.ruleset == RulesetStatus::FullyEnforced {

@@ -267,3 +267,82 @@ fn what_breaks_the_integration_is_found_among_the_landings_and_mended_on_top() {
     assert_eq!(project.events("story.reopened").len(), 1);
     assert_eq!(project.world.sh("git show main:wired"), "yes");
 }
+
+/// A remote beside the repository.
+fn with_remote(stories: &[(&str, &str)]) -> Project {
+    let config = gate("test", "test -e agent.sh", "") + "[merge]\npush = \"origin\"\n";
+    let project = Project::new(World::new(None), &config, stories);
+    project.world.sh("git clone -q --bare . ../remote.git; git remote add origin ../remote.git; git fetch -q origin");
+    // Hooks may lie in files of the project: none of them runs.
+    project.world.sh("mkdir hooks; printf '#!/bin/sh\\ntouch /var/tmp/cofferdam-hook-ran\\n' > hooks/pre-push; chmod +x hooks/pre-push; git config core.hooksPath hooks; rm -f /var/tmp/cofferdam-hook-ran; git add hooks; git commit -q -m hooks; git -c core.hooksPath=/dev/null push -q origin main");
+    project
+}
+
+#[test]
+fn landings_are_pushed_and_a_remote_that_moved_is_followed() {
+    let project = with_remote(&[("A", "echo a > a"), ("B", "sleep 1; echo b > b")]);
+    // Somebody else pushes before, and this clone has not heard of it.
+    project.world.sh("git clone -q ../remote.git ../other; cd ../other; echo theirs > theirs; git add theirs; git commit -q -m theirs; git push -q origin main");
+    project.run(0);
+    assert_eq!(project.world.sh("git -C ../remote.git rev-parse main"), project.world.sh("git rev-parse main"));
+    for file in ["a", "b", "theirs"] {
+        project.world.sh(&format!("git -C ../remote.git show main:{file}"));
+    }
+    assert_eq!(project.world.sh("git status --porcelain"), "");
+    assert!(!std::path::Path::new("/var/tmp/cofferdam-hook-ran").exists(), "a hook of the project ran on the host");
+}
+
+#[test]
+fn a_remote_that_refuses_loses_nothing() {
+    let project = with_remote(&[("A", "echo a > a")]);
+    project.world.sh("printf '#!/bin/sh\\necho the branch is protected >&2\\nexit 1\\n' > ../remote.git/hooks/pre-receive; chmod +x ../remote.git/hooks/pre-receive");
+    let first = project.world.sh("git rev-parse main");
+    let ran = project.world.run(&["run", "--plain"]);
+    assert_eq!(ran.code(), 3, "{}", ran.err());
+    assert_eq!(project.world.sh("git rev-parse main; git -C ../remote.git rev-parse main"), format!("{first}\n{first}"));
+    let why = project.world.run(&["why", "A"]);
+    assert!((why.out() + &why.err()).contains("the branch is protected"), "{why:?}");
+    project.world.sh("rm ../remote.git/hooks/pre-receive");
+    assert_eq!(project.world.run(&["retry", "A"]).code(), 0);
+    project.run(0);
+    project.world.sh("git -C ../remote.git show main:a");
+    assert_eq!(project.events("story.landed").len(), 1);
+}
+
+#[test]
+fn a_push_that_was_not_finished_here_is_finished() {
+    let project = with_remote(&[("A", "echo a > a")]);
+    let first = project.world.sh("git rev-parse main");
+    let crashed = project.world.command(&["run", "--plain"]).env("COFFERDAM_TEST_CRASH_AT", "landing: Pushed").output().expect("it runs");
+    assert_eq!(crashed.status.code(), None);
+    let pushed = project.world.sh("git -C ../remote.git rev-parse main");
+    assert_ne!(pushed, first);
+    assert_eq!(project.world.sh("git rev-parse main"), first);
+    project.run(0);
+    assert_eq!(project.world.sh("git rev-parse main"), pushed, "it landed twice");
+    assert_eq!(project.events("story.landed").len(), 1);
+}
+
+#[test]
+fn what_landed_is_taken_back_when_the_gates_are_green_without_it() {
+    let config = gate("test", "test -e agent.sh && { ! test -e c || test -e a; }", "");
+    let project = Project::new(World::new(None), &config, &[("A", "echo a > a"), ("B", "echo b > b"), ("C", "echo c > c")]);
+    project
+        .world
+        .sh("printf -- '---\\nid: C\\ntitle: Story C\\nafter: [A]\\n---\\n- [ ] AC-1: done\\n' > stories/C.md; git commit -q -a -m after");
+    let first = project.world.sh("git rev-parse main");
+    project.run(0);
+    assert_eq!(project.events("story.landed").len(), 3);
+    assert_eq!(project.world.run(&["revert", "B", "it", "is", "not", "wanted"]).code(), 0);
+    assert_eq!(project.states()["B"], "reverted");
+    assert!(project.world.sh("git log -1 --format=%B main").starts_with("Revert story B: Story B\n\nit is not wanted\n\nReverts: "));
+    assert_eq!(project.world.sh("git ls-tree --name-only main a b c"), "a\nc");
+    assert_eq!(project.world.sh(&format!("git rev-list --first-parent --count {first}..main")), "4");
+    // C needs what A brought: without A its gate is red, and nothing changes.
+    let tip = project.world.sh("git rev-parse main");
+    let red = project.world.run(&["revert", "A"]);
+    assert_eq!(red.code(), 5, "{red:?}");
+    assert_eq!(project.world.sh("git rev-parse main"), tip);
+    assert_eq!(project.world.run(&["revert", "B"]).code(), 1);
+    assert_eq!(project.world.sh("git status --porcelain"), "");
+}

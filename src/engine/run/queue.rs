@@ -92,7 +92,7 @@ impl Keeping {
     /// Why nothing new may start before the target was looked at.
     pub(super) fn holds(&self) -> Option<String> {
         match (&self.broken, &self.known) {
-            (Some(why), _) => Some(format!("the gates cannot be run: {why}")),
+            (Some(why), _) => Some(why.clone()),
             (None, None) => Some("the target's own gates run first".to_owned()),
             (None, Some(_)) => None,
         }
@@ -119,6 +119,7 @@ impl Help {
             target: &self.target,
             style: merge.style,
             update: merge.update_checkout,
+            push: merge.push.as_deref(),
             run: Some(self.run.clone()),
         })
     }
@@ -196,7 +197,7 @@ impl Runner<'_> {
         Ok(acted)
     }
 
-    fn tip(&mut self) -> Result<Option<CommitId>, RunError> {
+    pub(super) fn tip(&mut self) -> Result<Option<CommitId>, RunError> {
         let keeping = &mut self.keeping;
         if keeping.repository.is_none() {
             keeping.repository = self.shop.workspaces().ok().map(|workspaces| workspaces.repository);
@@ -217,6 +218,14 @@ impl Runner<'_> {
     /// A runner that died in the middle of a landing: the target tells what came of it.
     fn recover_landings(&mut self) -> Result<(), RunError> {
         let help = self.help();
+        let synced = help.with(|keeper| {
+            keeper.sync()?;
+            Ok(())
+        });
+        if let Err(error) = synced {
+            self.keeping.broken = Some(format!("the target cannot be brought together with its remote: {error}"));
+            return Ok(());
+        }
         let open: Vec<_> = self
             .view
             .stories()
@@ -390,6 +399,10 @@ impl Runner<'_> {
             match landed {
                 Ok((facts, aside)) => Done::Landed { facts, aside },
                 Err(Undone::Told(_)) => Done::Landed { facts: vec![Fact::NotLanded { candidate }], aside: Vec::new() },
+                Err(error @ (Undone::Push(_) | Undone::Diverged(_))) => {
+                    let trouble = Trouble::new(error, format!("mend it there, then cofferdam retry {story}"));
+                    Done::Trouble { story: Some(story), trouble }
+                }
                 Err(Undone::Land(error @ LandError::Checkout { .. })) => {
                     let trouble = Trouble::new(error, format!("then cofferdam retry {story}"));
                     Done::Trouble { story: Some(story), trouble }
@@ -575,7 +588,7 @@ impl Runner<'_> {
         self.keeping.checking = false;
         let Some(green) = looked.green else {
             if !self.stopping {
-                self.keeping.broken = Some(looked.why);
+                self.keeping.broken = Some(format!("the gates cannot be run: {}", looked.why));
             }
             return Ok(());
         };
@@ -644,7 +657,7 @@ impl Runner<'_> {
         self.keeping.integrating = false;
         let Some(green) = looked.green else {
             if !self.stopping {
-                self.keeping.broken = Some(looked.why);
+                self.keeping.broken = Some(format!("the gates cannot be run: {}", looked.why));
             }
             return Ok(());
         };
@@ -664,7 +677,7 @@ impl Runner<'_> {
     /// How the run ends because of the target, when it does.
     pub(super) fn ended_by_target(&self) -> Option<(StopReason, Option<String>)> {
         if let Some(why) = &self.keeping.broken {
-            return Some((StopReason::Error, Some(format!("the gates cannot be run: {why}"))));
+            return Some((StopReason::Error, Some(why.clone())));
         }
         let red = self.red_target.then(|| self.keeping.red.clone().unwrap_or_default())?;
         let first = red.lines().next().unwrap_or_default().to_owned();

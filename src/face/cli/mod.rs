@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod diff;
 pub mod doctor;
+mod door;
 pub mod evidence;
 pub mod exec;
 pub mod failure;
@@ -35,6 +36,7 @@ pub mod profile;
 pub mod project;
 pub mod queue;
 pub mod report;
+pub mod revert;
 pub mod run;
 pub mod schema;
 mod schemas;
@@ -84,6 +86,8 @@ enum Command {
     Queue(queue::Args),
     /// Bring the clean checkouts of the target to what has landed
     Land(land::Args),
+    /// Take back what a story landed; gated like anything else
+    Revert(revert::Args),
     /// Add a story
     Add(Box<add::AddArgs>),
     /// Make story files of what other tools wrote
@@ -153,6 +157,10 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == helper::COMMAND) {
         return if helper::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    // Inside a sandbox: the program judges what an agent left, and knows no other command there.
+    if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
+        return crate::verify::verifier::main();
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return usage(&error),
@@ -221,5 +229,6 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Gate(args) => gate::run(&args),
         Command::Queue(args) => queue::run(&args),
         Command::Land(args) => land::run(&args),
+        Command::Revert(args) => revert::run(&args),
     }
 }

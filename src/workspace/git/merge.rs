@@ -121,6 +121,16 @@ impl Quarantine {
         merge().or_else(doing(|| format!("mark the conflicts of {story} and {target}")))
     }
 
+    /// The tree of `target` without what came between `before` and `landed`.
+    pub fn take_back(&self, target: Oid, landed: Oid, before: Oid) -> Result<Merged, GitError> {
+        let take = || {
+            let tree = |commit: Oid| self.inner.find_commit(commit)?.tree();
+            let index = self.inner.merge_trees(&tree(landed)?, &tree(target)?, &tree(before)?, Some(&options()))?;
+            self.merged(index)
+        };
+        take().or_else(doing(|| format!("take {landed} back")))
+    }
+
     /// Puts one commit's change on top of another commit.
     pub fn pick(&self, commit: Oid, onto: Oid) -> Result<Merged, GitError> {
         let pick = || {
