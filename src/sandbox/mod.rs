@@ -39,6 +39,7 @@ mod usage;
 mod watch;
 
 pub use command::{Command, Engine, Finished, Sandbox, SandboxError};
+pub use confine::only_this_folder;
 pub use denial::Denial;
 pub use outcome::{Cause, Outcome};
 pub use policy::Policy;

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::git::{Entry, GitError, ObjectKind, Objects as _, Oid, Quarantine, Repository, mode};
 use super::rules;
 use super::state;
+use super::unpack;
 use super::walk::{Folder, Kind};
 
 /// Bounds of one import.
@@ -106,7 +107,7 @@ pub fn import(git: &Folder, tips: &[Tip], repository: &Repository, scratch: &Pat
     }
     let place = scratch.join(state::unique("strange-"));
     let strange = Quarantine::create(&place, repository)?;
-    let copied = git.child(b"objects").map_err(GitError::from).and_then(|objects| copy(&objects, &strange));
+    let copied = git.child(b"objects").map_err(GitError::from).and_then(|objects| decode(&objects, &strange, scratch));
     let clean = Quarantine::create(&scratch.join(state::unique("clean-")), repository)?;
     for tip in new {
         if let Err(error) = &copied {
@@ -146,7 +147,7 @@ pub fn message(git: &Folder, repository: &Repository, scratch: &Path) -> Option<
         });
         match loose {
             Some(content) => strange.take_loose(&name, &content).ok()?,
-            None => copy(&objects, &strange).ok()?,
+            None => decode(&objects, &strange, scratch).ok()?,
         }
         let (kind, size) = strange.header(head.id).ok()?;
         let text = (kind == ObjectKind::Commit && size <= MESSAGE_BYTES_MAX).then(|| strange.commit(head.id).ok())??.2;
@@ -159,10 +160,22 @@ pub fn message(git: &Folder, repository: &Repository, scratch: &Path) -> Option<
     message
 }
 
+/// Takes every object, each under the name that its own content gives it. Decoding happens in a process of its own.
+fn decode(objects: &Folder, strange: &Quarantine, scratch: &Path) -> Result<(), GitError> {
+    let raw = scratch.join(state::unique("strange-raw-"));
+    fs_err::create_dir_all(raw.join("objects/pack"))?;
+    fs_err::create_dir_all(raw.join("packs"))?;
+    let bounds = unpack::Bounds { objects: OBJECTS_MAX, object_bytes: OBJECT_BYTES_MAX, total_bytes: TOTAL_BYTES_MAX };
+    let take = |kind, content: &[u8]| strange.write_object(kind, content).map(drop);
+    let decoded = copy(objects, &raw).and_then(|()| unpack::each(&raw, bounds, take));
+    fs_err::remove_dir_all(&raw)?;
+    decoded
+}
+
 /// Copies every loose object and pack, as bytes.
-fn copy(objects: &Folder, strange: &Quarantine) -> Result<(), GitError> {
+fn copy(objects: &Folder, raw: &Path) -> Result<(), GitError> {
     let too_much = || GitError::Io(io::Error::other("there are more objects than are imported"));
-    let (mut count, mut bytes) = (0_u64, 0_u64);
+    let (mut count, mut bytes, mut packs) = (0_u64, 0_u64, 0_u64);
     let mut read = |folder: &Folder, name: &[u8], limit: u64| -> Result<Option<Vec<u8>>, GitError> {
         let Ok(status) = folder.status(name) else { return Ok(None) };
         if status.kind != Kind::File || status.links != 1 {
@@ -181,14 +194,17 @@ fn copy(objects: &Folder, strange: &Quarantine) -> Result<(), GitError> {
             let Ok(folder) = objects.child(&fan) else { continue };
             for name in folder.names(OBJECTS_MAX)?.into_iter().filter(|name| hex(name, 38)) {
                 if let Some(content) = read(&folder, &name, OBJECT_BYTES_MAX)? {
-                    strange.take_loose(&String::from_utf8_lossy(&[fan.as_slice(), &name].concat()), &content)?;
+                    let place = raw.join("objects").join(std::str::from_utf8(&fan).map_err(io::Error::other)?);
+                    fs_err::create_dir_all(&place)?;
+                    fs_err::write(place.join(std::str::from_utf8(&name).map_err(io::Error::other)?), content)?;
                 }
             }
         } else if fan == b"pack" {
             let Ok(folder) = objects.child(&fan) else { continue };
             for name in folder.names(10_000)?.into_iter().filter(|name| name.ends_with(b".pack")) {
                 if let Some(content) = read(&folder, &name, TOTAL_BYTES_MAX)? {
-                    strange.take_pack(&content)?;
+                    packs += 1;
+                    fs_err::write(raw.join(format!("packs/{packs}")), content)?;
                 }
             }
         }

@@ -8,9 +8,9 @@ use super::support::{ORDINARY, bash, bash_command, git_command, is_root, scratch
 /// A repository, a state folder and the program, for one user.
 pub(crate) struct World {
     pub(crate) scratch: tempfile::TempDir,
-    program: PathBuf,
-    user: Option<u32>,
-    form: Form,
+    pub(crate) program: PathBuf,
+    pub(crate) user: Option<u32>,
+    pub(crate) form: Form,
 }
 
 /// How workspaces are laid out: options of `workspace new`.
@@ -22,7 +22,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    fn options(self) -> [&'static str; 2] {
+    pub(crate) fn options(self) -> [&'static str; 2] {
         [
             "--set",
             match self {
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// The same command as the user of this world.
-    fn as_user(&self, command: Command) -> Command {
+    pub(crate) fn as_user(&self, command: Command) -> Command {
         let Some(user) = self.user else { return command };
         let mut other = Command::new("setpriv");
         other.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"]);
@@ -446,5 +446,27 @@ fn what_an_agent_writes_to_memory_is_bounded_and_taken_as_a_whole() {
         ]);
         assert!(String::from_utf8_lossy(&files.stderr).contains("files"), "{}", String::from_utf8_lossy(&files.stderr));
         assert!(world.collect("S")["changed"].to_string().contains("kept"));
+    }
+}
+
+#[test]
+fn a_stack_that_has_grown_deep_becomes_one_layer_and_shows_the_same() {
+    for user in if is_root() { vec![None, Some(ORDINARY)] } else { vec![None] } {
+        let world = World::new(user);
+        for n in 0..10 {
+            world.bash(&format!("echo {n} > src/b; echo {n} > new{n}; git rm -q -f --ignore-unmatch new{}; mkdir -p d{n}; echo {n} > d{n}/f; chmod +x new{n}; git add -A; git commit -q -m {n}", n - 3));
+            world.ok(&["workspace", "new", &format!("S{n}")]);
+            let story = format!("S{n}");
+            let seen = world.inside(&story, "git status --porcelain; git fsck 2>&1 | grep -v dangling; find . -path ./.git -prune -o -type f -printf '%P %m ' -exec cat {} \\; | LC_ALL=C sort");
+            let expected = world.bash("find . -path ./.git -prune -o -type f -printf '%P %m ' -exec cat {} \\; | LC_ALL=C sort");
+            assert_eq!(seen, String::from_utf8_lossy(&expected.stdout), "after {n}");
+        }
+        let layers = fs_err::read_dir(world.path("state/cofferdam")).unwrap().next().unwrap().unwrap().path().join("layers");
+        let names: Vec<_> = fs_err::read_dir(&layers).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let flat =
+            names.iter().find(|name| name.ends_with("-flat")).unwrap_or_else(|| panic!("no stack was made into one layer: {names:?}"));
+        assert!(layers.join(flat).join("git/.git/index").is_file());
+        // The first ones still show what they showed, over the layers that were there before.
+        assert_eq!(world.inside("S3", "cat src/b; git status --porcelain"), "3\n");
     }
 }

@@ -135,3 +135,60 @@ fn what_is_no_honest_commit_is_not_taken() {
     let (code, _, told) = run(&world, &[], "rm -rf .git/refs .git/HEAD; mkfifo .git/HEAD; ln -s /etc .git/refs; true");
     assert_eq!(code, Some(0), "{told}");
 }
+
+#[test]
+fn the_outcome_tells_what_was_committed_and_left() {
+    let world = World::new(None);
+    let file = world.path("outcome.json");
+    let script = "echo w > w; echo x > .envrc; git add w; git commit -q -m subject; exit 3";
+    let (code, out, _) = run(&world, &["--quiet", "--json", "--outcome", file.to_str().unwrap()], script);
+    assert_eq!(code, Some(3));
+    let printed: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    let written: serde_json::Value = serde_json::from_slice(&fs_err::read(&file).unwrap()).unwrap();
+    assert_eq!(printed, written);
+    assert_eq!((&written["cause"], &written["exit_code"]), (&"exited".into(), &3.into()));
+    let commits = written["git"]["commits"].as_array().unwrap();
+    assert!(commits.iter().any(|c| c["ref"] == "refs/cofferdam/exec/1" && c["subject"] == "subject" && c["commits"] == 1), "{written}");
+    assert_eq!(written["git"]["risks"][0]["path"], ".envrc");
+    // Elsewhere than in a repository there is nothing to tell.
+    fs_err::create_dir(world.path("plain")).unwrap();
+    let plain = world.command(&["exec", "--json", "--", "true"]).current_dir(world.path("plain")).output().unwrap();
+    let plain: serde_json::Value = serde_json::from_slice(&plain.stdout).unwrap();
+    assert!(plain["git"].is_null(), "{plain}");
+}
+
+#[test]
+fn packs_and_objects_that_are_bombs_or_garbage_are_refused_and_bounded() {
+    let world = World::new(None);
+    for (at, evil) in [
+        // A blob over the bound, as a small pack; a pack of garbage beside a good one; one with a good head and a broken tail; a loose object that inflates for ever.
+        "head -c 300M /dev/zero > big; git add big; git commit -q -m big; git gc -q; rm big",
+        "echo x > x; git add x; git commit -q -m x; git gc -q; head -c 100k /dev/urandom > .git/objects/pack/pack-1234567890123456789012345678901234567890.pack",
+        "echo y > y; git add y; git commit -q -m y; git gc -q; p=$(ls .git/objects/pack/*.pack | head -1); chmod +w $p; truncate -s -30 $p",
+        "echo z > z; git add z; git commit -q -m z; o=.git/objects/$(git rev-parse HEAD: | sed 's,^..,&/,'); chmod +w $o; python3 -c 'import zlib; open(\"z\", \"wb\").write(zlib.compress(b\"tree 99999999999\\0\" + bytes(10**8)))'; cp z $o",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (_, _, told) = run(&world, &["--file-size", "1GiB"], &format!("{evil}; true"));
+        assert!(told.contains("were not taken"), "{at}: {told}");
+        assert!(git(&world.main(), &["fsck"]).is_empty(), "{at}");
+        bash(&world.main(), "git clean -qfdx; git checkout -q .");
+    }
+    assert_eq!(git(&world.main(), &["for-each-ref", "refs/cofferdam"]), "");
+    // The control: what is honest is taken, packed or not.
+    let (_, _, told) = run(&world, &[], "echo good > good; git add good; git commit -q -m good; git gc -q");
+    assert!(told.contains("refs/cofferdam/exec/1: good"), "{told}");
+}
+
+#[test]
+fn the_decoder_refuses_to_work_where_it_is_not_confined() {
+    let world = World::new(None);
+    let decode = |folder: &Path| world.command(&["__unpack", folder.to_str().unwrap()]).output().unwrap();
+    bash(&world.path("home"), "mkdir -p raw/objects/pack raw/packs; cp -r ../main/.git/objects/?? raw/objects/");
+    let decoded = decode(&world.path("home/raw"));
+    assert!(decoded.status.success() && decoded.stdout.len() > 100);
+    // A link out of its folder leads nowhere, as nothing outside can be read.
+    bash(&world.path("home"), "mkdir -p out/objects; mv raw/packs packs; ln -s ../packs raw/packs");
+    assert!(!decode(&world.path("home/raw")).status.success());
+}
