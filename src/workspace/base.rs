@@ -145,6 +145,7 @@ impl<'a> Layers<'a> {
 
     pub(super) fn stack_of(&self, name: &str) -> Result<Option<Stack>, BaseError> {
         let (mut layers, mut held) = (Vec::new(), Vec::new());
+        let now = SystemTime::now();
         let mut next = Some(name.to_owned());
         while let Some(name) = next.take() {
             let path = self.state.layers().join(&name);
@@ -155,7 +156,7 @@ impl<'a> Layers<'a> {
             next = layer.over.clone();
             if let Ok(file) = fs_err::File::open(path.join("layer.json")) {
                 // The time of last use decides what goes first when space is needed.
-                drop(file.file().set_modified(SystemTime::now()));
+                drop(file.file().set_modified(now));
                 held.extend(Flock::lock(file.into_file(), FlockArg::LockSharedNonblock));
             }
             layers.push((path, layer));
@@ -178,7 +179,8 @@ impl<'a> Layers<'a> {
                 layers.push((name, used, layer));
             }
         }
-        layers.sort_by_key(|(_, used, _)| std::cmp::Reverse(*used));
+        // Those of one stack were used at the same moment: the upper ones are the newer ones.
+        layers.sort_by_key(|(_, used, layer)| std::cmp::Reverse((*used, layer.depth)));
         Ok(layers)
     }
 
@@ -280,8 +282,9 @@ impl<'a> Layers<'a> {
         let mut best: Option<(String, Layer, Vec<changes::Change>)> = None;
         for (name, _, layer) in self.all()?.into_iter().filter(|(_, _, l)| l.ends == ends && l.version == VERSION).take(CANDIDATES) {
             let Ok(from) = layer.tree.parse() else { continue };
-            let limit =
-                best.as_ref().map_or(usize::try_from(layer.files / 10).unwrap_or(usize::MAX).max(1000), |(_, _, found)| found.len());
+            let limit = best
+                .as_ref()
+                .map_or(usize::try_from(layer.files / 10).unwrap_or(usize::MAX).max(1000), |(_, _, found)| found.len().saturating_sub(1));
             match changes::between(self.repository, Some(from), Some(tree), limit) {
                 // New attributes may change the line ends of files that did not change.
                 Ok(changes) if changes.iter().any(|c| c.path.ends_with(b".gitattributes")) => {}
