@@ -260,7 +260,6 @@ fn bad_input_is_one_clear_sentence_and_nothing_runs() {
         (vec!["--read", missing], "does not exist"),
         (vec!["--profile", "no-such"], "no-such"),
         (vec!["--profile", "../bad.toml"], "memory"),
-        (vec!["--net", "gateway"], "no gateway in this version"),
         (vec!["--outcome", "/no/such/folder/file"], "cannot be written"),
     ] {
         let mut command = world.command();

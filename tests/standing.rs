@@ -96,3 +96,25 @@ fn what_landed_lets_others_start_and_what_was_cancelled_holds_them() {
         .collect();
     assert_eq!(roots, [(Some("B"), Some("cancelled"), Some(1)), (Some("D"), Some("paused"), Some(0))]);
 }
+
+/// Readers that look while the store is being made see none, or a whole one.
+#[test]
+fn a_store_that_is_being_made_is_nobody_elses() {
+    for _ in 0..40 {
+        let dir = tempfile::tempdir().expect("dir");
+        let folder = dir.path().join("state");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let (done, folder) = (&done, &folder);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                        Store::open_existing(folder).expect("none, or a whole one");
+                    }
+                });
+            }
+            Store::open(folder).expect("made");
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+    }
+}

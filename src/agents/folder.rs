@@ -14,7 +14,7 @@ pub const RUN: &str = "/run/cofferdam";
 pub const TASK: &str = "/run/cofferdam/task.json";
 pub const PROMPT: &str = "/run/cofferdam/prompt.md";
 pub const OUT: &str = "/run/cofferdam/out";
-/// The tree that the attempt started from, for programs that come with the project.
+/// The target's tree, for programs that come with the project.
 pub const BASE: &str = "/run/cofferdam/base";
 
 /// Answers are a few sentences; whoever leaves more wants to fill the disk.
@@ -60,6 +60,14 @@ impl RunFolder {
         }
         fs::write(&path, content)?;
         fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))
+    }
+
+    /// Makes an empty folder in it: a place for files to be mounted on, or to be written to.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn place(&self, name: &str) -> io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(self.path.join(name))
     }
 
     /// Shows it to a process: all of it to read, `out/` to write, and the base tree when a program comes from there.

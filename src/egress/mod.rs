@@ -1,8 +1,135 @@
 //! The one door out of a sandbox.
+//!
+//! ```text
+//!  inside, no route out            outside, in the supervisor
+//!  program ─▶ socket opened by init ─▶ serve ─▶ request / hello (pure) ─▶ rule (pure) ─▶ resolver ─▶ address (pure) ─▶ dial
+//!                                        └────────── refusal: a 403 to read, a notice, a line in the tally
+//! ```
+//!
+//! The sandbox's init opens listening sockets *inside* its network namespace and hands them out: whoever is accepted there is that
+//! sandbox, without a token, and a supervisor that dies takes the door along. A name is validated, decided about, resolved once, and every
+//! address is judged again before it is dialled.
+//!
+//! Decisions are pure ([`rule`], [`address`], [`request`], and the parsers [`http1`], [`socks5`], [`dns`], [`client_hello`]); effects live in
+//! [`resolver`], `door` and `serve`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 pub mod address;
 pub mod client_hello;
+pub mod credential;
 pub mod dns;
+mod door;
+pub mod endpoint;
 pub mod http1;
+pub mod inside;
+pub mod ledger;
+pub mod meter;
+pub mod names;
+pub mod notice;
+pub mod price;
+pub mod provider;
+pub mod request;
+pub mod resolver;
 pub mod rule;
+mod serve;
 pub mod socks5;
+pub mod tally;
+mod tls;
+
+pub use credential::{Credential, Source};
+pub use endpoint::{Accounts, Endpoint};
+pub use inside::{Inside, furnish};
+pub use ledger::{Budget, Ledger};
+pub use notice::{Notice, Refusal};
+pub use price::Prices;
+pub use provider::Provider;
+pub use resolver::Resolver;
+pub use rule::Rules;
+pub use tally::Tally;
+
+/// How one sandbox's gateway works.
+#[derive(Debug)]
+pub struct Setup {
+    pub rules: Rules,
+    /// From [`furnish`].
+    pub inside: Inside,
+    pub resolver: Arc<Resolver>,
+    /// Where notices go as they happen. Bounded: a reader that does not keep up loses some.
+    pub notices: Option<SyncSender<Notice>>,
+    /// Record what is wanted, and allow no more for it.
+    pub observe: bool,
+    /// The models it may call.
+    pub endpoints: Vec<Endpoint>,
+    /// Who pays for the calls. Without accounts they are not counted.
+    pub accounts: Option<Accounts>,
+}
+
+/// The gateway of one sandbox. Dropping it closes the door and everything that goes through it.
+#[derive(Debug)]
+pub struct Gateway {
+    door: Arc<door::Door>,
+    tasks: JoinSet<()>,
+}
+
+impl Gateway {
+    /// Serves the sockets that the sandbox's init handed out, in the order of its policy's listeners, on a runtime that somebody else owns.
+    ///
+    /// # Errors
+    /// When a socket is none.
+    pub fn start(runtime: &Handle, setup: Setup, sockets: Vec<OwnedFd>) -> io::Result<Self> {
+        let Setup { rules, inside, resolver, notices, observe, endpoints, accounts } = setup;
+        if inside.services.len() != sockets.len() {
+            return Err(io::Error::other(format!(
+                "{} sockets came out of the sandbox instead of {}",
+                sockets.len(),
+                inside.services.len()
+            )));
+        }
+        // The certificates of authorities are read only by whoever speaks TLS to the outside itself.
+        let outward = if endpoints.is_empty() { None } else { Some(tls::Outward::new()?) };
+        let names = inside.names;
+        let fittings = door::Fittings { names, resolver, notices, observe, endpoints, accounts, outward };
+        let door = Arc::new(door::Door::new(rules, fittings));
+        let _entered = runtime.enter();
+        let tasks = serve::all(&door, inside.services.into_iter().zip(sockets).collect())?;
+        Ok(Self { door, tasks })
+    }
+
+    /// Other rules from now on, all at once; what they no longer allow is closed.
+    pub fn replace(&self, rules: Rules) {
+        self.door.replace(rules);
+    }
+
+    /// What happened so far.
+    pub fn tally(&self) -> Tally {
+        self.door.tally()
+    }
+
+    /// Closes the door, and says what happened.
+    pub fn stop(mut self) -> Tally {
+        self.tasks.abort_all();
+        self.door.tally()
+    }
+}
+
+/// A runtime for gateways, of a process that has none. Made after the process has forked for the last time.
+///
+/// # Errors
+/// When its threads cannot be started.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_io().enable_time().build()
+}
+
+/// The name server to ask: the host's own, or the one that was named.
+pub fn resolver(server: Option<SocketAddr>) -> Arc<Resolver> {
+    Arc::new(server.map_or_else(Resolver::of_host, Resolver::with_server))
+}

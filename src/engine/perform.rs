@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::crash;
-use crate::base::id::StoryId;
+use crate::base::id::{CommitId, StoryId};
 use crate::event::{Block, Kind};
 use crate::role::process::Listener;
 use crate::role::{Stop, Workshop};
@@ -18,6 +18,7 @@ use crate::spec;
 use crate::story::facts::Attempt;
 use crate::story::{Effect, Refused, Story};
 
+pub use attempt::{folder_of, folders_of};
 pub use collect::salvage;
 
 /// Events on their way to the one owner of the store.
@@ -99,6 +100,8 @@ pub struct Work {
     /// The story's text. None when it is no longer in the plan.
     pub spec: Option<Arc<spec::Story>>,
     pub overview: Option<Arc<str>>,
+    /// The target's commit, which the configuration and its programs are read from.
+    pub target: CommitId,
     pub effect: Effect,
 }
 

@@ -254,10 +254,12 @@ impl Runner<'_> {
                 self.append(Some(&story), vec![kind])?;
             }
         }
+        let swept = recover::sweep(&self.shop, self.view.stories()).map_err(|error| RunError::Io(std::io::Error::other(error)))?;
         let (target, commit) = (self.reading.target.clone(), self.reading.commit.clone());
         let parallel = u32::try_from(self.reading.rules.parallel).unwrap_or(u32::MAX);
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        self.append(None, vec![Kind::RunStarted { pid: std::process::id(), version, parallel, target, commit }])?;
+        let started = Kind::RunStarted { pid: std::process::id(), version, parallel, target, commit };
+        self.append(None, std::iter::once(started).chain(swept).collect())?;
         self.adopt()?;
         self.beat(Status::Running, None);
         Ok(())
@@ -426,6 +428,7 @@ impl Runner<'_> {
             story: known.story.clone(),
             spec: self.specs.get(story).cloned(),
             overview: self.overview.clone(),
+            target: self.reading.commit.clone(),
             effect: effect.clone(),
         };
         let hands = Hands { shop: self.shop.clone(), desk: self.desk.clone(), stop: stop.clone(), words: self.words.clone() };

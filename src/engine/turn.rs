@@ -136,3 +136,7 @@ fn not_before(known: &Known, now: Timestamp) -> Option<Timestamp> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "turn_tests.rs"]
+mod tests;

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::sys::resource::{self, setrlimit};
 
@@ -87,6 +87,11 @@ pub(super) fn landlock(plan: &Landlock) -> io::Result<()> {
         let access = allowed_on(&fd, rights(*wanted, abi), abi)?;
         created = created.add_rule(PathBeneath::new(fd, access)).map_err(other)?;
     }
+    if plan.no_tcp && plan.abi >= 4 {
+        for port in &plan.tcp_ports {
+            created = created.add_rule(NetPort::new(*port, AccessNet::ConnectTcp)).map_err(other)?;
+        }
+    }
     let status = created.restrict_self().map_err(other)?;
     if status.ruleset == RulesetStatus::FullyEnforced {
         Ok(())
@@ -156,7 +161,7 @@ pub fn only_this_folder(folder: &Path, memory: u64, seconds: u64) -> io::Result<
     limit(Resource::Core, 1)?;
     drop_privileges()?;
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize, 0)?;
-    landlock(&Landlock { abi, rules: vec![(folder.to_owned(), Rights::Write)], no_tcp: true })?;
+    landlock(&Landlock { abi, rules: vec![(folder.to_owned(), Rights::Write)], no_tcp: true, tcp_ports: Vec::new() })?;
     let filter =
         super::filter::program(super::filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false }).map_err(other)?;
     sys::install_filter(&filter, false)?;

@@ -143,6 +143,7 @@ impl World {
             Step::Processes => self.root()?.processes(),
             Step::Enter => self.enter(job),
             Step::Loopback => sys::loopback_up(),
+            Step::Address { number, ip, bits } => sys::add_address(*number, *ip, *bits),
             Step::Listen(listener) => {
                 let place = self.handed.iter().filter(|(handed, _)| matches!(handed, Handed::Listener(_))).count();
                 let socket: OwnedFd = match listener.protocol {

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::filter;
-use super::policy::{Access, Cache, Grant, Limits, Listener, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
+use super::policy::{Access, Cache, Grant, Limits, Listener, NetworkMode, Policy, Protocol, Tier, Upper, Workspace, WorkspaceSource};
 use crate::base::size::Size;
 
 /// The payload's identity inside. Not 0: agents refuse to run as root, and tools behave differently for it.
@@ -101,6 +102,12 @@ pub enum Step {
     /// The old root is gone after this.
     Enter,
     Loopback,
+    /// A network that is local inside, of this number among them.
+    Address {
+        number: usize,
+        ip: Ipv4Addr,
+        bits: u8,
+    },
     Listen(Listener),
     HostName(String),
     Session,
@@ -173,8 +180,9 @@ pub enum Resource {
 pub struct Landlock {
     pub abi: u32,
     pub rules: Vec<(PathBuf, Rights)>,
-    /// Refuse every TCP port, the private loopback's included.
+    /// Refuse every TCP port, the private loopback's included, but the ones of our own sockets.
     pub no_tcp: bool,
+    pub tcp_ports: Vec<u16>,
 }
 
 /// What may be done below one path.
@@ -349,12 +357,16 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     if own_network {
         steps.push(Step::Loopback);
     }
+    if own_network {
+        steps.extend(policy.addresses.iter().enumerate().map(|(number, (ip, bits))| Step::Address { number, ip: *ip, bits: *bits }));
+    }
     steps.extend(policy.listeners.iter().map(|l| Step::Listen(*l)));
     steps.extend([Step::HostName(HOST_NAME.to_owned()), Step::Session]);
     steps.extend(limits(&policy.limits, true));
     steps.push(Step::Privileges);
     let no_tcp = own_network && !policy.network.loopback;
-    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp }));
+    let tcp_ports = policy.listeners.iter().filter(|l| l.protocol == Protocol::Tcp).map(|l| l.address.port()).collect();
+    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp, tcp_ports }));
     if own_network {
         // Before the filter: after it every connect waits for the supervisor, who listens only when the sandbox is complete.
         steps.push(Step::Probe(vec![Probe::OutsideConnection]));
@@ -403,7 +415,7 @@ fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     rules.extend(policy.caches.iter().flat_map(|cache| &cache.lower).map(|folder| (folder.clone(), Rights::Read)));
     let rights = if policy.workspace.access == Access::Write { Rights::Write } else { Rights::Read };
     rules.push((policy.workspace.inside.clone(), rights));
-    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp: true }));
+    steps.push(Step::Landlock(Landlock { abi, rules: minimal(rules), no_tcp: true, tcp_ports: Vec::new() }));
     steps.push(Step::Filter(filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false }));
     let ungranted = Probe::UngrantedPath("/".into());
     let probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::Capabilities];
@@ -535,6 +547,7 @@ impl fmt::Display for Step {
             Self::Processes => f.write_str("/proc of this sandbox only, with the kernel's settings read-only"),
             Self::Enter => f.write_str("the host's root is gone"),
             Self::Loopback => f.write_str("private loopback up"),
+            Self::Address { ip, bits, .. } => write!(f, "{ip}/{bits} is local inside"),
             Self::Listen(listener) => write!(f, "listen on {} for the supervisor", listener.address),
             Self::HostName(name) => write!(f, "host name {name}"),
             Self::Session => f.write_str("a session of its own, no terminal of the host"),
@@ -579,6 +592,7 @@ mod tests {
             network: Network { mode: net, loopback: true, ..Network::default() },
             limits: Limits { pids, memory: Some(Size::mib(64)), ..Limits::default() },
             environment: Vec::new(),
+            addresses: Vec::new(),
             listeners: Vec::new(),
             terminal: false,
         }

@@ -3,7 +3,7 @@
 //! Pure. Nothing here looks at the host: [`super::toolchains`] does, and [`super::profile`] joins the two.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +37,9 @@ pub struct Policy {
     pub limits: Limits,
     /// The whole environment of the payload.
     pub environment: Vec<(OsString, OsString)>,
+    /// Networks that are local inside beside the loopback's own: address and prefix length.
+    #[serde(default)]
+    pub addresses: Vec<(Ipv4Addr, u8)>,
     /// Sockets that the sandbox's init opens inside and hands out to the supervisor.
     pub listeners: Vec<Listener>,
     /// Give the payload a private terminal instead of pipes.

@@ -171,6 +171,7 @@ pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around
         network,
         limits: limits(profile.limits, options.limits),
         environment,
+        addresses: Vec::new(),
         listeners: Vec::new(),
         terminal: options.terminal,
     };

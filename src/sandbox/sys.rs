@@ -360,10 +360,40 @@ pub fn loopback_up() -> io::Result<()> {
         flags: libc::c_short,
         padding: [u8; 22],
     }
-    let socket = raw_fd(libc::SYS_socket, [libc::AF_INET as usize, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as usize, 0, 0, 0, 0])?;
     let mut request =
         InterfaceRequest { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", flags: (libc::IFF_UP | libc::IFF_RUNNING) as i16, padding: [0; 22] };
-    raw(libc::SYS_ioctl, [socket.as_raw_fd() as usize, libc::SIOCSIFFLAGS as usize, &raw mut request as usize, 0, 0, 0]).map(drop)
+    interface_ioctl(libc::SIOCSIFFLAGS as usize, &raw mut request as usize)
+}
+
+/// Gives the loopback one more network, all of which is then local: `lo:<number>`.
+///
+/// # Errors
+/// What the kernel said.
+pub fn add_address(number: usize, ip: std::net::Ipv4Addr, bits: u8) -> io::Result<()> {
+    #[repr(C)]
+    struct AddressRequest {
+        name: [u8; 16],
+        family: u16,
+        port: u16,
+        address: [u8; 4],
+        padding: [u8; 16],
+    }
+    let mut name = [0; 16];
+    for (to, from) in name[..15].iter_mut().zip(format!("lo:{number}").bytes()) {
+        *to = from;
+    }
+    let mask = u32::MAX.checked_shl(32_u32.saturating_sub(bits.into())).unwrap_or(0);
+    for (call, address) in [(libc::SIOCSIFADDR, ip.octets()), (libc::SIOCSIFNETMASK, mask.to_be_bytes())] {
+        let mut request = AddressRequest { name, family: libc::AF_INET as u16, port: 0, address, padding: [0; 16] };
+        interface_ioctl(call as usize, &raw mut request as usize)?;
+    }
+    Ok(())
+}
+
+/// `request` is the address of a request that is as long as the kernel's.
+fn interface_ioctl(call: usize, request: usize) -> io::Result<()> {
+    let socket = raw_fd(libc::SYS_socket, [libc::AF_INET as usize, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as usize, 0, 0, 0, 0])?;
+    raw(libc::SYS_ioctl, [socket.as_raw_fd() as usize, call, request, 0, 0, 0]).map(drop)
 }
 
 // ---- seccomp ----

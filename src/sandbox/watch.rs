@@ -48,21 +48,30 @@ impl Connections {
         let rule = format!("{origin}: network = {mode}");
         let mut denials: Vec<Denial> = Vec::new();
         for (address, count) in &self.tried {
+            // What is local inside was answered there: by the sandbox's own programs, or by the gateway.
             let own = address.ip().is_loopback() || address.ip().is_unspecified();
-            let (operation, target) = match (own, address.port()) {
-                (true, 53) => ("resolve", "a host name".to_owned()),
+            if policy.addresses.iter().any(|network| holds(*network, address.ip())) {
+                continue;
+            }
+            let (operation, target, allow) = match (own, address.port()) {
+                (true, 53) => ("resolve", "a host name".to_owned(), "--allow HOST".to_owned()),
                 (true, _) => continue,
-                (false, _) => ("connect", address.to_string()),
+                (false, _) => ("connect", address.to_string(), format!("--allow {address}")),
             };
             if let Some(same) = denials.iter_mut().find(|d| d.operation == operation && d.target == target) {
                 same.count += count;
                 continue;
             }
             let (operation, rule) = (operation.to_owned(), rule.clone());
-            denials.push(Denial { operation, target, rule, allow: Some("--net host".to_owned()), count: *count });
+            denials.push(Denial { operation, target, rule, allow: Some(allow), count: *count });
         }
         denials
     }
+}
+
+fn holds((base, bits): (Ipv4Addr, u8), ip: IpAddr) -> bool {
+    let top = |ip: Ipv4Addr| u32::from(ip).checked_shr(32_u32.saturating_sub(bits.into())).unwrap_or(0);
+    matches!(ip, IpAddr::V4(ip) if top(ip) == top(base))
 }
 
 /// The address of an IPv4 or IPv6 `connect`.

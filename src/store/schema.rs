@@ -34,6 +34,8 @@ impl Store {
     }
 
     fn check_owner(&self) -> Result<(), StoreError> {
+        // One moment for all questions: another process may be making the store between two of them.
+        let _one_moment = self.sql(self.connection.unchecked_transaction())?;
         let application = self.pragma("application_id")?;
         let is_empty = self.sql(self.connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)))? == 0;
         if application != i64::from(APPLICATION_ID) && !is_empty {

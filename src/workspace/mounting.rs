@@ -92,6 +92,7 @@ pub fn overlay_works(engine: &Engine, state: &Path) -> bool {
         network: Network::default(),
         limits: Limits::default(),
         environment: Vec::new(),
+        addresses: Vec::new(),
         listeners: Vec::new(),
         terminal: false,
     };

@@ -465,6 +465,22 @@ impl Workspaces {
         Ok(())
     }
 
+    /// Removes what makers of workspaces left that were killed. For a runner that starts: it holds the repository's lock, and others who make
+    /// workspaces hold theirs. Returns how many there were.
+    pub fn sweep(&self) -> Result<u64, WorkspaceError> {
+        let _lock = self.state.lock("stories", SHORT_WAIT)?;
+        let mut swept = 0;
+        for entry in fs_err::read_dir(self.state.stories())? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".new-") {
+                removal::discard(&entry.path(), &self.state.trash())?;
+                swept += 1;
+            }
+        }
+        removal::empty(&self.state.trash())?;
+        Ok(swept)
+    }
+
     /// Removes what nothing uses: never a commit that nothing else reaches.
     pub fn clean(&self, keep_bytes: u64, dry_run: bool) -> Result<Cleaned, WorkspaceError> {
         let _lock = self.state.lock("stories", SHORT_WAIT)?;

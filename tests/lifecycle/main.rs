@@ -4,4 +4,7 @@
 mod common;
 mod support;
 
+mod crash;
+mod documents;
+mod manners;
 mod scenario;

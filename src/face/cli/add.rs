@@ -93,6 +93,7 @@ pub fn run(args: &AddArgs) -> Result<ExitCode, Failure> {
     }
     problems::print(&found);
     write_all(&loaded.root, &folder, &import.writes)?;
+    super::learn::after_writing(&loaded.root)?;
     let path = format!("{folder}/{name}");
     if args.json {
         let changed: Vec<&str> = import.writes.iter().filter(|w| w.replaces).map(|w| w.name.as_str()).collect();

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
+use super::learn::learn;
 use super::printer;
 use super::state::{self, State, VERSION};
 use crate::base::id::{CommitId, StoryId};
@@ -247,7 +248,14 @@ fn resolve(typed: &str) -> Result<CommitId, Failure> {
 /// Makes the event from the story as it is, and stores it.
 fn tell(typed: &str, as_json: bool, kind: impl FnOnce(&Story) -> Result<Kind, Failure>) -> Result<ExitCode, Failure> {
     let state = State::find()?;
-    let story = state::story(state.store()?.as_ref(), typed)?;
+    let story = match state::story(state.store()?.as_ref(), typed) {
+        Ok(story) => story,
+        // Nothing ran since it was written down: it is known from here on.
+        Err(unknown) => match learn(&state)? {
+            Ok(()) => state::story(state.store()?.as_ref(), typed)?,
+            Err(why) => return Err(unknown.why(why)),
+        },
+    };
     let kind = kind(&story)?;
     say(Some(story.id), kind, as_json, "")
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use super::door;
 use super::failure::{Exit, Failure};
 use super::inplace;
 use super::printer;
@@ -18,6 +20,7 @@ use super::profile;
 use crate::base::duration;
 use crate::base::size::Size;
 use crate::base::text::{bytes_line, one_line};
+use crate::egress::{Source, Tally};
 use crate::sandbox::changes::{self, Kind};
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
@@ -52,9 +55,24 @@ pub struct Args {
     /// The network: none, through the gateway, or the host's own
     #[arg(long, value_name = "MODE", help_heading = "Access")]
     net: Option<Net>,
-    /// One more host it may reach through the gateway
+    /// One more host it may reach through the gateway: a name, *.name, an address or a range, and what narrows it
     #[arg(long, value_name = "HOST[:PORT]", help_heading = "Access")]
     allow: Vec<String>,
+    /// Propose rules for what the command wants of the network; what no rule allows is refused all the same
+    #[arg(long, help_heading = "Access")]
+    observe: bool,
+    /// A model it may call: anthropic, openai or gemini, at the provider's own host or another one. The key stays outside
+    #[arg(long, value_name = "PROVIDER[=HOST[:PORT]]", value_parser = door::model, help_heading = "Access")]
+    model: Vec<door::Model>,
+    /// Where the model's key is taken from: env:NAME, file:PATH or command:COMMAND [default: the provider's usual variable]
+    #[arg(long, value_name = "SOURCE", requires = "model", help_heading = "Access")]
+    model_key: Option<Source>,
+    /// How many model calls it may make
+    #[arg(long, value_name = "N", value_parser = count, requires = "model", allow_hyphen_values = true, help_heading = "Limits")]
+    model_calls: Option<u64>,
+    /// The name server that the gateway asks [default: the host's own]
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = name_server, help_heading = "Access")]
+    resolver: Option<SocketAddr>,
 
     /// The repository's git directory inside: private (commits come out as a ref), readonly, or none
     #[arg(long, value_name = "MODE", default_value = "private", help_heading = "Access")]
@@ -131,6 +149,11 @@ enum Require {
     NoUserns,
 }
 
+fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
+    with_port.map_err(|_| "it must be an address, such as 192.0.2.53 or 192.0.2.53:53".to_owned())
+}
+
 fn count(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "it must be a whole number above 0".to_owned())
 }
@@ -153,11 +176,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 fn execute(args: Args) -> Result<ExitCode, Failure> {
-    if matches!(args.net, Some(Net::Gateway)) || !args.allow.is_empty() {
-        return Err(Failure::usage("there is no gateway in this version")
-            .why("--net gateway and --allow need it: a proxy outside that lets single hosts through")
-            .next("run without network (the default), or with --net host, which opens the host's whole network"));
-    }
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(&args.profile, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
     let options = options(&args)?;
@@ -171,7 +189,8 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let engine = Engine::here(Facts::read());
     let in_place = inplace::cover(&mut policy, args.git, args.quiet)?;
     let kept = matches!(policy.workspace.source, WorkspaceSource::Folder(_));
-    let finished = supervise(&engine, &policy, &args.command)?;
+    let door = door::prepare(&mut policy, wishes(&args, &around)?)?;
+    let (finished, tally) = supervise(&engine, &policy, &args.command, door)?;
     // Whatever becomes of its commits, how it ended is said.
     let git = inplace::finish(in_place, kept);
     let document = Document { outcome: &finished.outcome, git: git.as_ref().ok().and_then(Option::as_ref) };
@@ -181,7 +200,7 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     if args.diff {
         print_changes(&policy, &finished);
     }
-    report(&args, &policy, &document);
+    report(&args, &policy, &document, tally.as_ref());
     if let Some(git) = git?.filter(|_| !args.quiet) {
         inplace::tell(&git);
     }
@@ -196,6 +215,12 @@ struct Document<'a> {
     /// What was committed and left behind, in place on a repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     git: Option<&'a inplace::Left>,
+}
+
+fn wishes(args: &Args, around: &Surroundings) -> Result<door::Wishes, Failure> {
+    let endpoints = args.model.iter().map(|model| model.endpoint(args.model_key.as_ref())).collect();
+    let accounts = if args.model.is_empty() { None } else { Some(door::accounts(around, args.model_calls)?) };
+    Ok(door::Wishes { observe: args.observe, resolver: args.resolver, endpoints, accounts })
 }
 
 pub(super) fn exit_code(code: i32) -> ExitCode {
@@ -215,7 +240,8 @@ fn options(args: &Args) -> Result<ExecOptions, Failure> {
         read: args.read.clone(),
         write: args.write.clone(),
         env: args.env.clone(),
-        net: args.net.map(|net| match net {
+        // Who wants to see what is wanted, or a model to be called, means the gateway: nothing else can do it.
+        net: args.net.or((args.observe || !args.model.is_empty()).then_some(Net::Gateway)).map(|net| match net {
             Net::None => NetworkMode::None,
             Net::Gateway => NetworkMode::Gateway,
             Net::Host => NetworkMode::Host,
@@ -252,8 +278,13 @@ pub(super) fn at_a_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Runs a command to its end, with our own streams as its streams.
-pub(super) fn supervise(engine: &Engine, policy: &Policy, command: &[OsString]) -> Result<Finished, Failure> {
+/// Runs a command to its end, with our own streams as its streams, and its gateway when it has one.
+pub(super) fn supervise(
+    engine: &Engine,
+    policy: &Policy,
+    command: &[OsString],
+    door: Option<door::Ready>,
+) -> Result<(Finished, Option<Tally>), Failure> {
     let own = |number| {
         sys::standard(number).try_clone_to_owned().map_err(|e| Failure::new(Exit::ExecOurs, "a standard stream cannot be used").because(&e))
     };
@@ -266,6 +297,8 @@ pub(super) fn supervise(engine: &Engine, policy: &Policy, command: &[OsString]) 
     let signals = signals().map_err(|e| Failure::new(Exit::ExecOurs, "signals cannot be received").because(&e))?;
     let mut running = sandboxed.spawn().map_err(|e| failed(&e, policy.tier))?;
     running.stop_on(signals);
+    // Everything is forked and signals are blocked: the gateway's threads inherit that.
+    let serving = door.map(|door| door.serve(&mut running)).transpose()?;
     let raw = running.terminal().map(|theirs| {
         // A terminal without a size has none to copy.
         drop(sys::copy_window_size(sys::standard(0), theirs));
@@ -273,7 +306,12 @@ pub(super) fn supervise(engine: &Engine, policy: &Policy, command: &[OsString]) 
     });
     let finished = running.wait();
     drop(raw);
-    finished.map_err(|e| failed(&e, policy.tier))
+    let tally = serving.map(door::Serving::stop);
+    let mut finished = finished.map_err(|e| failed(&e, policy.tier))?;
+    if let Some(tally) = &tally {
+        door::record(&mut finished.outcome, tally);
+    }
+    Ok((finished, tally))
 }
 
 fn signals() -> std::io::Result<OwnedFd> {
@@ -395,7 +433,7 @@ fn writable_inside(policy: &Policy, folder: &Path) -> bool {
     workspace.into_iter().chain(grants).any(|host| folder.starts_with(host))
 }
 
-fn report(args: &Args, policy: &Policy, document: &Document<'_>) {
+fn report(args: &Args, policy: &Policy, document: &Document<'_>, tally: Option<&Tally>) {
     let outcome = document.outcome;
     if args.json {
         match serde_json::to_string(document) {
@@ -410,7 +448,10 @@ fn report(args: &Args, policy: &Policy, document: &Document<'_>) {
         printer::err(&format!("cofferdam: {line}"));
     }
     if outcome.exit_code != 0 || args.verbose {
-        outcome.denials.iter().for_each(|denial| printer::err(&format!("cofferdam: {denial}")));
+        door::others(outcome);
+    }
+    if let Some(tally) = tally {
+        door::report(outcome, tally, args.observe);
     }
     if args.verbose {
         printer::err(&receipt(outcome));

@@ -52,6 +52,7 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
     problems::print(&found);
     if !args.dry_run {
         write_all(&loaded.root, &folder, &import.writes)?;
+        super::learn::after_writing(&loaded.root)?;
     }
     report(args, &folder, &import, &found);
     Ok(ExitCode::SUCCESS)

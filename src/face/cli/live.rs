@@ -1,7 +1,15 @@
 //! How a run is told: lines for a pipe, lines of JSON for a script, one line a story for a person at a terminal.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
 use super::log::line;
 use super::printer;
+use crate::base::id::StoryId;
+use crate::base::text::{cut, one_line};
 use crate::engine::run::{Glance, Watcher};
 use crate::store::Stored;
 use crate::story::{Phase, Story};
@@ -37,22 +45,117 @@ impl Watcher for Lines {
     }
 }
 
-/// One line a story, and a bar for the whole.
+/// One line a story that is worked on, a bar for the whole, and what came to an end above them.
 #[derive(Debug)]
-pub(super) struct Live;
+pub(super) struct Live {
+    screen: MultiProgress,
+    bar: ProgressBar,
+    lines: BTreeMap<StoryId, ProgressBar>,
+}
 
 impl Live {
+    /// Whether somebody looks at a terminal that can be drawn on.
     pub(super) fn is_possible() -> bool {
-        false
+        std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
     }
 
     pub(super) fn new() -> Self {
-        Self
+        let screen = MultiProgress::new();
+        let bar = screen.add(ProgressBar::new(0).with_style(style("{bar:20} {pos}/{len} {wide_msg}")));
+        Self { screen, bar, lines: BTreeMap::new() }
+    }
+
+    fn print(&self, text: &str) {
+        // A terminal that went away cannot be told.
+        drop(self.screen.println(text));
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.lines.values().for_each(ProgressBar::finish_and_clear);
+        self.bar.finish_and_clear();
     }
 }
 
 impl Watcher for Live {
-    fn stored(&mut self, _: &Stored, _: Option<(&str, &Phase)>, _: Option<&Story>) {}
-    fn look(&mut self, _: &Glance<'_>) {}
-    fn say(&mut self, _: &str) {}
+    fn stored(&mut self, event: &Stored, moved: Option<(&str, &Phase)>, story: Option<&Story>) {
+        let Some((to, phase)) = moved else {
+            if event.story.is_none() {
+                self.print(&line(event, None));
+            }
+            return;
+        };
+        let (Some(story), false) = (story, phase.holds_slot()) else { return };
+        // What is pending or waits in the queue goes on by itself: only what came to an end, or needs somebody, stays on the screen.
+        let (word, rest) = match phase.reason() {
+            Some((word, sentence)) => (word, format!("{}: {}", one_line(word), cut(&one_line(sentence), 160))),
+            None => ("", story.change().map(|change| format!("commit {}", change.commit.short())).unwrap_or_default()),
+        };
+        if matches!(phase, Phase::Pending { .. } | Phase::Queued { .. } | Phase::Merging { .. }) || phase.name() != to {
+            return;
+        }
+        self.print(&format!("{:<10} {:<17} {rest}", one_line(story.id.as_str()), one_line(to)));
+        let next = super::show::next(story, phase).filter(|_| !word.is_empty());
+        if let Some(next) = next {
+            self.print(&format!("{:<10} next: {}", "", one_line(&next)));
+        }
+    }
+
+    fn look(&mut self, glance: &Glance<'_>) {
+        let at_work: BTreeSet<&StoryId> = glance.view.all().filter(|known| known.phase.holds_slot()).map(|known| &known.story.id).collect();
+        self.lines.retain(|id, line| {
+            let stays = at_work.contains(id);
+            if !stays {
+                line.finish_and_clear();
+                self.screen.remove(line);
+            }
+            stays
+        });
+        for id in at_work {
+            let Some(known) = glance.view.get(id) else { continue };
+            let line = self.lines.entry(id.clone()).or_insert_with(|| {
+                self.screen.insert_before(&self.bar, ProgressBar::new_spinner().with_style(style("{prefix:10} {wide_msg}")))
+            });
+            let since = glance.since.get(id).map_or(Duration::ZERO, std::time::Instant::elapsed);
+            let attempt = known.story.attempt().map(|attempt| format!("attempt {}", attempt.no)).unwrap_or_default();
+            let said = glance.words.of(id).unwrap_or_default();
+            line.set_prefix(one_line(id.as_str()).into_owned());
+            line.set_message(format!("{:<13} {attempt:<11} {:>7}  {said}", known.phase.name(), seconds(since)));
+        }
+        self.whole(glance);
+    }
+
+    fn say(&mut self, text: &str) {
+        self.print(&format!("cofferdam: {text}"));
+    }
+}
+
+impl Live {
+    fn whole(&self, glance: &Glance<'_>) {
+        let ours = (0..glance.plan.stories.len()).filter(|at| glance.only.is_none_or(|only| only.contains(at)));
+        let phases: Vec<&Phase> = ours.clone().filter_map(|at| Some(&glance.view.get(glance.plan.id(at))?.phase)).collect();
+        let count = |is: fn(&Phase) -> bool| phases.iter().filter(|phase| is(phase)).count() as u64;
+        let done =
+            count(|phase| phase.is_terminal() || matches!(phase, Phase::Ready { .. } | Phase::Queued { .. } | Phase::Merging { .. }));
+        let (working, stopped) = (count(Phase::holds_slot), count(Phase::is_halted));
+        self.bar.set_length(ours.count() as u64);
+        self.bar.set_position(done);
+        let mut parts = vec![format!("done, {working} at work")];
+        parts.extend((stopped > 0).then(|| format!("{stopped} need a human")));
+        parts.extend(glance.paused.map(|_| "paused: cofferdam resume goes on".to_owned()));
+        parts.extend(glance.stopping.then(|| "stopping".to_owned()));
+        self.bar.set_message(parts.join(", "));
+    }
+}
+
+/// Without a template there is still a bar.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// `7 s`, `3:05 min`.
+fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 60 { format!("{seconds} s") } else { format!("{}:{:02} min", seconds / 60, seconds % 60) }
 }

@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod diff;
 pub mod doctor;
+mod door;
 pub mod evidence;
 pub mod exec;
 pub mod failure;
@@ -21,6 +22,7 @@ pub mod gate;
 pub mod graph;
 pub mod import;
 mod inplace;
+mod learn;
 pub mod lint;
 mod live;
 pub mod log;
@@ -34,6 +36,7 @@ pub mod project;
 pub mod report;
 pub mod run;
 pub mod schema;
+mod schemas;
 pub mod shell;
 pub mod show;
 mod standing;
@@ -148,6 +151,10 @@ pub fn main() -> ExitCode {
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == unpack::COMMAND) {
         return unpack::serve(std::env::args_os().skip(2));
+    }
+    // Inside a sandbox: the program judges what an agent left, and knows no other command there.
+    if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
+        return crate::verify::verifier::main();
     }
     let args = match Args::try_parse() {
         Ok(args) => args,

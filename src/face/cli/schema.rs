@@ -10,8 +10,14 @@ use crate::base::text::{list, one_line};
 type Schema = (&'static str, fn() -> serde_json::Value);
 
 /// Every schema there is, by name.
-const SCHEMAS: [Schema; 3] =
-    [("config", crate::config::schema::schema), ("story", crate::spec::schema::schema), ("task", crate::agents::task::schema)];
+const SCHEMAS: [Schema; 6] = [
+    ("config", crate::config::schema::schema),
+    ("story", crate::spec::schema::schema),
+    ("task", crate::agents::task::schema),
+    ("verdict", super::schemas::verdict),
+    ("outcome", super::schemas::outcome),
+    ("events", super::schemas::events),
+];
 
 #[derive(Debug, clap::Args)]
 pub struct SchemaArgs {

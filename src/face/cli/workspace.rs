@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::failure::{Exit, Failure};
 use super::project::ProjectArgs;
-use super::{exec, printer, profile};
+use super::{door, exec, printer, profile};
 use crate::base::text::{bytes_line, one_line, plural};
 use crate::config::Workspace as Settings;
 use crate::role::form::form;
@@ -267,10 +267,11 @@ pub(super) fn run_command(
     command: &[OsString],
     terminal: bool,
 ) -> Result<(Policy, Outcome), Failure> {
-    let (policy, mode) = policy(workspaces, story, role, command, terminal)?;
+    let (mut policy, mode) = policy(workspaces, story, role, command, terminal)?;
     let engine = Engine::here(Facts::read());
     let held = workspaces.hold(story).map_err(|e| failed(&e))?;
-    let finished = exec::supervise(&engine, &policy, command)?;
+    let door = door::prepare(&mut policy, door::Wishes::default())?;
+    let (finished, _) = exec::supervise(&engine, &policy, command, door)?;
     workspaces
         .keep_run(story, &held, mode, finished.upper)
         .map_err(|e| failed(&e).why("the command ran, and what it wrote could not be taken"))?;

@@ -1,0 +1,182 @@
+//! The gateway of one command: made ready before its sandbox is, served from threads of our own once it runs, summed up at its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::failure::{Exit, Failure};
+use super::printer;
+use crate::base::host::Authority;
+use crate::base::text::{one_line, plural};
+use crate::egress::{self, Accounts, Budget, Endpoint, Gateway, Inside, Ledger, Prices, Provider, Resolver, Rules, Setup, Source, Tally};
+use crate::event::Amount;
+use crate::sandbox::policy::{NetworkMode, Policy, Tier};
+use crate::sandbox::toolchains::Surroundings;
+use crate::sandbox::{Denial, Outcome, Running};
+
+/// No more lines are printed at the end of a run.
+const MOST_LINES: usize = 20;
+
+/// The operation that the gateway refuses.
+const REACH: &str = "reach";
+
+/// What a person asks of the gateway beside the rules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wishes {
+    pub(super) observe: bool,
+    pub(super) resolver: Option<SocketAddr>,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) accounts: Option<Accounts>,
+}
+
+/// A model that a person named: the provider, and where its service is when it is not the provider's own.
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    provider: Provider,
+    upstream: Option<Authority>,
+}
+
+/// Reads `PROVIDER[=HOST[:PORT]]`.
+pub(super) fn model(text: &str) -> Result<Model, String> {
+    let (provider, upstream) = text.split_once('=').map_or((text, None), |(provider, host)| (provider, Some(host)));
+    let upstream = upstream.map(|host| Authority::parse(host, Some(443)).map_err(str::to_owned)).transpose()?;
+    Ok(Model { provider: provider.parse()?, upstream })
+}
+
+impl Model {
+    pub(super) fn endpoint(&self, key: Option<&Source>) -> Endpoint {
+        let key = key.map(|source| (self.provider.header().to_owned(), source.clone()));
+        Endpoint::new(self.provider, self.upstream.clone(), key)
+    }
+}
+
+/// What calls cost here, and how many there may be.
+pub(super) fn accounts(around: &Surroundings, model_calls: Option<u64>) -> Result<Accounts, Failure> {
+    let own = around.profiles.as_ref().and_then(|profiles| profiles.parent()).map(|config| config.join("prices.toml"));
+    let text = own.as_ref().and_then(|path| fs_err::read_to_string(path).ok());
+    let prices = Prices::with(text.as_deref()).map_err(|why| {
+        Failure::usage("the table of prices cannot be read").why(why).next("mend or remove prices.toml beside your profiles")
+    })?;
+    let ledger = Ledger::new(Budget { model_calls, ..Budget::default() }, Amount::default());
+    Ok(Accounts { ledgers: vec![Arc::new(ledger)], prices: Arc::new(prices) })
+}
+
+/// A gateway whose sandbox is not there yet.
+#[derive(Debug)]
+pub(super) struct Ready {
+    rules: Rules,
+    inside: Inside,
+    wishes: Wishes,
+}
+
+/// One that serves.
+#[derive(Debug)]
+pub(super) struct Serving {
+    gateway: Gateway,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Puts into the policy what the gateway needs inside. Nothing when the policy has no gateway: then no thread is started for it either.
+pub(super) fn prepare(policy: &mut Policy, wishes: Wishes) -> Result<Option<Ready>, Failure> {
+    if policy.network.mode != NetworkMode::Gateway {
+        return if wishes.observe || !wishes.endpoints.is_empty() {
+            Err(Failure::usage("--observe and --model need the gateway; nothing was run").next("leave out --net, or pass --net gateway"))
+        } else {
+            Ok(None)
+        };
+    }
+    let rules = Rules::parse(&policy.network.allow).map_err(|(rule, why)| {
+        Failure::usage(format!("the rule {} cannot be read, so nothing is allowed and nothing was run", one_line(&rule))).why(why)
+    })?;
+    if policy.tier == Tier::NoUserns {
+        // Without a network namespace there are no sockets inside at all.
+        return if rules.is_empty() && wishes.endpoints.is_empty() {
+            Ok(None)
+        } else {
+            Err(Failure::usage("the gateway needs the tier full; nothing was run")
+                .why("in the tier no-userns there is no network namespace that it could stand in")
+                .next("leave out --require no-userns, or run without network"))
+        };
+    }
+    let inside = egress::furnish(policy, &rules, &wishes.endpoints);
+    Ok(Some(Ready { rules, inside, wishes }))
+}
+
+impl Ready {
+    /// Serves the sockets that came out of the sandbox. From here on this process has threads: nothing may be forked any more.
+    pub(super) fn serve(self, running: &mut Running<'_>) -> Result<Serving, Failure> {
+        let failed = |e: std::io::Error| Failure::new(Exit::ExecOurs, "the gateway cannot be started; the command was ended").because(&e);
+        let runtime = egress::runtime().map_err(failed)?;
+        let resolver = Arc::new(self.wishes.resolver.map_or_else(Resolver::of_host, Resolver::with_server));
+        let setup = Setup {
+            rules: self.rules,
+            inside: self.inside,
+            resolver,
+            notices: None,
+            observe: self.wishes.observe,
+            endpoints: self.wishes.endpoints,
+            accounts: self.wishes.accounts,
+        };
+        let gateway = Gateway::start(runtime.handle(), setup, running.listeners()).map_err(failed)?;
+        Ok(Serving { gateway, runtime })
+    }
+}
+
+impl Serving {
+    pub(super) fn stop(self) -> Tally {
+        let tally = self.gateway.stop();
+        self.runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+        tally
+    }
+}
+
+/// What was refused becomes part of the outcome.
+pub(super) fn record(outcome: &mut Outcome, tally: &Tally) {
+    // Connections to our own addresses were judged here, and are no denials of the kernel.
+    for line in tally.lines().filter(|line| line.refused) {
+        let refusal = egress::Refusal { target: line.target.clone(), why: line.why.clone(), allow: line.allow.clone() };
+        outcome.denials.push(Denial {
+            operation: REACH.to_owned(),
+            target: line.target.clone(),
+            rule: line.why.clone(),
+            allow: refusal.option(),
+            count: line.count,
+        });
+    }
+}
+
+/// What the kernel refused, beside what the gateway did.
+pub(super) fn others(outcome: &Outcome) {
+    let others = outcome.denials.iter().filter(|denial| denial.operation != REACH);
+    others.for_each(|denial| printer::err(&format!("cofferdam: {denial}")));
+}
+
+/// The summary at the end: what was refused, what could not be had, and, when it was asked for, the rules that would allow it.
+pub(super) fn report(outcome: &Outcome, tally: &Tally, observe: bool) {
+    let refused: Vec<_> = outcome.denials.iter().filter(|denial| denial.operation == REACH).collect();
+    refused.iter().take(MOST_LINES).for_each(|denial| printer::err(&format!("cofferdam: {denial}")));
+    let more = (refused.len().saturating_sub(MOST_LINES)) as u64 + tally.more;
+    if more > 0 {
+        printer::err(&format!("cofferdam: and {more} more refusals"));
+    }
+    for line in tally.lines().filter(|line| !line.refused).take(MOST_LINES) {
+        printer::err(&format!("cofferdam: {} is allowed and could not be reached: {}", one_line(&line.target), one_line(&line.why)));
+    }
+    if tally.spent.model_calls > 0 {
+        let Amount { model_calls, tokens_in, tokens_out, cost_microusd, .. } = tally.spent;
+        let calls = plural(model_calls, "model call", "model calls");
+        let dollars = cost_microusd as f64 / 1e6;
+        printer::err(&format!("cofferdam: {calls}, {tokens_in} tokens read, {tokens_out} written, about {dollars:.4} US dollars"));
+    }
+    if !observe {
+        return;
+    }
+    let proposal = tally.proposal();
+    if proposal.is_empty() {
+        return printer::err("cofferdam: observed: it wanted nothing of the network");
+    }
+    let quoted: Vec<String> = proposal.iter().map(|rule| format!("\"{}\"", one_line(rule))).collect();
+    printer::err(&format!(
+        "cofferdam: observed; what would allow all of it, for you to read first:\n  [network]\n  allow = [{}]",
+        quoted.join(", ")
+    ));
+}

@@ -1,0 +1,14 @@
+//! The gateway: what it lets through, and what it never dials.
+//!
+//! Every refusal has a canary: a listener at the very place that the attack is after, which counts who connected. `control` tests show that
+//! the canary hears a connection that is allowed.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod door;
+mod hostile;
+mod models;
+mod sandboxed;
+mod support;
+mod tools;
