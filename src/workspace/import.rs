@@ -3,7 +3,7 @@
 //! Nothing of it is opened as a repository. Objects are copied into a quarantine of ours, named by their own content, walked from the tips,
 //! checked, and only what was reached is written anew into the repository.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -18,6 +18,8 @@ const OBJECTS_MAX: u64 = 200_000;
 const OBJECT_BYTES_MAX: u64 = 256 << 20;
 const TOTAL_BYTES_MAX: u64 = 1 << 30;
 const DEPTH_MAX: usize = 128;
+/// As many as a collection takes.
+const NAMES_MAX: u64 = 1_000_000;
 const REFS_MAX: usize = 1000;
 
 /// A commit that the agent's refs point to.
@@ -114,7 +116,8 @@ pub fn import(git: &Folder, tips: &[Tip], repository: &Repository, scratch: &Pat
             refused.push(Refused { name: tip.name.clone(), why: error.to_string() });
             continue;
         }
-        let mut check = Check { strange: &strange, clean: &clean, repository, done: HashSet::new(), bytes: 0, commits: 0 };
+        let mut check =
+            Check { strange: &strange, clean: &clean, repository, done: HashSet::new(), names: HashMap::new(), bytes: 0, commits: 0 };
         match check.commit(tip.id) {
             Ok(subject) => imported.push(Imported { name: tip.name.clone(), id: tip.id, subject, commits: check.commits }),
             Err(why) => refused.push(Refused { name: tip.name.clone(), why: why.to_string() }),
@@ -219,6 +222,8 @@ enum Objection {
     Git(#[from] GitError),
     #[error("`{}` in tree {tree}: {why}", crate::base::text::bytes_line(name))]
     Entry { tree: Oid, name: Vec<u8>, why: &'static str },
+    #[error("tree {tree} spreads out to more than {NAMES_MAX} names")]
+    Bomb { tree: Oid },
     #[error("it holds more than is imported")]
     TooMuch,
 }
@@ -228,6 +233,8 @@ struct Check<'a> {
     clean: &'a Quarantine,
     repository: &'a Repository,
     done: HashSet<Oid>,
+    /// Trees that were taken, with the names they spread out to.
+    names: HashMap<Oid, u64>,
     bytes: u64,
     commits: u64,
 }
@@ -255,10 +262,15 @@ impl Check<'_> {
         Ok(crate::base::text::cut(&crate::base::text::one_line(message.lines().next().unwrap_or_default()), 120))
     }
 
-    fn tree(&mut self, id: Oid, depth: usize) -> Result<(), Objection> {
-        if self.repository.has(id) || !self.done.insert(id) {
-            return Ok(());
+    /// Takes a tree with everything below it. Returns how many names it spreads out to: the same folder may stand in it many times.
+    fn tree(&mut self, id: Oid, depth: usize) -> Result<u64, Objection> {
+        if let Some(known) = self.names.get(&id) {
+            return Ok(*known);
         }
+        if self.repository.has(id) {
+            return Ok(0);
+        }
+        self.done.insert(id);
         if depth > DEPTH_MAX {
             return Err(Objection::TooMuch);
         }
@@ -269,7 +281,9 @@ impl Check<'_> {
                 return Err(Objection::Entry { tree: id, name: pair[1].name.clone(), why: "it is not in order" });
             }
         }
+        let mut names = 0_u64;
         for entry in entries {
+            names = names.saturating_add(1);
             if let Some(why) = objection(&entry) {
                 return Err(Objection::Entry { tree: id, name: entry.name, why });
             }
@@ -277,13 +291,18 @@ impl Check<'_> {
                 continue;
             }
             if entry.is_tree() {
-                self.tree(entry.id, depth + 1)?;
+                names = names.saturating_add(self.tree(entry.id, depth + 1)?);
             } else if !self.repository.has(entry.id) && self.done.insert(entry.id) {
                 self.size(entry.id, ObjectKind::Blob)?;
                 self.take(entry.id, ObjectKind::Blob)?;
             }
         }
-        self.take(id, ObjectKind::Tree)
+        if names > NAMES_MAX {
+            return Err(Objection::Bomb { tree: id });
+        }
+        self.take(id, ObjectKind::Tree)?;
+        self.names.insert(id, names);
+        Ok(names)
     }
 
     /// Is it there, of this kind, and small enough? Before it is read.
