@@ -100,6 +100,11 @@ pub const KEYS: &[Key] = &[
     key("network.{sandbox}", Kind::Hosts, "hosts this role may reach, through the gateway"),
     key("credential[].host", Kind::Host, "the host a credential is for"),
     key("credential[].header", Kind::Header, "the header it is sent in"),
+    key(
+        "credential[].api",
+        Kind::Word(&["anthropic", "openai", "gemini"]),
+        "the model API that the host speaks; known for the providers' own",
+    ),
     key("credential[].from", Kind::Secret, "where it is taken from; it never enters a sandbox"),
     key("limits.{sandbox}.memory", Kind::Size, "memory"),
     key("limits.{sandbox}.pids", Kind::Count(1, 4_194_304), "processes and threads"),
@@ -184,9 +189,11 @@ impl Kind {
             Self::Text => "\"sample\"",
             Self::Word(words) => match words {
                 ["merged", ..] => "\"ready_for_review\"",
+                ["anthropic", ..] => "\"openai\"",
                 ["with", ..] => "\"before\"",
                 ["always", ..] => "\"integration\"",
                 ["never", ..] => "\"fast-forward-if-clean\"",
+                ["disk", ..] => "\"tmpfs\"",
                 ["auto", ..] => "\"overlay\"",
                 ["full", ..] => "\"no-userns\"",
                 ["merge", ..] => "\"squash\"",

@@ -120,13 +120,35 @@ impl Gateway {
     }
 }
 
-/// A runtime for gateways, of a process that has none. Made after the process has forked for the last time.
-///
-/// # Errors
-/// When its threads cannot be started.
-pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_io().enable_time().build()
+/// The threads that gateways are served from, of a process that has none. Made after the process has forked for the last time, or by one
+/// whose forks a helper makes.
+#[derive(Debug)]
+pub struct Threads(Option<tokio::runtime::Runtime>);
+
+impl Threads {
+    /// # Errors
+    /// When they cannot be started.
+    pub fn start() -> io::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_io().enable_time().build();
+        runtime.map(|runtime| Self(Some(runtime)))
+    }
+
+    /// # Panics
+    /// Never: they are there until this is dropped.
+    pub fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("they are there until this is dropped").handle()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waits for nobody: this may be dropped by a thread that must not wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The name server to ask: the host's own, or the one that was named.

@@ -18,6 +18,7 @@ use crate::config::Role;
 use crate::engine::crash;
 use crate::event::{Amount, AttemptEnd, ContractMode, Kind};
 use crate::role::form::form;
+use crate::role::network::{Purse, denials};
 use crate::role::process::{Process, ProcessError, Ran};
 use crate::role::{Files, policy};
 use crate::sandbox::{Cause, Policy};
@@ -110,7 +111,7 @@ pub(super) fn ask_contract(hands: &Hands, work: &Work, no: AttemptNo) -> Result<
         return Ok(());
     }
     match contract(hands, work, attempt, &folder) {
-        Some(kind) => Ok(hands.desk.tell(id, vec![kind, spent(hands, wall_ms)])?),
+        Some(kind) => Ok(hands.desk.tell(id, vec![kind, spent(hands, wall_ms, on_models(&ran))])?),
         None => Ok(hands.desk.tell(id, ending(hands, attempt, &folder, ran, wall_ms))?),
     }
 }
@@ -243,7 +244,8 @@ fn run(
             stop: &hands.stop,
             listener: Some(hands.words.listener(&work.story.id)),
         };
-        let ran = process.run();
+        let purse = Purse::of_story(&work.story.spec.rules.limits, work.story.spent);
+        let ran = process.run_paid(Some(&purse));
         drop(ended);
         ran
     })
@@ -333,13 +335,20 @@ fn ending(hands: &Hands, attempt: &Attempt, folder: &RunFolder, ran: Result<(Ran
         missing,
         evidence: ran.receipt,
     };
-    vec![ended, receipt, spent(hands, wall_ms)]
+    let mut events = vec![ended, receipt, spent(hands, wall_ms, ran.tally.spent)];
+    events.extend(denials(Role::Implementer, &ran.tally));
+    events
 }
 
-fn spent(hands: &Hands, wall_ms: u64) -> Kind {
+fn spent(hands: &Hands, wall_ms: u64, on_models: Amount) -> Kind {
     let config = hands.shop.config();
     let model = config.agents.get(&Role::Implementer).and_then(|agent| agent.model.clone());
-    Kind::BudgetSpent { role: Role::Implementer.name().to_owned(), model, amount: Amount { wall_ms, ..Amount::default() } }
+    Kind::BudgetSpent { role: Role::Implementer.name().to_owned(), model, amount: Amount { wall_ms, ..on_models } }
+}
+
+/// What the gateway counted; nothing an agent says of itself.
+fn on_models(ran: &Result<(Ran, bool), ProcessError>) -> Amount {
+    ran.as_ref().map(|(ran, _)| ran.tally.spent).unwrap_or_default()
 }
 
 fn how(hands: &Hands, ran: &Ran) -> AttemptEnd {
@@ -348,6 +357,14 @@ fn how(hands: &Hands, ran: &Ran) -> AttemptEnd {
     // Whatever it did with the request: its end is ours. What it left is collected all the same.
     if hands.stop.is_asked() {
         return AttemptEnd::Interrupted;
+    }
+    if let Some(exceeded) = ran.tally.exceeded {
+        return AttemptEnd::Failed { cause: format!("budget: {exceeded}") };
+    }
+    if let (Some((provider, wait)), true) = (ran.tally.paused, outcome.exit_code != 0) {
+        let wait = wait.unwrap_or(Duration::from_secs(60));
+        let until = jiff::Timestamp::now().saturating_add(wait).unwrap_or(jiff::Timestamp::MAX);
+        return AttemptEnd::ProviderLimit { provider: provider.name().to_owned(), until };
     }
     match outcome.cause {
         Cause::Exited if outcome.exit_code == 0 => AttemptEnd::Finished,
