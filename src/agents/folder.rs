@@ -62,6 +62,14 @@ impl RunFolder {
         fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))
     }
 
+    /// Makes an empty folder in it: a place for files to be mounted on, or to be written to.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn place(&self, name: &str) -> io::Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(self.path.join(name))
+    }
+
     /// Shows it to a process: all of it to read, `out/` to write, and the base tree when a program comes from there.
     pub fn grant(&self, policy: &mut Policy, base: Option<Vec<PathBuf>>) {
         let grant = |host: PathBuf, inside: &str, access| Grant { host, inside: inside.into(), access, reason: "the task".to_owned() };

@@ -7,8 +7,12 @@
 //!
 //! Nothing that an agent says about its own work counts as evidence: answers tell what it meant, what it asks, and how to call the commit.
 
+pub mod adapter;
 pub mod answers;
+pub mod call;
 pub mod command;
 pub mod folder;
 pub mod prompt;
+pub mod protocol;
+pub mod roles;
 pub mod task;

@@ -18,11 +18,11 @@ struct Part {
     share: usize,
 }
 
-/// The prompt, and the parts that were cut.
-pub fn prompt(task: &Task) -> (String, Vec<&'static str>) {
+/// The prompt, and the parts that were cut. `role` is the role's own text, which says how to answer.
+pub fn prompt(task: &Task, role: &str) -> (String, Vec<&'static str>) {
     let head = head(task);
     let parts = parts(task);
-    let tail = tail(task);
+    let tail = tail(task, role);
     let whole = head.len() + tail.len() + parts.iter().map(|part| part.title.len() + part.body.len() + 4).sum::<usize>();
     let room = LONGEST.saturating_sub(head.len() + tail.len() + 64 * parts.len());
     let (mut text, mut cut) = (head, Vec::new());
@@ -46,7 +46,10 @@ fn head(task: &Task) -> String {
     let mut text = format!("# {}: {}\n", story.id, clip(&story.title, 1_000));
     let _ = write!(text, "\nYou are the {} of this story, attempt {}.", task.role, task.attempt);
     if let Some(commit) = &task.commit {
-        let _ = write!(text, " The work tree holds earlier work on it (commit {}): go on from there.", commit.short());
+        let _ = match task.role {
+            "implementer" => write!(text, " The work tree holds earlier work on it (commit {}): go on from there.", commit.short()),
+            _ => write!(text, " The work tree holds the work to be judged (commit {}).", commit.short()),
+        };
     }
     text.push('\n');
     text
@@ -90,21 +93,18 @@ fn artifact(rule: &crate::spec::ArtifactRule) -> String {
     text
 }
 
-fn tail(task: &Task) -> String {
+fn tail(task: &Task, role: &str) -> String {
+    let is_implementer = task.role == "implementer";
     let mut text = String::from("\n## How to answer\n\n");
-    if task.contract != "off" {
+    if is_implementer && task.contract != "off" {
         text.push_str(
             "Before anything else, write `/run/cofferdam/out/contract.json`: `{\"title\": \"…\", \"criteria\": [\"AC-1\", …]}`, with the exact title of \
              this story and the ids of all its criteria.\n",
         );
     }
-    if task.contract != "before" {
-        text.push_str(
-            "Say in a sentence how you will go about it in `/run/cofferdam/out/approach.json`: `{\"summary\": \"…\"}`. Then change the files in the \
-             current folder. At the end write `/run/cofferdam/out/report.json`: `{\"summary\": \"…\", \"message\": \"the commit message\"}`; when you cannot go on \
-             without an answer, add `\"question\": \"one sentence\"`.\n\
-             What you leave in the folder is judged by others; what you say about it is not evidence.\n",
-        );
+    if !(is_implementer && task.contract == "before") {
+        text.push_str(role.trim());
+        text.push('\n');
     }
     text
 }
@@ -120,6 +120,8 @@ mod tests {
     use super::*;
     use crate::story::feedback::Feedback;
     use proptest::prelude::*;
+
+    const ROLE: &str = include_str!("roles/implementer.md");
 
     fn task(text: &str, overview: &str, feedback: &[String]) -> Task {
         Task {
@@ -157,9 +159,9 @@ mod tests {
 
     #[test]
     fn what_was_cut_is_said() {
-        let (text, cut) = prompt(&task("short", "about", &[]));
+        let (text, cut) = prompt(&task("short", "about", &[]), ROLE);
         assert!(cut.is_empty() && text.contains("AC-1: they do") && text.contains("about") && text.contains("contract.json"), "{text}");
-        let (text, cut) = prompt(&task("short", &"é".repeat(100_000), &[]));
+        let (text, cut) = prompt(&task("short", &"é".repeat(100_000), &[]), ROLE);
         assert_eq!(cut, ["overview"]);
         assert!(text.len() <= LONGEST && text.contains("[cut: ") && text.contains("AC-1: they do"));
     }
@@ -167,7 +169,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_prompt_is_longer_than_it_may_be(text in 0_usize..300_000, overview in 0_usize..300_000, items in 0_usize..2_000) {
-            let (prompt, cut) = prompt(&task(&"x".repeat(text), &"ö".repeat(overview), &vec!["wrong ".repeat(20); items]));
+            let (prompt, cut) = prompt(&task(&"x".repeat(text), &"ö".repeat(overview), &vec!["wrong ".repeat(20); items]), ROLE);
             prop_assert!(prompt.len() <= LONGEST, "{}", prompt.len());
             prop_assert_eq!(cut.is_empty(), !prompt.contains("[cut: "));
             prop_assert!(prompt.contains("AC-1: they do") && prompt.contains("report.json"));

@@ -131,7 +131,14 @@ impl Reader<'_> {
             run_budget: self.budget("budget.run"),
             agents: self.agents(),
             gates: self.gates(),
-            verify: Verify { protected, tests: self.texts("verify.tests") },
+            verify: Verify {
+                protected,
+                tests: self.texts("verify.tests"),
+                reviewers: self.must_count("verify.reviewers"),
+                max_files: self.must_count("verify.max_files"),
+                max_bytes: self.size("verify.max_bytes").unwrap_or(Size::mib(4)),
+                binaries: self.texts("verify.binaries"),
+            },
             network: self.by_role(|this, role| {
                 let path = format!("network.{role}");
                 this.settings.contains_key(&path).then(|| this.texts(&path))

@@ -163,6 +163,10 @@ pub enum When {
 pub struct Verify {
     pub protected: Vec<String>,
     pub tests: Vec<String>,
+    pub reviewers: u64,
+    pub max_files: u64,
+    pub max_bytes: Size,
+    pub binaries: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

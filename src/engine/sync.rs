@@ -76,7 +76,7 @@ pub fn story_spec(story: &spec::Story, ordinal: u32, config: &Config) -> StorySp
 
 /// The hash of everything that a verdict depends on. What only decides about order is not part of it.
 pub fn proof(story: &spec::Story) -> String {
-    let judged = serde_json::json!([story.title, story.text, story.criteria, story.artifacts, story.checks]);
+    let judged = serde_json::json!([story.title, story.text, story.criteria, story.artifacts, story.checks, story.scope]);
     hex_text(&Sha256::digest(judged.to_string()))
 }
 

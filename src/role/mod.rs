@@ -66,6 +66,16 @@ impl Workshop {
         Workspaces::open(&self.root)
     }
 
+    /// Where a person's own texts of roles are.
+    pub fn prompts(&self) -> Option<PathBuf> {
+        self.around.profiles.as_deref().and_then(Path::parent).map(|folder| folder.join("prompts"))
+    }
+
+    /// Where a person's own adapters are.
+    pub fn adapters(&self) -> Option<PathBuf> {
+        self.around.profiles.as_deref().and_then(Path::parent).map(|folder| folder.join("adapters"))
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }

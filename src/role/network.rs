@@ -97,6 +97,13 @@ fn of_credential(credential: &Credential) -> Option<Endpoint> {
 }
 
 impl Workshop {
+    /// Where the model of this provider's host is, inside an agent's sandbox. None when there is no key for it.
+    pub fn endpoint_of(&self, host: &str) -> Option<String> {
+        let provider = Provider::ALL.into_iter().find(|provider| provider.host() == host)?;
+        let there = endpoints(&self.config(), &self.around).iter().any(|endpoint| endpoint.provider == provider);
+        there.then(|| Endpoint::address(provider))
+    }
+
     /// Puts into a policy what its gateway needs inside. Nothing when it has none.
     pub(super) fn furnish(&self, policy: &mut Policy, purse: Option<&Purse>) -> io::Result<Option<Door>> {
         if policy.network.mode != NetworkMode::Gateway {

@@ -21,6 +21,9 @@ const SHOWN: usize = 200;
 /// Takes the last line that a process said, safe to print.
 pub type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Takes the bytes of standard output (0) and error (1).
+pub type Tap = Arc<dyn Fn(usize, &[u8]) + Send + Sync>;
+
 /// A process about to be run.
 pub struct Process<'a> {
     pub shop: &'a Workshop,
@@ -29,6 +32,8 @@ pub struct Process<'a> {
     pub arguments: Vec<OsString>,
     pub stop: &'a Stop,
     pub listener: Option<Listener>,
+    /// Takes everything that it says, by stream, without secrets.
+    pub tap: Option<Tap>,
 }
 
 impl std::fmt::Debug for Process<'_> {
@@ -76,17 +81,21 @@ struct Sink {
     redactors: [Redactor; 2],
     tail: Vec<u8>,
     listener: Option<Listener>,
+    tap: Option<Tap>,
 }
 
 impl Sink {
     fn take(&mut self, stream: usize, bytes: &[u8]) {
         let clean = self.redactors[stream].push(bytes);
-        self.keep(&clean);
+        self.keep(stream, &clean);
     }
 
-    fn keep(&mut self, clean: &[u8]) {
+    fn keep(&mut self, stream: usize, clean: &[u8]) {
         if clean.is_empty() {
             return;
+        }
+        if let Some(tap) = &self.tap {
+            tap(stream, clean);
         }
         if let Some(writer) = &mut self.writer
             && let Err(error) = writer.write_all(clean)
@@ -108,7 +117,7 @@ impl Sink {
     fn finish(&mut self) -> io::Result<EvidenceId> {
         for stream in 0..self.redactors.len() {
             let rest = self.redactors[stream].finish();
-            self.keep(&rest);
+            self.keep(stream, &rest);
         }
         match (self.writer.take(), self.failed.take()) {
             (Some(writer), None) => writer.finish(),
@@ -141,6 +150,7 @@ impl Process<'_> {
             redactors: [Redactor::new(shop.secrets.clone()), Redactor::new(shop.secrets.clone())],
             tail: Vec::new(),
             listener: self.listener,
+            tap: self.tap,
         }));
         let stream = |number: usize| {
             let sink = sink.clone();

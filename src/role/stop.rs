@@ -35,6 +35,11 @@ impl Stop {
         self.woken.notify_all();
     }
 
+    /// How often it was asked.
+    pub fn count(&self) -> u8 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
     pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::SeqCst) > 0
     }

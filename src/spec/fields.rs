@@ -1,6 +1,6 @@
 //! The fields of a story, from front matter or JSON: every wrong value named and shown.
 
-use super::{ArtifactRule, Criterion, Origin, Story, StoryBudget};
+use super::{ArtifactRule, Criterion, DataFormat, Equals, Origin, Story, StoryBudget};
 use crate::base::duration;
 use crate::base::id::StoryId;
 use crate::base::name;
@@ -21,15 +21,45 @@ pub struct Draft {
     pub wired_with: Vec<(StoryId, Span)>,
     pub artifacts: Vec<(ArtifactRule, Span)>,
     pub checks: Vec<String>,
+    pub scope: Vec<String>,
     pub budget: StoryBudget,
     pub human: bool,
     /// `None`: not given here, so the text may hold them.
     pub criteria: Option<Vec<(Option<String>, String, Span)>>,
 }
 
-pub const KEYS: [&str; 12] =
-    ["id", "title", "epic", "stream", "priority", "after", "wired_with", "artifacts", "checks", "budget", "automatable", "criteria"];
-pub const ARTIFACT_KEYS: [&str; 6] = ["path", "contains", "regex", "symbols", "min_tests", "absent"];
+pub const KEYS: [&str; 13] = [
+    "id",
+    "title",
+    "epic",
+    "stream",
+    "priority",
+    "after",
+    "wired_with",
+    "artifacts",
+    "checks",
+    "scope",
+    "budget",
+    "automatable",
+    "criteria",
+];
+pub const ARTIFACT_KEYS: [&str; 15] = [
+    "path",
+    "contains",
+    "regex",
+    "symbols",
+    "min_tests",
+    "absent",
+    "min_size",
+    "executable",
+    "changed",
+    "unchanged",
+    "json",
+    "toml",
+    "yaml",
+    "command",
+    "output",
+];
 pub const BUDGET_KEYS: [&str; 5] = ["iterations", "model_calls", "tokens", "usd", "wall"];
 
 /// What other tools call our keys.
@@ -96,6 +126,7 @@ impl Fields<'_> {
             "wired_with" => draft.wired_with = self.ids(node, key)?,
             "artifacts" => draft.artifacts = self.artifacts(node)?,
             "checks" => draft.checks = self.lines(node, key)?.into_iter().map(|(text, _)| text).collect(),
+            "scope" => draft.scope = self.globs(node, key)?,
             "budget" => draft.budget = self.budget(node)?,
             "automatable" => draft.human = !node.flag().ok_or_else(|| wrong_kind(self.source, node, key, "`true` or `false`"))?,
             "criteria" => draft.criteria = Some(self.criteria(node)?),
@@ -163,6 +194,18 @@ impl Fields<'_> {
         self.items(node, key)?.iter().map(|item| Ok((self.line(item, key)?, item.span.clone()))).collect()
     }
 
+    /// Patterns of paths in the tree.
+    fn globs(&self, node: &Node, key: &str) -> Result<Vec<String>, Problem> {
+        let lines = self.lines(node, key)?;
+        for (glob, span) in &lines {
+            if let Some(why) = path::glob_flaw(glob) {
+                let what = format!("`{}` {why}", shown(glob));
+                return Err(self.source.error("outside-tree", span, what, "write a path inside the repository, such as src/**"));
+            }
+        }
+        Ok(lines.into_iter().map(|(glob, _)| glob).collect())
+    }
+
     fn no_table(&self, node: &Node, key: &str, wanted: &str) -> Result<(), Problem> {
         let wrong = node.list().unwrap_or(std::slice::from_ref(node)).iter().find(|n| n.any_text().is_none());
         wrong.map_or(Ok(()), |node| Err(wrong_kind(self.source, node, key, wanted)))
@@ -198,7 +241,16 @@ impl Fields<'_> {
                         "regex" => rule.regex = texts(self)?,
                         "symbols" => rule.symbols = texts(self)?,
                         "min_tests" => rule.min_tests = Some(self.count(node, key, 1, 100_000)?),
-                        "absent" => rule.absent = node.flag().ok_or_else(|| wrong_kind(self.source, node, key, "`true` or `false`"))?,
+                        "absent" => rule.absent = self.flag(node, key)?,
+                        "min_size" => rule.min_size = Some(self.count(node, key, 0, 1 << 40)?),
+                        "executable" => rule.executable = Some(self.flag(node, key)?),
+                        "changed" => rule.changed = Some(self.flag(node, key)?),
+                        "unchanged" => rule.changed = Some(!self.flag(node, key)?),
+                        "json" => self.equals(node, DataFormat::Json, &mut rule)?,
+                        "toml" => self.equals(node, DataFormat::Toml, &mut rule)?,
+                        "yaml" => self.equals(node, DataFormat::Yaml, &mut rule)?,
+                        "command" => rule.command = Some(self.line(node, key)?),
+                        "output" => rule.output = Some(self.line(node, key)?),
                         _ => self.problems.push(unknown_key(self.source, entry, "an artifact", &ARTIFACT_KEYS)),
                     }
                 }
@@ -211,12 +263,32 @@ impl Fields<'_> {
             let what = format!("the artifact `{}` {why}", shown(&rule.path));
             return Err(self.source.error("outside-tree", &path.span, what, "write a path inside the repository, such as src/lib.rs"));
         }
-        let asks = !rule.contains.is_empty() || !rule.regex.is_empty() || !rule.symbols.is_empty() || rule.min_tests.is_some();
+        if rule.output.is_some() && rule.command.is_none() {
+            let what = format!("the artifact `{}` wants an output and names no command", shown(&rule.path));
+            return Err(self.source.error("contradiction", &path.span, what, "add `command`, or remove `output`"));
+        }
+        let nothing = ArtifactRule { path: rule.path.clone(), absent: true, ..ArtifactRule::default() };
+        let asks = rule != nothing;
         if rule.absent && asks {
             let what = format!("the artifact `{}` must be absent and must hold something", shown(&rule.path));
             return Err(self.source.error("contradiction", &path.span, what, "remove `absent`, or everything but `path` and `absent`"));
         }
         Ok(rule)
+    }
+
+    fn flag(&self, node: &Node, key: &str) -> Result<bool, Problem> {
+        node.flag().ok_or_else(|| wrong_kind(self.source, node, key, "`true` or `false`"))
+    }
+
+    /// `json: { version: 2, servers.0.port: 80 }`
+    fn equals(&self, node: &Node, format: DataFormat, rule: &mut ArtifactRule) -> Result<(), Problem> {
+        let wanted = "a table of places and values, such as { version: 2 }";
+        let entries = node.table().ok_or_else(|| wrong_kind(self.source, node, format.name(), wanted))?;
+        for entry in entries {
+            let value = entry.node.any_text().ok_or_else(|| wrong_kind(self.source, &entry.node, &entry.key, "one value"))?;
+            rule.equals.push(Equals { format, at: entry.key.clone(), value: value.to_owned() });
+        }
+        Ok(())
     }
 
     fn budget(&mut self, node: &Node) -> Result<StoryBudget, Problem> {
@@ -305,6 +377,7 @@ impl Fields<'_> {
             wired_with,
             artifacts,
             checks: draft.checks,
+            scope: draft.scope,
             budget: draft.budget,
             automatable: !draft.human,
             text,

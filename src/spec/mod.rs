@@ -62,6 +62,9 @@ pub struct Story {
     pub artifacts: Vec<ArtifactRule>,
     /// Shell commands that must exit 0.
     pub checks: Vec<String>,
+    /// Patterns of the paths it may change; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<String>,
     pub budget: StoryBudget,
     /// `false`: a human's story, never given to an agent.
     pub automatable: bool,
@@ -80,7 +83,8 @@ pub struct Criterion {
 }
 
 /// What must be there when the story is done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct ArtifactRule {
     /// A path in the tree, or a pattern of which at least one path must fit.
     pub path: String,
@@ -99,6 +103,52 @@ pub struct ArtifactRule {
     /// It must not be there any more.
     #[serde(skip_serializing_if = "is_false")]
     pub absent: bool,
+    /// Bytes it must have at least; 1 when nobody says otherwise, because an empty file proves nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_size: Option<u64>,
+    /// Its executable bit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
+    /// `Some(true)`: the story must have changed it; `Some(false)`: it must not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<bool>,
+    /// Values in it, by format and path.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub equals: Vec<Equals>,
+    /// A shell command that must exit 0 in the tree, and print `output` when that is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// What the command must print, somewhere in its output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+/// One value in a file of data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Equals {
+    pub format: DataFormat,
+    /// Keys and positions from the top, joined by dots: `servers.0.port`.
+    pub at: String,
+    /// The scalar as it is written there, without quotes.
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataFormat {
+    Json,
+    Toml,
+    Yaml,
+}
+
+impl DataFormat {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Toml => "toml",
+            Self::Yaml => "yaml",
+        }
+    }
 }
 
 /// Bounds of one story that differ from the configuration's.

@@ -75,9 +75,7 @@ fn front_matter(story: &Story) -> String {
         if let Some(tests) = rule.min_tests {
             line(&mut out, format_args!("    min_tests: {tests}"));
         }
-        if rule.absent {
-            out.push_str("    absent: true\n");
-        }
+        more_of(&mut out, rule);
     }
     if !story.checks.is_empty() {
         out.push_str("checks:\n");
@@ -85,11 +83,40 @@ fn front_matter(story: &Story) -> String {
     for check in &story.checks {
         line(&mut out, format_args!("  - {}", scalar(check)));
     }
+    if !story.scope.is_empty() {
+        let globs: Vec<String> = story.scope.iter().map(|glob| scalar(glob)).collect();
+        line(&mut out, format_args!("scope: [{}]", globs.join(", ")));
+    }
     budget(&mut out, &story.budget);
     if !story.automatable {
         out.push_str("automatable: false\n");
     }
     out
+}
+
+/// The rarer keys of an artifact.
+fn more_of(out: &mut String, rule: &super::ArtifactRule) {
+    if let Some(size) = rule.min_size {
+        line(out, format_args!("    min_size: {size}"));
+    }
+    let changed = rule.changed.map(|changed| if changed { "changed" } else { "unchanged" });
+    let flags =
+        [("executable", rule.executable), ("absent", rule.absent.then_some(true)), (changed.unwrap_or_default(), changed.map(|_| true))];
+    for (key, flag) in flags.into_iter().filter_map(|(key, flag)| Some((key, flag?))) {
+        line(out, format_args!("    {key}: {flag}"));
+    }
+    for format in [super::DataFormat::Json, super::DataFormat::Toml, super::DataFormat::Yaml] {
+        let values = rule.equals.iter().filter(|equals| equals.format == format);
+        let values: Vec<String> = values.map(|equals| format!("{}: {}", scalar(&equals.at), scalar(&equals.value))).collect();
+        if !values.is_empty() {
+            line(out, format_args!("    {}: {{ {} }}", format.name(), values.join(", ")));
+        }
+    }
+    for (key, text) in [("command", &rule.command), ("output", &rule.output)] {
+        if let Some(text) = text {
+            line(out, format_args!("    {key}: {}", scalar(text)));
+        }
+    }
 }
 
 fn budget(out: &mut String, budget: &super::StoryBudget) {

@@ -8,13 +8,16 @@ pub fn schema() -> Value {
     let id = json!({"type": ["string", "number"], "minLength": 1, "maxLength": 80, "pattern": "^[^-\\s]\\S*$"});
     let list = |item: &Value| json!({"anyOf": [item, {"type": "array", "items": item}]});
     let count = |low: u64, high: u64| json!({"type": "integer", "minimum": low, "maximum": high});
+    let flag = json!({"type": "boolean"});
+    let values = json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}});
     let artifact = json!({
         "type": "object",
         "additionalProperties": false,
         "required": ["path"],
         "properties": {
             "path": line, "contains": list(&line), "regex": list(&line), "symbols": list(&line),
-            "min_tests": count(1, 100_000), "absent": {"type": "boolean"},
+            "min_tests": count(1, 100_000), "absent": flag, "min_size": count(0, 1 << 40), "executable": flag,
+            "changed": flag, "unchanged": flag, "json": values, "toml": values, "yaml": values, "command": line, "output": line,
         },
     });
     let criterion = json!({"anyOf": [line, {"type": "object"}]});
@@ -33,6 +36,7 @@ pub fn schema() -> Value {
             "wired_with": list(&id),
             "artifacts": list(&json!({"anyOf": [line, artifact]})),
             "checks": list(&line),
+            "scope": list(&line),
             "budget": {
                 "type": "object",
                 "additionalProperties": false,

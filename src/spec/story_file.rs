@@ -198,6 +198,7 @@ impl Story {
             artifacts: Vec::new(),
             checks: Vec::new(),
             budget: super::StoryBudget::default(),
+            scope: Vec::new(),
             automatable: true,
             text: normal(text),
             criteria,

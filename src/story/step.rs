@@ -138,7 +138,11 @@ fn settle(story: &mut Story) {
         Lacking::Broken(what) => {
             let block = Block {
                 reason: "evaluator".to_owned(),
-                question: format!("{what} could not judge commit {}. Can it be made to work?", change.commit.short()),
+                question: format!(
+                    "{what} could not judge commit {}{}. Can it be made to work?",
+                    change.commit.short(),
+                    said(attempt, &what)
+                ),
                 next: format!("cofferdam show {0}; mend what it names, then cofferdam retry {0}", story.id),
             };
             halt(story, Halt::Blocked(block));
@@ -149,6 +153,22 @@ fn settle(story: &mut Story) {
 /// In the queue nothing of the story's own budget is used any more.
 fn is_waiting(story: &Story) -> bool {
     matches!(phase(story), Phase::Ready { .. } | Phase::Queued { .. } | Phase::Merging { .. })
+}
+
+/// What an evaluator that could not judge said, for the person who is asked.
+fn said(attempt: &super::facts::Attempt, what: &str) -> String {
+    let why = attempt.results.get(what).and_then(|result| result.findings.first()).map(|finding| finding.text.as_str());
+    why.map_or_else(String::new, |why| format!(": {}", crate::base::text::cut(why.lines().next().unwrap_or_default(), 200)))
+}
+
+/// Why the last attempt was not good, for the person who is asked.
+fn last_failure(story: &Story) -> String {
+    let Some(Conclusion::Failed(failure)) = story.attempts.last().and_then(|attempt| attempt.conclusion.as_ref()) else {
+        return String::new();
+    };
+    // The first line says which evaluator it was; the next one what it found.
+    let words: Vec<&str> = failure.why.iter().take(2).map(|finding| finding.text.lines().next().unwrap_or_default()).collect();
+    format!("; the last attempt: {}", crate::base::text::cut(&words.join(": "), 300))
 }
 
 /// The current attempt did not do: remembers why, and decides how it goes on.
@@ -169,7 +189,8 @@ fn conclude(story: &mut Story, why: Vec<Finding>, signature: Vec<String>, review
     if limit > 0 && stale >= limit {
         halt(story, Halt::Stagnated { iterations: stale });
     } else if let Some(spent) = budget::forbids_attempt(story, reviewed) {
-        halt(story, Halt::Escalated { reason: spent.which.to_owned(), detail: spent.to_string() });
+        let detail = format!("{spent}{}", last_failure(story));
+        halt(story, Halt::Escalated { reason: spent.which.to_owned(), detail });
     } else if story.active && !(story.spec.rules.diagnose && may_diagnose) {
         next_attempt(story);
     }

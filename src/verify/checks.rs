@@ -1,7 +1,6 @@
 //! The story's checks: each a shell command that must exit 0, in a fresh sandbox on a clean tree of the collected commit.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 
 use super::{Case, Judged};
 use crate::base::text::{cut, one_line};
@@ -10,22 +9,17 @@ use crate::event::{Finding, Verdict};
 use crate::role::process::{Process, Ran};
 use crate::role::{Files, policy};
 use crate::sandbox::Cause;
-use crate::workspace::base::Layers;
 
 /// How much of a log the next attempt reads.
 const TAIL: usize = 1_500;
 
 pub(super) fn judge(case: &Case<'_>) -> Judged {
-    let tree = match clean_tree(case) {
-        Ok(tree) => tree,
-        Err(why) => return Judged::error(why),
-    };
     let mut judged = Judged::pass();
     for check in &case.spec.checks {
         if case.stop.is_asked() {
             return Judged::error("it was stopped");
         }
-        match run(case, &tree, check) {
+        match run_one(case, case.commit.as_str(), check) {
             Err(why) => {
                 return Judged { evidence: judged.evidence, ..Judged::error(format!("`{}` could not be run: {why}", one_line(check))) };
             }
@@ -44,20 +38,14 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
     judged
 }
 
-/// The layers of the commit's files: what the implementer left outside of its change is not among them.
-fn clean_tree(case: &Case<'_>) -> Result<(Vec<PathBuf>, PathBuf), String> {
+/// Runs one command on a clean tree of a commit: what the implementer left outside of its change is not there.
+pub(super) fn run_one(case: &Case<'_>, commit: &str, check: &str) -> Result<Ran, String> {
     let workspaces = case.shop.workspaces().map_err(|e| e.to_string())?;
-    let commit = case.commit.as_str().parse().map_err(|_| format!("{} is no commit", case.commit))?;
-    let stack = Layers::new(&workspaces.state, &workspaces.repository).ensure(commit).map_err(|e| e.to_string())?;
-    let inside = Path::new("/workspace").join(workspaces.repository.name());
-    Ok((stack.trees(), inside))
-}
-
-fn run(case: &Case<'_>, (lower, inside): &(Vec<PathBuf>, PathBuf), check: &str) -> Result<Ran, String> {
-    let files = Files::Tree { lower: lower.clone(), inside: inside.clone() };
+    let (lower, inside) = super::inspect::files_of(&workspaces, commit)?;
+    let files = Files::Tree { lower, inside };
     let policy = policy(case.shop, Role::Gate, files, None).map_err(|e| e.to_string())?;
     let arguments = ["/bin/sh", "-c", check].map(OsString::from).to_vec();
-    let process = Process { shop: case.shop, policy: &policy, arguments, stop: case.stop, listener: case.listener.clone() };
+    let process = Process { shop: case.shop, policy: &policy, arguments, stop: case.stop, listener: case.listener.clone(), tap: None };
     let ran = process.run().map_err(|e| e.to_string())?;
     match ran.outcome.cause {
         Cause::Cancelled => Err("it was stopped".to_owned()),
@@ -66,7 +54,7 @@ fn run(case: &Case<'_>, (lower, inside): &(Vec<PathBuf>, PathBuf), check: &str) 
     }
 }
 
-fn failure(ran: &Ran) -> Option<String> {
+pub(super) fn failure(ran: &Ran) -> Option<String> {
     let outcome = &ran.outcome;
     match outcome.cause {
         Cause::Exited if outcome.exit_code == 0 => None,

@@ -6,13 +6,28 @@
 //!
 //! An evaluator that cannot judge says [`Verdict::Error`]; that is never a pass. To add one: a file here, and a line in [`EVALUATORS`].
 
+pub mod artifacts;
 mod change;
 mod checks;
+pub mod code;
+mod commands;
+mod counts;
+mod inspect;
+pub mod integrity;
 mod memory;
+pub mod paths;
+pub mod request;
+mod reviewer;
+pub mod secrets;
+pub mod size;
+pub mod tree;
+pub mod verdict;
+pub mod verifier;
 
+pub use crate::agents::call::Limited;
 use crate::base::id::{CommitId, EvidenceId, TreeId};
-use crate::config::Config;
-use crate::event::{CriterionVerdict, Finding, Verdict};
+use crate::config::{Config, Role};
+use crate::event::{Amount, CriterionVerdict, Finding, Verdict};
 use crate::role::process::Listener;
 use crate::role::{Stop, Workshop};
 use crate::spec;
@@ -31,11 +46,32 @@ pub struct Judged {
     pub logs: Vec<(String, Vec<u8>)>,
     /// What it rests on and is evidence already.
     pub evidence: Vec<EvidenceId>,
+    /// What its agents spent.
+    pub spent: Vec<Spent>,
+    /// A provider refuses for now: this is no judgement, and is asked again then.
+    pub limited: Option<Limited>,
+}
+
+/// What one agent spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    pub role: String,
+    pub model: Option<String>,
+    pub amount: Amount,
 }
 
 impl Judged {
     pub fn pass() -> Self {
-        Self { verdict: Verdict::Pass, problems: 0, criteria: Vec::new(), findings: Vec::new(), logs: Vec::new(), evidence: Vec::new() }
+        Self {
+            verdict: Verdict::Pass,
+            problems: 0,
+            criteria: Vec::new(),
+            findings: Vec::new(),
+            logs: Vec::new(),
+            evidence: Vec::new(),
+            spent: Vec::new(),
+            limited: None,
+        }
     }
 
     /// Something is wrong with the commit.
@@ -63,6 +99,8 @@ pub struct Case<'a> {
     pub attempt: &'a Attempt,
     pub commit: &'a CommitId,
     pub tree: &'a TreeId,
+    /// The target's commit: programs of the project come from there.
+    pub target: &'a CommitId,
     /// How often it was tried on this commit before.
     pub tries: u32,
     pub stop: &'a Stop,
@@ -89,11 +127,33 @@ pub const EVALUATORS: &[Evaluator] = &[
     Evaluator { name: "change", concerns: |_, _| true, judge: change::judge },
     Evaluator { name: "memory", concerns: |_, _| true, judge: memory::judge },
     Evaluator { name: "checks", concerns: |story, _| !story.checks.is_empty(), judge: checks::judge },
+    Evaluator { name: "artifacts", concerns: |story, _| !story.artifacts.is_empty(), judge: inspect::artifacts },
+    Evaluator { name: "integrity", concerns: |_, _| true, judge: inspect::integrity },
+    Evaluator { name: "secrets", concerns: |_, _| true, judge: inspect::secrets },
+    Evaluator { name: "protected", concerns: |_, _| true, judge: inspect::protected },
+    Evaluator { name: "scope", concerns: |story, _| !story.scope.is_empty(), judge: inspect::scope },
+    Evaluator { name: "size", concerns: |_, _| true, judge: inspect::size },
+    Evaluator { name: "reviewer", concerns: |_, config| config.agents.contains_key(&Role::Reviewer), judge: reviewer::judge },
 ];
 
 /// The names of the evaluators that must pass on a commit of this story.
 pub fn required(story: &spec::Story, config: &Config) -> Vec<String> {
-    EVALUATORS.iter().filter(|evaluator| (evaluator.concerns)(story, config)).map(|evaluator| evaluator.name.to_owned()).collect()
+    let wanted = EVALUATORS.iter().filter(|evaluator| (evaluator.concerns)(story, config) && !left_out(story, evaluator.name));
+    wanted.map(|evaluator| evaluator.name.to_owned()).collect()
+}
+
+/// Tests show what an evaluator is for by leaving it out: `COFFERDAM_TEST_WITHOUT="STORY:EVALUATOR …"`. Nothing of it is in a release build.
+#[cfg(debug_assertions)]
+fn left_out(story: &spec::Story, evaluator: &str) -> bool {
+    static WITHOUT: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let without =
+        WITHOUT.get_or_init(|| std::env::var("COFFERDAM_TEST_WITHOUT").unwrap_or_default().split_whitespace().map(str::to_owned).collect());
+    without.iter().any(|pair| pair.split_once(':') == Some((story.id.as_str(), evaluator)))
+}
+
+#[cfg(not(debug_assertions))]
+fn left_out(_: &spec::Story, _: &str) -> bool {
+    false
 }
 
 /// Asks one evaluator by name.

@@ -29,7 +29,7 @@ impl Project {
         let here = project.path();
         let agents = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/agents");
         fs_err::create_dir_all(here.join("agents")).expect("a folder");
-        for entry in fs_err::read_dir(agents).expect("fixtures").flatten() {
+        for entry in fs_err::read_dir(agents).expect("fixtures").flatten().filter(|entry| entry.path().is_file()) {
             fs_err::copy(entry.path(), here.join("agents").join(entry.file_name())).expect("copied");
         }
         let agent = "[agents.implementer]\nadapter = \"command\"\ncommand = [\"./agents/agent.sh\", \"{story}\"]\n";

@@ -1,5 +1,6 @@
 //! `StartAttempt` → `attempt.started`, … `attempt.ended`: one implementer process in a fresh workspace.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -8,9 +9,11 @@ use std::time::{Duration, Instant};
 use super::collect::{oid, salvage, slug, start as start_commit, trouble};
 use super::{Hands, Trouble, Unanswered, Untold, Work};
 use crate::agents::answers;
-use crate::agents::command::{Invocation, invocation};
+use crate::agents::call::{Agent, Done, Limited};
 use crate::agents::folder::RunFolder;
 use crate::agents::prompt::prompt;
+use crate::agents::protocol::Session;
+use crate::agents::roles;
 use crate::agents::task::task;
 use crate::base::duration;
 use crate::base::id::{AttemptNo, StoryId};
@@ -45,7 +48,8 @@ pub fn folders_of(workspaces: &Workspaces) -> PathBuf {
 struct Prepared {
     folder: RunFolder,
     policy: Policy,
-    call: Invocation,
+    agent: Agent,
+    arguments: Vec<OsString>,
     workspace: Workspace,
     /// Nobody else touches the workspace while this is held.
     held: Lock,
@@ -65,22 +69,26 @@ pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
     };
     crash::point("the workspace is there");
     // Before the process: when it is refused, there is none.
-    let started = Kind::AttemptStarted { attempt: attempt.no, task: attempt.task, agent: prepared.call.name.clone() };
+    let started = Kind::AttemptStarted { attempt: attempt.no, task: attempt.task, agent: prepared.agent.name().to_owned() };
     match hands.desk.tell(id, vec![started]) {
         Ok(()) => {}
         Err(Untold::Refused(_)) => return Ok(()),
         Err(over) => return Err(over.into()),
     }
-    let Prepared { folder, policy, call, workspace, held } = prepared;
+    let Prepared { folder, policy, agent, arguments, workspace, held } = prepared;
     let begun = Instant::now();
-    let ran = run(hands, work, attempt, &folder, &policy, call);
-    let ran = ran.and_then(|(ran, flooded)| Ok((keep(hands, &workspace, &held, ran)?, flooded)));
+    let ran = run(hands, work, attempt, &folder, &policy, &agent, arguments);
+    let ran = ran.and_then(|(done, flooded)| Ok((kept(hands, &workspace, &held, done)?, flooded)));
     crash::point("the agent ended");
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     drop(held);
-    let events = ending(hands, attempt, &folder, ran, wall_ms);
+    let limited = ran.as_ref().ok().and_then(|(done, _)| agent.limited(&done.session));
+    let events = ending(hands, attempt, &folder, &agent, ran, wall_ms);
     let interrupted = matches!(events.first(), Some(Kind::AttemptEnded { end: AttemptEnd::Interrupted, .. }));
     hands.desk.tell(id, events)?;
+    if let Some(Limited { provider, until, reason }) = limited {
+        hands.desk.tell_of_run(vec![Kind::ProviderPaused { provider, until, reason }])?;
+    }
     crash::point("the end is stored");
     if interrupted {
         if let Ok(Some(kind)) = salvage(&hands.shop, &work.story, attempt) {
@@ -101,18 +109,21 @@ pub(super) fn ask_contract(hands: &Hands, work: &Work, no: AttemptNo) -> Result<
         Err(_) if hands.stop.is_asked() => return Ok(()),
         Err(trouble) => return Ok(hands.desk.tell(id, vec![could_not_start(no, trouble)])?),
     };
-    let Prepared { folder, policy, call, workspace, held } = prepared;
+    let Prepared { folder, policy, agent, arguments, workspace, held } = prepared;
     let begun = Instant::now();
-    let ran = run(hands, work, attempt, &folder, &policy, call);
-    let ran = ran.and_then(|(ran, flooded)| Ok((keep(hands, &workspace, &held, ran)?, flooded)));
+    let ran = run(hands, work, attempt, &folder, &policy, &agent, arguments);
+    let ran = ran.and_then(|(done, flooded)| Ok((kept(hands, &workspace, &held, done)?, flooded)));
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     drop(held);
     if hands.stop.is_asked() {
         return Ok(());
     }
     match contract(hands, work, attempt, &folder) {
-        Some(kind) => Ok(hands.desk.tell(id, vec![kind, spent(hands, wall_ms, on_models(&ran))])?),
-        None => Ok(hands.desk.tell(id, ending(hands, attempt, &folder, ran, wall_ms))?),
+        Some(kind) => {
+            let session = ran.map(|(done, _)| done.session).unwrap_or_default();
+            Ok(hands.desk.tell(id, vec![kind, spent(&agent, &session, wall_ms)])?)
+        }
+        None => Ok(hands.desk.tell(id, ending(hands, attempt, &folder, &agent, ran, wall_ms))?),
     }
 }
 
@@ -129,30 +140,30 @@ fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Tr
         .agents
         .get(&Role::Implementer)
         .ok_or_else(|| Trouble::new("no implementer is configured", format!("set agents.implementer in cofferdam.toml, {}", retry())))?;
-    if agent.adapter != "command" {
-        let what = format!("the adapter `{}` is not in this version", agent.adapter);
-        return Err(Trouble::new(what, format!("set adapter = \"command\" and a command, {}", retry())));
-    }
-    let call = invocation(agent, work.story.id.as_str());
+    let agent = Agent::load(agent, work.story.id.as_str(), shop).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
+    let role = roles::load(Role::Implementer, shop.prompts().as_deref())
+        .map_err(|e| Trouble::new(e, format!("mend the file, or remove it to use the built-in text, {}", retry())))?;
     let workspaces = shop.workspaces().map_err(|e| trouble(&e))?;
     let (workspace, held) = fresh(hands, work, attempt, &workspaces)?;
     let mode = shop.mode_of(Role::Implementer).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
     let files = Files::Story(workspaces.mounts(&workspace, mode).map_err(|e| trouble(&e))?);
-    let mut policy = policy(shop, Role::Implementer, files, call.program.as_deref())
-        .map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
+    let mut policy =
+        policy(shop, Role::Implementer, files, agent.program()).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
     if let (Some(wall), Some(limit)) = (policy.limits.wall, work.story.spec.rules.limits.wall_ms) {
         // One attempt takes no more than the story has left.
         policy.limits.wall = Some(wall.min(Duration::from_millis(limit.saturating_sub(work.story.spent.wall_ms).max(1))));
     }
     bootstrap(hands, &workspace, &held, &policy)?;
-    let base = if call.from_base { Some(target_tree(&workspaces, work)?) } else { None };
+    let base = if agent.from_base() { Some(target_tree(&workspaces, work)?) } else { None };
     let disk = |error: std::io::Error| Trouble::new(error, format!("free some space on the disk that holds the state folder, {}", retry()));
     let folder = RunFolder::create(&folder_of(&workspaces, &work.story.id, attempt.no)).map_err(disk)?;
     let task = task(Role::Implementer, spec, &work.story, attempt, work.overview.as_deref());
     let json = serde_json::to_vec_pretty(&task).map_err(|e| disk(e.into()))?;
-    folder.write("task.json", &json).and_then(|()| folder.write("prompt.md", prompt(&task).0.as_bytes())).map_err(disk)?;
+    let (prompt, _) = prompt(&task, &role.text);
+    folder.write("task.json", &json).and_then(|()| folder.write("prompt.md", prompt.as_bytes())).map_err(disk)?;
     folder.grant(&mut policy, base);
-    Ok(Prepared { folder, policy, call, workspace, held })
+    let arguments = agent.arguments(work.story.id.as_str(), &prompt, &mut policy);
+    Ok(Prepared { folder, policy, agent, arguments, workspace, held })
 }
 
 /// A workspace that nothing ran in yet. What the one before still held is collected first: it gets a ref, and is never lost.
@@ -183,8 +194,8 @@ fn fresh(hands: &Hands, work: &Work, attempt: &Attempt, workspaces: &Workspaces)
 /// `workspace.setup`, before any agent runs.
 fn bootstrap(hands: &Hands, workspace: &Workspace, held: &Lock, policy: &Policy) -> Result<(), Trouble> {
     let Some(setup) = hands.shop.config().workspace.setup.clone() else { return Ok(()) };
-    let arguments = ["/bin/sh", "-c", setup.as_str()].map(std::ffi::OsString::from).to_vec();
-    let process = Process { shop: &hands.shop, policy, arguments, stop: &hands.stop, listener: None };
+    let arguments = ["/bin/sh", "-c", setup.as_str()].map(OsString::from).to_vec();
+    let process = Process { shop: &hands.shop, policy, arguments, stop: &hands.stop, listener: None, tap: None };
     let ran = process.run().and_then(|ran| keep(hands, workspace, held, ran)).map_err(|e| Trouble::new(&e, e.next()))?;
     if ran.outcome.exit_code == 0 {
         return Ok(());
@@ -201,6 +212,11 @@ fn keep(hands: &Hands, workspace: &Workspace, held: &Lock, mut ran: Ran) -> Resu
         kept.map_err(|e| ProcessError::Keep(e.to_string()))?;
     }
     Ok(ran)
+}
+
+/// The same of a whole call.
+fn kept(hands: &Hands, workspace: &Workspace, held: &Lock, done: Done) -> Result<Done, ProcessError> {
+    Ok(Done { ran: keep(hands, workspace, held, done.ran)?, ..done })
 }
 
 /// The tree that programs of the project come from: the target's, as the configuration does. What a story is stacked on is an agent's work.
@@ -220,8 +236,9 @@ fn run(
     attempt: &Attempt,
     folder: &RunFolder,
     policy: &Policy,
-    call: Invocation,
-) -> Result<(Ran, bool), ProcessError> {
+    agent: &Agent,
+    arguments: Vec<OsString>,
+) -> Result<(Done, bool), ProcessError> {
     let flooded = AtomicBool::new(false);
     let (ended, end) = mpsc::channel::<()>();
     let seen = &flooded;
@@ -237,15 +254,8 @@ fn run(
             }
             watch.look(true);
         });
-        let process = Process {
-            shop: &hands.shop,
-            policy,
-            arguments: call.arguments,
-            stop: &hands.stop,
-            listener: Some(hands.words.listener(&work.story.id)),
-        };
         let purse = Purse::of_story(&work.story.spec.rules.limits, work.story.spent);
-        let ran = process.run_paid(Some(&purse));
+        let ran = agent.run(&hands.shop, policy, arguments, &hands.stop, Some(hands.words.listener(&work.story.id)), &purse);
         drop(ended);
         ran
     })
@@ -308,8 +318,15 @@ fn contract(hands: &Hands, work: &Work, attempt: &Attempt, folder: &RunFolder) -
 }
 
 /// The events that say how it ended; the end itself comes first.
-fn ending(hands: &Hands, attempt: &Attempt, folder: &RunFolder, ran: Result<(Ran, bool), ProcessError>, wall_ms: u64) -> Vec<Kind> {
-    let (ran, flooded) = match ran {
+fn ending(
+    hands: &Hands,
+    attempt: &Attempt,
+    folder: &RunFolder,
+    agent: &Agent,
+    ran: Result<(Done, bool), ProcessError>,
+    wall_ms: u64,
+) -> Vec<Kind> {
+    let (done, flooded) = match ran {
         Ok(ran) => ran,
         Err(_) if hands.stop.is_asked() => {
             let end = AttemptEnd::Interrupted;
@@ -317,8 +334,12 @@ fn ending(hands: &Hands, attempt: &Attempt, folder: &RunFolder, ran: Result<(Ran
         }
         Err(error) => return vec![could_not_start(attempt.no, Trouble::new(&error, error.next()))],
     };
-    let end =
-        if flooded { AttemptEnd::Failed { cause: "out: it left more in out/ than answers need".to_owned() } } else { how(hands, &ran) };
+    let end = if flooded {
+        AttemptEnd::Failed { cause: "out: it left more in out/ than answers need".to_owned() }
+    } else {
+        how(hands, agent, &done)
+    };
+    let Done { ran, session, .. } = done;
     let report = folder.answer("report.json", answers::LONGEST).and_then(|bytes| bytes.map(|bytes| answers::report(&bytes)).transpose());
     let clean = |text: String| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
     let (summary, question) = match report {
@@ -335,23 +356,24 @@ fn ending(hands: &Hands, attempt: &Attempt, folder: &RunFolder, ran: Result<(Ran
         missing,
         evidence: ran.receipt,
     };
-    let mut events = vec![ended, receipt, spent(hands, wall_ms, ran.tally.spent)];
+    let mut events = vec![ended, receipt, spent(agent, &session, wall_ms)];
     events.extend(denials(Role::Implementer, &ran.tally));
     events
 }
 
-fn spent(hands: &Hands, wall_ms: u64, on_models: Amount) -> Kind {
-    let config = hands.shop.config();
-    let model = config.agents.get(&Role::Implementer).and_then(|agent| agent.model.clone());
-    Kind::BudgetSpent { role: Role::Implementer.name().to_owned(), model, amount: Amount { wall_ms, ..on_models } }
+/// Why an agent that speaks ended without being done, in its own words.
+fn gave_up(session: &Session, code: i32) -> String {
+    let why = session.failure.as_deref().unwrap_or("it does not say why");
+    format!("agent: it gave up with exit code {code}: {}", crate::base::text::cut(&crate::base::text::one_line(why), 500))
 }
 
-/// What the gateway counted; nothing an agent says of itself.
-fn on_models(ran: &Result<(Ran, bool), ProcessError>) -> Amount {
-    ran.as_ref().map(|(ran, _)| ran.tally.spent).unwrap_or_default()
+fn spent(agent: &Agent, session: &Session, wall_ms: u64) -> Kind {
+    let model = agent.model().or_else(|| session.model.clone());
+    Kind::BudgetSpent { role: Role::Implementer.name().to_owned(), model, amount: Amount { wall_ms, ..session.spent } }
 }
 
-fn how(hands: &Hands, ran: &Ran) -> AttemptEnd {
+fn how(hands: &Hands, agent: &Agent, done: &Done) -> AttemptEnd {
+    let Done { ran, session, lingered } = done;
     let outcome = &ran.outcome;
     let detail = || outcome.detail.clone().unwrap_or_else(|| "a limit was hit".to_owned());
     // Whatever it did with the request: its end is ours. What it left is collected all the same.
@@ -361,20 +383,17 @@ fn how(hands: &Hands, ran: &Ran) -> AttemptEnd {
     if let Some(exceeded) = ran.tally.exceeded {
         return AttemptEnd::Failed { cause: format!("budget: {exceeded}") };
     }
-    if let (Some((provider, wait)), true) = (ran.tally.paused, outcome.exit_code != 0) {
-        let wait = wait.unwrap_or(Duration::from_secs(60));
-        let until = jiff::Timestamp::now().saturating_add(wait).unwrap_or(jiff::Timestamp::MAX);
-        return AttemptEnd::ProviderLimit { provider: provider.name().to_owned(), until };
+    if let Some(limited) = agent.limited(session) {
+        return AttemptEnd::ProviderLimit { provider: limited.provider, until: limited.until };
     }
     match outcome.cause {
+        // It said that it was done, and stayed: its work is judged as that of one that left.
+        _ if *lingered => AttemptEnd::Finished,
+        Cause::Exited if session.ended == Some(false) => AttemptEnd::Failed { cause: gave_up(session, outcome.exit_code) },
         Cause::Exited if outcome.exit_code == 0 => AttemptEnd::Finished,
         Cause::Exited => AttemptEnd::Failed { cause: format!("exit code {}: {}", outcome.exit_code, last_line(&ran.tail)) },
         Cause::Cancelled => AttemptEnd::Interrupted,
-        Cause::ExecFailed => AttemptEnd::CouldNotStart {
-            why: detail(),
-            next: "is the program named in agents.implementer.command there? A relative path is looked for in the target's commit"
-                .to_owned(),
-        },
+        Cause::ExecFailed => AttemptEnd::CouldNotStart { why: detail(), next: agent.next_when_missing() },
         Cause::Wall => {
             AttemptEnd::Failed { cause: format!("wall: it was ended after {}", duration::display(Duration::from_millis(outcome.wall_ms))) }
         }

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use super::{Hands, Trouble, Unanswered, Work};
 use crate::base::id::{CommitId, EvidenceId, TreeId};
 use crate::engine::sync;
@@ -34,12 +36,13 @@ pub(super) fn evaluate(
         attempt,
         commit,
         tree,
+        target: &work.target,
         tries,
         stop: &hands.stop,
         listener: Some(hands.words.listener(&work.story.id)),
     };
     let begun = Instant::now();
-    let judged = verify::judge(evaluator, &case);
+    let judged = judge(hands, work, evaluator, &case)?;
     if hands.stop.is_asked() {
         // Half a judgement is none, and no error of the evaluator either.
         return Ok(());
@@ -47,7 +50,7 @@ pub(super) fn evaluate(
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let evidence = keep(hands, &judged)?;
     let ran_a_process = !evidence.is_empty();
-    let Judged { verdict, problems, criteria, findings, .. } = judged;
+    let Judged { verdict, problems, criteria, findings, spent: by_agents, .. } = judged;
     let cut = |finding: Finding| Finding { text: crate::base::text::cut(&finding.text, LONGEST_FINDING), ..finding };
     let finished = Kind::EvaluatorFinished {
         evaluator: evaluator.to_owned(),
@@ -63,9 +66,28 @@ pub(super) fn evaluate(
         wall_ms,
     };
     let spent = Kind::BudgetSpent { role: evaluator.to_owned(), model: None, amount: Amount { wall_ms, ..Amount::default() } };
+    let by_agents = by_agents.into_iter().map(|spent| Kind::BudgetSpent { role: spent.role, model: spent.model, amount: spent.amount });
     // What only looked at facts took no time worth a line in the log.
-    let events = if ran_a_process { vec![finished, spent] } else { vec![finished] };
+    let events: Vec<Kind> = std::iter::once(finished).chain(ran_a_process.then_some(spent)).chain(by_agents).collect();
     Ok(hands.desk.tell(&work.story.id, events)?)
+}
+
+/// Asks the evaluator; when its provider refuses for now, again after the pause. That is no error of the evaluator.
+fn judge(hands: &Hands, work: &Work, evaluator: &str, case: &Case<'_>) -> Result<Judged, Unanswered> {
+    loop {
+        let judged = verify::judge(evaluator, case);
+        let Some(limited) = judged.limited.clone().filter(|_| !hands.stop.is_asked()) else { return Ok(judged) };
+        let (provider, until) = (limited.provider.clone(), limited.until);
+        hands.desk.tell_of_run(vec![Kind::ProviderPaused { provider: limited.provider, until, reason: limited.reason }])?;
+        let by_agents =
+            judged.spent.into_iter().map(|spent| Kind::BudgetSpent { role: spent.role, model: spent.model, amount: spent.amount });
+        hands.desk.tell(&work.story.id, by_agents.collect())?;
+        let pause = until.duration_since(Timestamp::now()).unsigned_abs();
+        if !hands.stop.sleep(pause) {
+            return Ok(Judged::error("it was stopped"));
+        }
+        hands.desk.tell_of_run(vec![Kind::ProviderResumed { provider }])?;
+    }
 }
 
 /// Keeps the logs, and all findings when there are more than an event carries.

@@ -1,0 +1,242 @@
+//! One call of a configured agent: what is run, what it says while it runs, and how it ended.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::adapter::{self, Adapter, AdapterError, Answers, Call};
+use super::command;
+use super::folder::{OUT, PROMPT, TASK};
+use super::protocol::{Format, Reader, Session};
+use crate::base::text::one_line;
+use crate::config;
+use crate::role::network::Purse;
+use crate::role::process::{Listener, Process, ProcessError, Ran};
+use crate::role::{Stop, Workshop};
+use crate::sandbox::policy::{OwnFile, Policy};
+use crate::sandbox::toolchains::HOME;
+
+/// An agent that said it is done, and is not gone after this, is ended.
+const LINGER: Duration = Duration::from_secs(10);
+/// Between the friendly request to end and the other.
+const GRACE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(100);
+/// The pause when a provider does not say how long it refuses.
+const UNKNOWN_RESET: SignedDuration = SignedDuration::from_mins(5);
+
+/// A configured agent and its adapter.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    config: config::Agent,
+    adapter: Adapter,
+    call: command::Invocation,
+    /// Where its model is, inside.
+    endpoint: Option<String>,
+}
+
+/// The provider's refusal for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limited {
+    pub provider: String,
+    pub until: Timestamp,
+    pub reason: String,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Done {
+    pub ran: Ran,
+    pub session: Session,
+    /// It said that it was done and did not leave: we ended it.
+    pub lingered: bool,
+}
+
+impl Agent {
+    /// # Errors
+    /// When there is no such adapter, or its file is wrong.
+    pub fn load(config: &config::Agent, story: &str, shop: &Workshop) -> Result<Self, AdapterError> {
+        let adapter = adapter::load(&config.adapter, shop.adapters().as_deref())?;
+        let endpoint = adapter.provider.as_ref().and_then(|provider| shop.endpoint_of(&provider.host));
+        Ok(Self { config: config.clone(), adapter, call: command::invocation(config, story), endpoint })
+    }
+
+    /// What the log calls it: `command`, `claude/…`.
+    pub fn name(&self) -> &str {
+        &self.call.name
+    }
+
+    /// A program named by an absolute path, which must be visible inside.
+    pub fn program(&self) -> Option<&Path> {
+        self.call.program.as_deref()
+    }
+
+    /// Does its program come from the base tree?
+    pub fn from_base(&self) -> bool {
+        self.call.from_base
+    }
+
+    pub fn model(&self) -> Option<String> {
+        self.config.model.clone()
+    }
+
+    pub fn answers(&self) -> Answers {
+        self.adapter.answers
+    }
+
+    pub fn is_command(&self) -> bool {
+        self.adapter.program.is_empty()
+    }
+
+    /// What to do when its program did not start.
+    pub fn next_when_missing(&self) -> String {
+        if self.is_command() {
+            "is the program named in the agent's command there? A relative path is looked for in the target's commit".to_owned()
+        } else {
+            format!("is `{}` installed and on PATH? `cofferdam exec -- {} --version` tries it", self.adapter.program, self.adapter.program)
+        }
+    }
+
+    /// What is run; its environment and small files go into the policy.
+    pub fn arguments(&self, story: &str, prompt: &str, policy: &mut Policy) -> Vec<OsString> {
+        if self.is_command() {
+            return self.call.arguments.clone();
+        }
+        let call = Call {
+            task: TASK,
+            prompt: PROMPT,
+            prompt_text: prompt,
+            out: OUT,
+            story,
+            model: self.config.model.as_deref(),
+            home: HOME,
+            endpoint: self.endpoint.as_deref(),
+        };
+        let invocation = self.adapter.invocation(&call);
+        for (name, value) in invocation.environment {
+            policy.environment.retain(|(known, _)| *known != name);
+            policy.environment.push((name, value));
+        }
+        policy.files.extend(invocation.files.into_iter().map(|(path, content)| OwnFile { inside: Path::new(HOME).join(path), content }));
+        invocation.arguments
+    }
+
+    /// Did its provider refuse for now, so that nothing of this is its fault?
+    pub fn limited(&self, session: &Session) -> Option<Limited> {
+        // Words of any program are no proof of a provider.
+        if self.adapter.stream == Format::Text && self.is_command() {
+            return None;
+        }
+        let (reset, message) = session.stopped_by_limit()?;
+        let provider = self.adapter.provider.as_ref().map_or(&self.adapter.name, |provider| &provider.host);
+        let until = reset.until(Timestamp::now(), UNKNOWN_RESET);
+        Some(Limited { provider: provider.clone(), until, reason: one_line(message).into_owned() })
+    }
+
+    /// Runs it to its end, or until it is asked to stop, or lingers.
+    ///
+    /// # Errors
+    /// When it could not be started, or its words could not be kept.
+    pub fn run(
+        &self,
+        shop: &Workshop,
+        policy: &Policy,
+        arguments: Vec<OsString>,
+        stop: &Stop,
+        listener: Option<Listener>,
+        purse: &Purse,
+    ) -> Result<Done, ProcessError> {
+        let heard = Arc::new(Mutex::new(Heard { reader: Reader::new(self.adapter.stream), session: Session::default(), ended: None }));
+        let plain = self.adapter.stream == Format::Text;
+        let tap = {
+            let (heard, listener) = (heard.clone(), listener.clone().filter(|_| !plain));
+            Arc::new(move |stream: usize, bytes: &[u8]| {
+                if stream == 0 {
+                    heard.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, listener.as_ref());
+                }
+            })
+        };
+        let own = Stop::new().map_err(ProcessError::Stop)?;
+        let (ended, end) = channel::<()>();
+        let (ran, lingered) = std::thread::scope(|scope| {
+            let (own, heard) = (&own, &heard);
+            let watch = scope.spawn(move || {
+                let mut watch = Watch { stop, own, passed_on: 0, asked: None };
+                while end.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                    watch.look(heard.lock().unwrap_or_else(PoisonError::into_inner).ended);
+                }
+                watch.asked.is_some()
+            });
+            let process = Process { shop, policy, arguments, stop: own, listener: listener.filter(|_| plain), tap: Some(tap) };
+            let ran = process.run_paid(Some(purse));
+            drop(ended);
+            (ran, watch.join().unwrap_or(false))
+        });
+        let ran = ran?;
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.finish();
+        if ran.tally.spent.model_calls > 0 {
+            // The provider's numbers, counted outside: an agent's own are hearsay.
+            heard.session.spent = ran.tally.spent;
+        }
+        Ok(Done { ran, session: std::mem::take(&mut heard.session), lingered: lingered && !stop.is_asked() })
+    }
+}
+
+/// What was heard so far.
+struct Heard {
+    reader: Reader,
+    session: Session,
+    /// When it said that it was done.
+    ended: Option<Instant>,
+}
+
+impl Heard {
+    fn take(&mut self, bytes: &[u8], listener: Option<&Listener>) {
+        for event in self.reader.push(bytes) {
+            let shown = self.session.take(event);
+            if let (Some(listener), Some(line)) = (listener, shown) {
+                listener(&line);
+            }
+        }
+        match (self.session.ended, self.ended) {
+            (Some(_), None) => self.ended = Some(Instant::now()),
+            (None, Some(_)) => self.ended = None,
+            _ => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        for event in self.reader.finish() {
+            self.session.take(event);
+        }
+    }
+}
+
+/// Passes requests to stop on, and makes its own when an agent lingers.
+struct Watch<'a> {
+    stop: &'a Stop,
+    own: &'a Stop,
+    passed_on: u8,
+    asked: Option<Instant>,
+}
+
+impl Watch<'_> {
+    fn look(&mut self, ended: Option<Instant>) {
+        while self.passed_on < self.stop.count().min(2) {
+            self.passed_on += 1;
+            self.own.ask();
+        }
+        match self.asked {
+            None if ended.is_some_and(|at| at.elapsed() >= LINGER) => {
+                self.asked = Some(Instant::now());
+                self.own.ask();
+            }
+            Some(at) if at.elapsed() >= GRACE && self.own.count() < 2 => self.own.ask(),
+            _ => {}
+        }
+    }
+}

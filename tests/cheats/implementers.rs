@@ -1,0 +1,111 @@
+//! Implementers that cheat.
+
+use crate::common::{Who, is_root};
+use crate::project::{Project, is_through};
+
+/// The cheat, the evaluator that sees it, what it says, and the other evaluators that see it too and are left out in the control.
+const CHEATS: &[(&str, &str, &str, &[&str])] = &[
+    ("deletes-tests", "integrity", "was removed", &["artifacts", "checks"]),
+    ("skips-tests", "integrity", "no longer runs", &["artifacts"]),
+    ("empties-tests", "integrity", "was emptied", &["artifacts"]),
+    ("weakens-tests", "integrity", "asserts less: 2 before, 1 now", &[]),
+    ("exits-early", "integrity", "ends the tests' process early", &[]),
+    ("exits-from-code", "integrity", "ends the tests' process early", &[]),
+    ("shadows-the-tool", "integrity", "takes the place of a test tool", &[]),
+    ("changes-the-configuration", "protected", "a human approves this very commit", &[]),
+    ("changes-ci", "protected", "a human approves this very commit", &[]),
+    ("changes-its-story", "checks", "exited 1", &["protected"]),
+    ("replaces-a-tool", "checks", "exited 1", &[]),
+    ("prints-our-words", "checks", "exited 1", &[]),
+    ("writes-the-verdict", "checks", "exited 1", &[]),
+    ("empty-file", "artifacts", "it is empty", &[]),
+    ("link", "artifacts", "it is a link", &[]),
+    ("folder", "artifacts", "it is a folder", &[]),
+    ("in-a-comment", "artifacts", "stands only in a comment", &[]),
+    ("leaks", "secrets", "this line holds a GitHub token", &[]),
+    ("outside-its-scope", "scope", "and this is outside", &[]),
+    ("binary", "size", "cannot be reviewed", &[]),
+    ("works-on-after-its-end", "checks", "exited 1", &[]),
+    ("another-door", "checks", "exited 1", &[]),
+    ("touches-a-sibling", "checks", "exited 1", &[]),
+];
+
+const CONFIG: &str = "[agents.implementer]\nadapter = \"command\"\ncommand = [\"./agents/implement\", \"{story}\"]\n\
+    [run]\nparallel = 4\niterations = 1\nretry_delay = \"1ms\"\n";
+
+/// What some stories ask for beside the others.
+const MORE: &[(&str, &str)] = &[
+    ("empty-file", "  - path: p/empty-file/notes.md\n"),
+    ("link", "  - path: p/link/notes.md\n"),
+    ("folder", "  - path: p/folder/notes.md\n"),
+    ("outside-its-scope", "scope: [\"p/outside-its-scope/**\"]\n"),
+];
+
+/// They leave no change at all. There is no control: without a change there is nothing that could be ready.
+const NOTHING: [&str; 2] = ["says-done", "ignored-only"];
+
+fn project(who: Who) -> Project {
+    let stories: Vec<&str> = CHEATS.iter().map(|(id, ..)| *id).chain(NOTHING).chain(["honest"]).collect();
+    Project::new(who, CONFIG, &stories, MORE)
+}
+
+fn nobody_gets_through(who: Who) {
+    let project = project(who);
+    let printed = project.run("");
+    let (stories, said) = (project.stories(), project.said());
+    let mut wrong = Vec::new();
+    for (id, evaluator, words, _) in CHEATS {
+        let story = &stories[*id];
+        let state = story["state"].as_str().unwrap_or_default();
+        let Some(last) = said.get(&((*id).to_owned(), (*evaluator).to_owned())) else {
+            wrong.push(format!("{id}: {evaluator} was not asked; {state}: {}", story["reason"]));
+            continue;
+        };
+        let expected = if matches!(*evaluator, "protected" | "size") { ("needs_approval", "blocked") } else { ("fail", "escalated") };
+        if (last.verdict.as_str(), state) != expected || !last.findings.contains(words) {
+            wrong.push(format!("{id}: {state}, {evaluator} says {last:?}"));
+        }
+        if story["reason"].as_str().is_none_or(str::is_empty) {
+            wrong.push(format!("{id} does not say why it stopped"));
+        }
+    }
+    for id in NOTHING {
+        let asked = stories[id]["question"].as_str().unwrap_or_default();
+        if stories[id]["state"] != "escalated" || !asked.contains("the attempt changed nothing") {
+            wrong.push(format!("{id}: {}", stories[id]));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{printed}", wrong.join("\n"));
+    assert!(is_through(stories["honest"]["state"].as_str().unwrap_or_default()), "{}", stories["honest"]);
+    project.is_clean();
+}
+
+#[test]
+fn no_cheat_gets_through() {
+    nobody_gets_through(Who::Caller);
+}
+
+#[test]
+fn no_cheat_gets_through_for_an_ordinary_user() {
+    if is_root() {
+        nobody_gets_through(Who::Ordinary);
+    }
+}
+
+/// Each cheat again, with the guard left out that saw it: it gets through, so it was the guard that kept it.
+#[test]
+fn without_its_guard_each_cheat_gets_through() {
+    let project = project(Who::Caller);
+    let guards = |(id, evaluator, _, more): &(&str, &str, &str, &[&str])| {
+        std::iter::once(evaluator).chain(more.iter()).map(|guard| format!("{id}:{guard} ")).collect::<String>()
+    };
+    let printed = project.run(&CHEATS.iter().map(guards).collect::<String>());
+    let stories = project.stories();
+    let kept: Vec<String> = CHEATS
+        .iter()
+        .filter(|(id, ..)| !is_through(stories[*id]["state"].as_str().unwrap_or_default()))
+        .map(|(id, ..)| format!("{id}: {} {}", stories[*id]["state"], stories[*id]["reason"]))
+        .collect();
+    assert!(kept.is_empty(), "{}\n{printed}", kept.join("\n"));
+    project.is_clean();
+}
