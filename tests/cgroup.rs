@@ -108,7 +108,7 @@ fn start(group: &Group, script: &str) -> Pid {
 
 /// Runs a function in a forked process and gives its exit status.
 fn in_child(work: impl FnOnce() -> i32) -> Pid {
-    match sys::fork().unwrap() {
+    match sys::fork_into(0, None).unwrap() {
         Fork::Parent { pid, .. } => Pid::from_raw(pid),
         Fork::Child => {
             let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(101);

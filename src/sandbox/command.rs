@@ -1,20 +1,21 @@
 //! `Sandbox::new(&policy).command("cargo").arg("test").spawn()`: as `std::process::Command`, but confined.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-
-use super::cgroup::{self, Cgroups, Group};
-use super::helper::Helper;
-use super::launch::{Admission, Job, LaunchError, Launcher, Streams};
+use super::engine::Engine;
+use super::launch::LaunchError;
+use super::message::{self, Order, ToInit};
 use super::outcome::Outcome;
-use super::plan::{self, Facts, Unenforceable};
-use super::policy::{Policy, Tier};
+use super::plan::{self, Unenforceable};
+use super::policy::Policy;
+use super::prepare::PrepareError;
 use super::streams::{Destination, Incoming, Outgoing};
 use super::supervise::{Running, Wiring};
-use super::sys;
+use super::wire::Text;
+use super::{cgroup, sys};
 
 /// Why a command did not run. When it did run, however it ended, there is an [`Outcome`].
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,8 @@ pub enum SandboxError {
     Step { step: String, errno: i32, detail: String },
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
     #[error("the limits could not be set: {0}")]
     Group(#[from] cgroup::Error),
     #[error("this process has threads, and no helper was started before them")]
@@ -41,53 +44,18 @@ pub(super) fn io_error(what: &'static str) -> impl Fn(io::Error) -> SandboxError
     move |source| SandboxError::Io { what, source }
 }
 
-/// What sandboxes of one process share: what the host can do, where groups are made, and who forks.
-#[derive(Debug)]
-pub struct Engine {
-    pub facts: Facts,
-    pub cgroups: Cgroups,
-    launcher: Forker,
-}
-
-#[derive(Debug)]
-enum Forker {
-    /// This process is single-threaded and forks by itself.
-    Here(std::sync::Mutex<Launcher>),
-    Helper(Helper),
-}
-
-impl Engine {
-    /// For a single-threaded process that runs one sandbox after the other, such as `cofferdam exec`.
-    pub fn here(facts: Facts) -> Self {
-        Self { facts, cgroups: groups(), launcher: Forker::Here(std::sync::Mutex::default()) }
-    }
-
-    /// For a threaded process: a single-threaded helper forks for it.
-    ///
-    /// # Errors
-    /// When the helper cannot be started.
-    pub fn with_helper(facts: Facts, program: &std::path::Path) -> io::Result<Self> {
-        Ok(Self { facts, cgroups: groups(), launcher: Forker::Helper(Helper::start(program)?) })
-    }
-
-    pub fn sandbox<'a>(&'a self, policy: &'a Policy) -> Sandbox<'a> {
-        Sandbox { engine: self, policy }
-    }
-}
-
-/// Where groups are made, without those that a killed cofferdam left there.
-fn groups() -> Cgroups {
-    let cgroups = Cgroups::find();
-    // What cannot be taken away now is tried again by the next start; it is no reason not to work.
-    drop(cgroups.sweep());
-    cgroups
+/// The payload's ends of its three streams.
+struct Streams {
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
 }
 
 /// A policy about to be applied.
 #[derive(Clone, Copy, Debug)]
 pub struct Sandbox<'a> {
-    engine: &'a Engine,
-    policy: &'a Policy,
+    pub(super) engine: &'a Engine,
+    pub(super) policy: &'a Policy,
 }
 
 impl<'a> Sandbox<'a> {
@@ -170,56 +138,35 @@ impl<'a> Command<'a> {
         let started = std::time::Instant::now();
         let Sandbox { engine, policy } = self.sandbox;
         let plan = plan::plan(policy, &engine.facts)?;
-        let job = Job {
-            plan,
-            arguments: self.arguments,
-            environment: policy.environment.clone(),
-            privileged: engine.facts.uid == 0,
+        let mut vessel = engine.float(&plan)?;
+        let (streams, stdin, stdout, stderr) = wire(self.stdin, self.stdout, self.stderr, policy.terminal)?;
+        let rest = &plan.steps[plan.hull..];
+        let prepared = engine.prepare(&plan)?;
+        let counts = prepared.iter().map(Vec::len).collect();
+        let order = Order {
+            steps: rest.to_vec(),
+            prepared: counts,
+            folder: plan.folder.clone(),
+            arguments: self.arguments.iter().map(|a| Text(Cow::Owned(a.clone()))).collect(),
+            environment: policy.environment.iter().map(|(k, v)| (Text(Cow::Owned(k.clone())), Text(Cow::Owned(v.clone())))).collect(),
             terminal: policy.terminal,
             supervisor: i32::try_from(std::process::id()).unwrap_or(0),
         };
-        let group = Group::create(&engine.cgroups, &policy.limits)?;
-        let (control, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(|e| io_error("no control socket")(e.into()))?;
-        let (streams, stdin, stdout, stderr) = wire(self.stdin, self.stdout, self.stderr, policy.terminal)?;
-        let clone = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned();
-        let entry = Admission {
-            into: group.clone_into_fd()?.map(clone).transpose().map_err(io_error("no group"))?,
-            join: group.join_fds()?.map(clone).collect::<Result<_, _>>().map_err(io_error("no group"))?,
-        };
-        let launched = match &engine.launcher {
-            Forker::Here(launcher) => {
-                if !sys::single_threaded() {
-                    return Err(SandboxError::NoHelper);
-                }
-                if job.plan.tier == Tier::NoUserns {
-                    // Orphans of an init that was killed come to us, and are ended by us.
-                    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(io_error("the tree could not be held"))?;
-                }
-                let mut launcher = launcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                launcher.launch(&job, theirs, streams, entry)?
-            }
-            Forker::Helper(helper) => helper.launch(&job, theirs, streams, entry)?,
-        };
-        let child = matches!(engine.launcher, Forker::Here(_));
-        Running::begin(Wiring {
-            engine,
-            policy,
-            job,
-            group,
-            control,
-            pidfd: launched.pidfd,
-            pid: launched.pid,
-            child,
-            stdin,
-            stdout,
-            stderr,
-            started,
-        })
+        let own = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
+        let descriptors: Vec<_> = own.into_iter().chain(prepared.iter().flatten().map(AsFd::as_fd)).collect();
+        // One that is gone has said why; that is heard below.
+        drop(message::order(vessel.control(), order, &descriptors));
+        drop((streams, prepared));
+        // While the sandbox is being completed, its group is made; it goes on when it has joined.
+        let group = engine.group(&mut vessel, &policy.limits)?;
+        let files: Vec<BorrowedFd<'_>> = group.join_fds()?.collect();
+        drop(message::send(vessel.control(), &ToInit::Join, &files));
+        engine.settle(&plan);
+        Running::begin(Wiring { engine, policy, plan, group, vessel, stdin, stdout, stderr, started })
     }
 }
 
-type Wired = (Option<Streams>, Incoming, Option<Outgoing>, Option<Outgoing>);
+type Wired = (Streams, Incoming, Option<Outgoing>, Option<Outgoing>);
 
 /// Pipes between the payload and us; with a terminal of its own the payload gets them from init instead.
 fn wire(stdin: Option<OwnedFd>, stdout: Destination, stderr: Destination, terminal: bool) -> Result<Wired, SandboxError> {
@@ -228,7 +175,7 @@ fn wire(stdin: Option<OwnedFd>, stdout: Destination, stderr: Destination, termin
     let null = || sys::open_at(sys::cwd(), c"/dev/null", libc::O_RDWR, 0).map_err(io_error("/dev/null"));
     if terminal {
         let streams = Streams { stdin: null()?, stdout: null()?, stderr: null()? };
-        return Ok((Some(streams), Incoming::pending(stdin), Some(Outgoing::pending(stdout)), None));
+        return Ok((streams, Incoming::pending(stdin), Some(Outgoing::pending(stdout)), None));
     }
     let (theirs_in, incoming) = match stdin {
         None => (null()?, Incoming::nothing()),
@@ -242,7 +189,7 @@ fn wire(stdin: Option<OwnedFd>, stdout: Destination, stderr: Destination, termin
     let streams = Streams { stdin: theirs_in, stdout: out_writer, stderr: err_writer };
     let outgoing = Outgoing::new(out_reader, stdout).map_err(&failed)?;
     let errors = Outgoing::new(err_reader, stderr).map_err(&failed)?;
-    Ok((Some(streams), incoming, Some(outgoing), Some(errors)))
+    Ok((streams, incoming, Some(outgoing), Some(errors)))
 }
 
 /// Is this descriptor worth relaying? /dev/null is not.

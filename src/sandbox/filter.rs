@@ -304,11 +304,15 @@ pub fn unusual(spec: Spec) -> Vec<Row> {
     rows
 }
 
-/// The verdict for every call number that has one; all others get ENOSYS.
-fn table(spec: Spec) -> BTreeMap<u32, Verdict> {
+/// The verdict for every call number that has one, in the order of the numbers; all others get ENOSYS.
+fn table(spec: Spec) -> Vec<(u32, Verdict)> {
     let allowed = ALLOWED.iter().chain(ALLOWED_NEWER).map(|(_, call)| (*call, Verdict::Allow));
     let unusual = unusual(spec).into_iter().map(|row| (row.call, row.verdict));
-    allowed.chain(unusual).filter_map(|(call, verdict)| Some((u32::try_from(call).ok()?, verdict))).collect()
+    let mut table: Vec<_> = unusual.chain(allowed).filter_map(|(call, verdict)| Some((u32::try_from(call).ok()?, verdict))).collect();
+    // Of two verdicts on one call the unusual one holds: the sort keeps their order.
+    table.sort_by_key(|(call, _)| *call);
+    table.dedup_by_key(|(call, _)| *call);
+    table
 }
 
 // Classic BPF: a load, three jumps, a return. The constants are the kernel's.
@@ -525,9 +529,9 @@ mod tests {
     }
 
     fn expected(spec: Spec, call: u32, args: [u64; 6]) -> u32 {
-        match table(spec).get(&call) {
+        match table(spec).iter().find(|(number, _)| *number == call) {
             None => RET_ERRNO | ENOSYS as u32,
-            Some(verdict) => expected_of(verdict, args),
+            Some((_, verdict)) => expected_of(verdict, args),
         }
     }
 

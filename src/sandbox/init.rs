@@ -3,6 +3,7 @@
 //! Runs in a fork of a single-threaded process, so it may use the whole of Rust; it never returns to its caller's code.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,26 +17,13 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use seccompiler::BpfProgram;
 
-use super::launch::{Job, Streams};
-use super::message::{FromInit, Handed, ToInit, receive, send};
+use super::launch::Hull;
+use super::message::{self, FromInit, Handed, Order, ToInit, orders, receive, send};
 use super::mounts::{self, Prepared, Root};
-use super::plan::{Probe, Step};
+use super::plan::{self, Namespace, Probe, Step};
 use super::policy::Protocol;
-use super::sys::{self, Fork};
-use super::{cgroup, confine, filter, reaper, usage};
-
-/// What init was born with.
-pub(super) struct Birth<'a> {
-    pub(super) job: &'a Job,
-    pub(super) streams: Option<Streams>,
-    /// The files that this process joins its group through.
-    pub(super) group: Vec<OwnedFd>,
-    /// Closed by the parent when the identity is mapped.
-    pub(super) mapped: Option<OwnedFd>,
-    pub(super) filters: &'a HashMap<filter::Spec, BpfProgram>,
-    /// For each step, the host folders that a privileged parent opened for it.
-    pub(super) prepared: Vec<Prepared>,
-}
+use super::wire::Text;
+use super::{cgroup, confine, filter, reaper, sys, usage};
 
 /// A failed step.
 struct Failed {
@@ -44,10 +32,10 @@ struct Failed {
 }
 
 /// Runs the sandbox. Never returns, whatever happens.
-pub(super) fn run(birth: Birth<'_>, control: OwnedFd) -> ! {
+pub(super) fn run(hull: &Hull, mapped: Option<OwnedFd>, control: OwnedFd) -> ! {
     // A panic must not unwind into the code of the process this was forked from.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        if let Err(failed) = live(birth, &control) {
+        if let Err(failed) = live(hull, mapped, &control) {
             let errno = failed.error.raw_os_error().unwrap_or(0);
             let message = FromInit::Failed { step: failed.step, errno, detail: failed.error.to_string() };
             drop(send(control.as_fd(), &message, &[]));
@@ -56,45 +44,71 @@ pub(super) fn run(birth: Birth<'_>, control: OwnedFd) -> ! {
     sys::exit_now(i32::from(result.is_err()));
 }
 
-fn live(birth: Birth<'_>, control: &OwnedFd) -> Result<(), Failed> {
-    let Birth { job, streams, group, mapped, filters, prepared } = birth;
+fn live(hull: &Hull, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), Failed> {
     let begin = |error| Failed { step: "begin".to_owned(), error };
-    let mut keep: Vec<i32> = mounts::numbers(&prepared).chain([control.as_raw_fd()]).collect();
-    keep.extend(group.iter().chain(&mapped).map(AsRawFd::as_raw_fd));
-    keep.extend(streams.iter().flat_map(|s| [&s.stdin, &s.stdout, &s.stderr]).map(AsRawFd::as_raw_fd));
+    let keep: Vec<i32> = mapped.iter().chain([control]).map(AsRawFd::as_raw_fd).collect();
     sys::close_all_but(&keep).map_err(begin)?;
-    take_streams(streams).map_err(begin)?;
+    no_streams().map_err(begin)?;
     // The helper ignores the end of its children; init must hear of it.
     sys::default_signal(libc::SIGCHLD).map_err(begin)?;
-    join(group).map_err(begin)?;
+    if hull.has(Namespace::Network) {
+        sys::unshare(libc::CLONE_NEWNET).map_err(|error| Failed { step: "network namespace".to_owned(), error })?;
+    }
     wait_for_identity(mapped).map_err(begin)?;
 
-    let mut world = World { root: None, handed: Vec::new(), probes: Vec::new(), terminal: None, supervisor: job.supervisor };
-    let mut prepared = prepared;
-    prepared.resize_with(job.plan.steps.len(), Vec::new);
-    for (step, prepared) in job.plan.steps.iter().zip(prepared) {
-        world.perform(step, prepared, job, filters).map_err(|error| Failed { step: step.to_string(), error })?;
+    let mut world = World {
+        root: None,
+        handed: Vec::new(),
+        probes: Vec::new(),
+        terminal: None,
+        privileged: hull.privileged,
+        namespaces: (hull.has(Namespace::User), hull.has(Namespace::Pid)),
+        filters: HashMap::new(),
+    };
+    for step in &hull.steps {
+        world.perform(step, Vec::new(), None).map_err(|error| Failed { step: step.to_string(), error })?;
+    }
+    // The usual filter is made while there is nothing else to do.
+    world.filter(plan::USUAL_FILTER).map_err(begin)?;
+    let orders = orders(control.as_fd()).map_err(|error| Failed { step: "orders".to_owned(), error })?;
+    // Whoever this was built for is gone, or wants another one.
+    let Some((order, descriptors)) = orders else { return Ok(()) };
+    follow(&order, descriptors, world, control)
+}
+
+/// Becomes what the orders say, and lives on as the payload's parent.
+fn follow(order: &Order, descriptors: Vec<OwnedFd>, mut world: World, control: &OwnedFd) -> Result<(), Failed> {
+    let begin = |error| Failed { step: "begin".to_owned(), error };
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(|| begin(io::Error::other("a descriptor is missing from the orders")));
+    for target in 0..=2 {
+        sys::duplicate_onto(next()?.as_fd(), target).map_err(begin)?;
+    }
+    for (step, count) in order.steps.iter().zip(order.prepared.iter().copied().chain(std::iter::repeat(0))) {
+        let prepared = (0..count).map(|_| next()).collect::<Result<_, _>>()?;
+        if *step == Step::Session && !join(control).map_err(begin)? {
+            return Ok(());
+        }
+        world.perform(step, prepared, Some(order)).map_err(|error| Failed { step: step.to_string(), error })?;
     }
     if let Some((probe, _)) = world.probes.iter().find(|(_, held)| !held) {
         let error = io::Error::other(format!("{probe:?} was possible: the kernel accepted the layer but does not enforce it"));
         return Err(Failed { step: "self-test".to_owned(), error });
     }
-    start(job, control, world).map_err(|error| Failed { step: "start".to_owned(), error })
+    start(order, control, world).map_err(|error| Failed { step: "start".to_owned(), error })
 }
 
-/// Puts the payload's streams in their places, so that no stream of the host remains.
-fn take_streams(streams: Option<Streams>) -> io::Result<()> {
-    if let Some(streams) = streams {
-        for (fd, target) in [(streams.stdin, 0), (streams.stdout, 1), (streams.stderr, 2)] {
-            sys::duplicate_onto(fd.as_fd(), target)?;
-        }
-    }
-    Ok(())
+/// Lets go of the streams of whoever launched this, so that no stream of the host remains.
+fn no_streams() -> io::Result<()> {
+    let null = sys::open_at(sys::cwd(), c"/dev/null", libc::O_RDWR, 0)?;
+    (0..=2).try_for_each(|target| sys::duplicate_onto(null.as_fd(), target))
 }
 
-/// Joins the group by itself, the one case that costs no lock over all forks of the host.
-fn join(group: Vec<OwnedFd>) -> io::Result<()> {
-    group.iter().try_for_each(|tasks| Ok(cgroup::join(tasks.as_fd())?))
+/// Joins the group by itself, the one case that costs no lock over all forks of the host. False when the supervisor is gone.
+fn join(control: &OwnedFd) -> io::Result<bool> {
+    let Some(files) = message::group(control.as_fd())? else { return Ok(false) };
+    files.iter().try_for_each(|tasks| cgroup::join(tasks.as_fd()))?;
+    Ok(true)
 }
 
 /// Waits until the parent mapped the identity: it closes the pipe then, or when it dies, and then the next step fails.
@@ -107,7 +121,11 @@ struct World {
     handed: Vec<(Handed, OwnedFd)>,
     probes: Vec<(Probe, bool)>,
     terminal: Option<OwnedFd>,
-    supervisor: i32,
+    /// Was this launched by root?
+    privileged: bool,
+    /// Of users, and of processes: does it have its own?
+    namespaces: (bool, bool),
+    filters: HashMap<filter::Spec, BpfProgram>,
 }
 
 impl World {
@@ -115,12 +133,13 @@ impl World {
         self.root.as_mut().ok_or_else(|| io::Error::other("the step needs a root, and there is none"))
     }
 
-    fn perform(&mut self, step: &Step, prepared: Prepared, job: &Job, filters: &HashMap<filter::Spec, BpfProgram>) -> io::Result<()> {
+    fn perform(&mut self, step: &Step, prepared: Prepared, order: Option<&Order>) -> io::Result<()> {
         match step {
-            // The parent made them when it made this process.
+            // They were made when this process was.
             Step::Namespaces(_) => Ok(()),
-            Step::Identity { inside, uid, gid } => become_user(*inside, *uid, *gid, job.privileged, job.has_user_namespace()),
-            Step::Root { bytes, files } => Root::new(*bytes, *files).map(|root| self.root = Some(root)),
+            Step::Identity { inside, uid, gid } => become_user(*inside, *uid, *gid, self.privileged, self.namespaces.0),
+            Step::Root => Root::new().map(|root| self.root = Some(root)),
+            Step::Room { bytes, files } => self.root()?.room(*bytes, *files),
             Step::Folder { path, mode } => self.root()?.folder(path, *mode).map(drop),
             Step::File { path, content } => self.root()?.file(path, content),
             Step::Link { path, target } => self.root()?.link(path, target),
@@ -141,7 +160,7 @@ impl World {
             Step::Device { name } => self.root()?.device(name, prepared),
             Step::Terminals => self.root()?.terminals(),
             Step::Processes => self.root()?.processes(),
-            Step::Enter => self.enter(job),
+            Step::Enter => self.enter(order.is_some_and(|order| order.terminal)),
             Step::Loopback => sys::loopback_up(),
             Step::Address { number, ip, bits } => sys::add_address(*number, *ip, *bits),
             Step::Listen(listener) => {
@@ -157,27 +176,35 @@ impl World {
             Step::Session => Ok(nix::unistd::setsid().map(drop)?),
             Step::Limit { resource, value } => confine::limit(*resource, *value),
             Step::Processors(count) => sys::limit_processors(*count),
-            Step::Privileges => drop_privileges(job),
+            Step::Privileges => drop_privileges(self.namespaces.1),
             Step::Landlock(plan) => confine::landlock(plan),
             Step::Filter(spec) => {
-                let program = filters.get(spec).ok_or_else(|| io::Error::other("the filter was not compiled"))?;
-                self.handed.extend(sys::install_filter(program, spec.watch_connect)?.map(|watch| (Handed::Watch, watch)));
+                let watch = sys::install_filter(self.filter(*spec)?, spec.watch_connect)?;
+                self.handed.extend(watch.map(|watch| (Handed::Watch, watch)));
                 Ok(())
             }
             Step::Probe(probes) => {
-                self.probes.extend(probes.iter().map(|probe| (probe.clone(), confine::probe(probe, self.supervisor))));
+                let supervisor = order.map_or(0, |order| order.supervisor);
+                self.probes.extend(probes.iter().map(|probe| (probe.clone(), confine::probe(probe, supervisor))));
                 Ok(())
             }
             Step::Execute => Ok(()),
         }
     }
 
-    fn enter(&mut self, job: &Job) -> io::Result<()> {
+    fn filter(&mut self, spec: filter::Spec) -> io::Result<&BpfProgram> {
+        match self.filters.entry(spec) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => Ok(new.insert(filter::program(spec).map_err(io::Error::other)?)),
+        }
+    }
+
+    fn enter(&mut self, terminal: bool) -> io::Result<()> {
         self.root.take().ok_or_else(|| io::Error::other("there is no root to enter"))?.enter()?;
         let open = |path: &str, flags| sys::open_at(sys::cwd(), &CString::new(path)?, flags, 0);
         self.handed.push((Handed::Processes, open("/proc", libc::O_DIRECTORY)?));
         self.handed.push((Handed::Private, open("/tmp", libc::O_DIRECTORY)?));
-        if job.terminal {
+        if terminal {
             let master = open("/dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
             self.terminal = Some(sys::open_terminal_peer(master.as_fd())?);
             self.handed.push((Handed::Terminal, master));
@@ -186,11 +213,11 @@ impl World {
     }
 }
 
-fn drop_privileges(job: &Job) -> io::Result<()> {
+fn drop_privileges(pid_namespace: bool) -> io::Result<()> {
     confine::drop_privileges()?;
     // Nobody inside may look into this process or, through /proc, at the program it runs.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
-    if job.has_pid_namespace() {
+    if pid_namespace {
         // Changing identity clears this, so it comes after. Should the parent be gone already, the control socket says so.
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize, 0)?;
     } else {
@@ -220,7 +247,8 @@ fn become_user(inside: u32, uid: u32, gid: u32, privileged: bool, namespaced: bo
 }
 
 /// Announces that everything holds, starts the payload, and waits for its end.
-fn start(job: &Job, control: &OwnedFd, world: World) -> io::Result<()> {
+fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
+    let pid_namespace = world.namespaces.1;
     let (names, fds): (Vec<Handed>, Vec<OwnedFd>) = world.handed.into_iter().unzip();
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     send(control.as_fd(), &FromInit::Ready { probes: world.probes, descriptors: names }, &borrowed)?;
@@ -229,19 +257,18 @@ fn start(job: &Job, control: &OwnedFd, world: World) -> io::Result<()> {
     let children = SigSet::from_iter([Signal::SIGCHLD]);
     children.thread_block()?;
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC)?;
-    let payload = match sys::fork()? {
-        Fork::Child => {
-            let error = execute(job, world.terminal);
-            drop(send(control.as_fd(), &FromInit::ExecFailed { errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[]));
-            sys::exit_now(127);
-        }
-        Fork::Parent { pid, .. } => Pid::from_raw(pid),
-    };
+    // Returns when the payload runs: until then both are one memory, and this process waits.
+    let payload = sys::fork_to_execute(|| {
+        let error = execute(order, pid_namespace, world.terminal.as_ref());
+        drop(send(control.as_fd(), &FromInit::ExecFailed { errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[]));
+        127
+    })?;
+    let payload = Pid::from_raw(payload);
     drop(world.terminal);
     // The pipes belong to the payload: their readers must see the end when it and its children are gone.
     (0..=2).for_each(sys::close_number);
     let ended = attend(control, &signals, payload);
-    if !job.has_pid_namespace() {
+    if !pid_namespace {
         reaper::end_descendants();
     }
     match ended? {
@@ -251,7 +278,7 @@ fn start(job: &Job, control: &OwnedFd, world: World) -> io::Result<()> {
 }
 
 /// Becomes the payload. Returns why not.
-fn execute(job: &Job, terminal: Option<OwnedFd>) -> io::Error {
+fn execute(order: &Order, pid_namespace: bool, terminal: Option<&OwnedFd>) -> io::Error {
     let run = || -> io::Result<std::convert::Infallible> {
         nix::unistd::setsid()?;
         if let Some(terminal) = terminal {
@@ -261,16 +288,17 @@ fn execute(job: &Job, terminal: Option<OwnedFd>) -> io::Error {
         sys::default_signals();
         // Where no namespace ends it with init, this does, as far as it reaches.
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize, 0)?;
-        if !job.has_pid_namespace() {
+        if !pid_namespace {
             // One domain deeper than init: who would end the tree cannot be ended by it.
-            confine::own_signals_only(&job.plan.steps)?;
+            confine::own_signals_only(&order.steps)?;
         }
-        nix::unistd::chdir(&job.plan.folder)?;
+        nix::unistd::chdir(&order.folder)?;
         sys::close_on_exec_from(3)?;
-        let argv = c_strings(job.arguments.iter().map(|a| a.as_bytes().to_vec()))?;
-        let envp = c_strings(job.environment.iter().map(|(k, v)| [k.as_bytes(), b"=", v.as_bytes()].concat()))?;
+        let argv = c_strings(order.arguments.iter().map(|a| a.0.as_bytes().to_vec()))?;
+        let envp = c_strings(order.environment.iter().map(|(k, v)| [k.0.as_bytes(), b"=", v.0.as_bytes()].concat()))?;
+        let program = order.arguments.first().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
         let mut last = io::Error::from_raw_os_error(libc::ENOENT);
-        for candidate in candidates(&job.arguments[0], &job.environment) {
+        for candidate in candidates(&program.0, &order.environment) {
             let Err(error) = sys::execve(&CString::new(candidate.as_os_str().as_bytes())?, &argv, &envp);
             // Like a shell: one that may not be executed is remembered, one that is not there is passed over.
             match error.raw_os_error() {
@@ -292,11 +320,11 @@ fn c_strings(items: impl Iterator<Item = Vec<u8>>) -> io::Result<Vec<CString>> {
 }
 
 /// Where a program's name may lead: itself when it has a slash, else each folder of the payload's PATH.
-fn candidates(program: &OsStr, environment: &[(std::ffi::OsString, std::ffi::OsString)]) -> Vec<PathBuf> {
+fn candidates(program: &OsStr, environment: &[(Text<'_>, Text<'_>)]) -> Vec<PathBuf> {
     if program.as_bytes().contains(&b'/') {
         return vec![PathBuf::from(program)];
     }
-    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
+    let path = environment.iter().find(|(name, _)| &*name.0 == "PATH").map(|(_, value)| &*value.0);
     std::env::split_paths(path.unwrap_or(OsStr::new("/usr/bin:/bin"))).map(|folder: PathBuf| Path::join(&folder, program)).collect()
 }
 
@@ -315,7 +343,8 @@ fn attend(control: &OwnedFd, signals: &SignalFd, payload: Pid) -> io::Result<Opt
                 Ok(Some((ToInit::Signal(number), _))) => {
                     _ = nix::sys::signal::kill(Pid::from_raw(-payload.as_raw()), Signal::try_from(number).ok());
                 }
-                Ok(None) => return Ok(None),
+                // More orders than one hull can follow are a defect of the supervisor: everything ends.
+                Ok(Some(_) | None) => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e),
             }

@@ -1,13 +1,15 @@
 //! What the supervisor and the sandbox's init say to each other, one datagram a message, over a socket pair that nobody else holds.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::plan::Probe;
+use super::plan::{Probe, Step};
+use super::wire::{self, Text};
 
 /// From init to supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,27 +44,105 @@ pub(super) enum Handed {
 /// From supervisor to init.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToInit {
+    /// Descriptors that the orders after this need: more than one message carries.
+    Descriptors,
+    /// What to become. The descriptors come with it.
+    Go(Box<Order>),
+    /// The same, in a file that is the last descriptor: longer than a message may be.
+    GoByFile,
+    /// The group is ready: one file for each part of it to join. Sent after the orders, because making a group takes time.
+    Join,
     /// Send this signal to the payload.
     Signal(i32),
 }
 
+/// What a hull becomes: the rest of the steps, and then the payload. Its descriptors are the three streams and the host folders that a privileged supervisor opened, in the order of the steps.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    pub(super) steps: Vec<Step>,
+    /// How many opened folders each step has.
+    pub(super) prepared: Vec<usize>,
+    #[serde(with = "wire::path")]
+    pub(super) folder: PathBuf,
+    /// The program and its arguments; never empty.
+    pub(super) arguments: Vec<Text<'static>>,
+    pub(super) environment: Vec<(Text<'static>, Text<'static>)>,
+    pub(super) terminal: bool,
+    /// The supervisor's process id, which must not be reachable from inside.
+    pub(super) supervisor: i32,
+}
+
+/// Sends the orders. A peer that is gone has said why, or its end does.
+pub(super) fn order(socket: BorrowedFd<'_>, order: Order, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut rest = descriptors;
+    while let Some((now, later)) = rest.split_at_checked(DESCRIPTORS_AT_ONCE) {
+        send(socket, &ToInit::Descriptors, now)?;
+        rest = later;
+    }
+    let go = serde_json::to_vec(&ToInit::Go(Box::new(order)))?;
+    if go.len() <= LONGEST {
+        return send_bytes(socket, &go, rest);
+    }
+    let mut file = std::fs::File::from(nix::sys::memfd::memfd_create(c"cofferdam-order", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?);
+    io::Write::write_all(&mut file, &go)?;
+    send(socket, &ToInit::GoByFile, &[rest, &[file.as_fd()]].concat())
+}
+
+/// Waits for the orders, and the descriptors that belong to them; `None` when there will be none.
+pub(super) fn orders(socket: BorrowedFd<'_>) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
+    let mut descriptors = Vec::new();
+    while let Some((message, more)) = receive::<ToInit>(socket, true)? {
+        descriptors.extend(more);
+        match message {
+            ToInit::Descriptors => {}
+            ToInit::Go(order) => return Ok(Some((*order, descriptors))),
+            ToInit::GoByFile => {
+                let mut file = std::fs::File::from(descriptors.pop().ok_or_else(|| io::Error::other("the orders have no file"))?);
+                let mut bytes = Vec::new();
+                io::Seek::rewind(&mut file)?;
+                io::Read::read_to_end(&mut file, &mut bytes)?;
+                return match serde_json::from_slice(&bytes)? {
+                    ToInit::Go(order) => Ok(Some((*order, descriptors))),
+                    other => Err(io::Error::other(format!("{other:?} are no orders"))),
+                };
+            }
+            other @ (ToInit::Join | ToInit::Signal(_)) => return Err(io::Error::other(format!("{other:?} came before any orders"))),
+        }
+    }
+    Ok(None)
+}
+
+/// Waits for the files to join the group through; `None` when they will not come.
+pub(super) fn group(socket: BorrowedFd<'_>) -> io::Result<Option<Vec<OwnedFd>>> {
+    match receive::<ToInit>(socket, true)? {
+        Some((ToInit::Join, files)) => Ok(Some(files)),
+        Some((other, _)) => Err(io::Error::other(format!("{other:?} came before the group"))),
+        None => Ok(None),
+    }
+}
+
 /// No message is longer; a longer one is a defect and refused.
 const LONGEST: usize = 64 * 1024;
+/// The kernel carries 253 at once; some room is left for what comes with them.
+const DESCRIPTORS_AT_ONCE: usize = 240;
 /// No message carries more descriptors: the kernel's own bound.
 const MOST_DESCRIPTORS: usize = 253;
 
 pub(super) fn send(socket: BorrowedFd<'_>, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let bytes = serde_json::to_vec(message)?;
+    send_bytes(socket, &serde_json::to_vec(message)?, descriptors)
+}
+
+fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let numbers: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let control = [ControlMessage::ScmRights(&numbers)];
     let control = if numbers.is_empty() { &control[..0] } else { &control[..] };
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
 }
 
 /// The next message with its descriptors; `None` when the other side is gone.
 pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, wait: bool) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0; LONGEST];
+    let mut bytes = vec![0; waiting(socket, wait)?.min(LONGEST)];
     let mut space = nix::cmsg_space!([i32; MOST_DESCRIPTORS]);
     let mut parts = [IoSliceMut::new(&mut bytes)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
@@ -88,4 +168,17 @@ pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, wait: bool) -
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message between supervisor and sandbox was cut"));
     }
     Ok(Some((serde_json::from_slice(&bytes[..length])?, descriptors)))
+}
+
+/// How long the next message is; 0 when the other side is gone. A buffer for the longest one would cost more than the call.
+fn waiting(socket: BorrowedFd<'_>, wait: bool) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC | if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+    loop {
+        match nix::sys::socket::recv(socket.as_raw_fd(), &mut [], flags) {
+            Err(nix::Error::EINTR) => {}
+            // A peer that died with messages unread resets the connection: gone either way.
+            Err(nix::Error::ECONNRESET) => return Ok(0),
+            other => return Ok(other?),
+        }
+    }
 }

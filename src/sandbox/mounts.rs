@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,22 @@ pub(super) struct Root {
     own: HashSet<PathBuf>,
     options: (Option<u64>, Option<u64>),
     stage: Option<Stage>,
+    /// The payload's: while the root is built, modes are meant as they are written.
+    umask: Mode,
+}
+
+/// What to make at a place where nothing is.
+#[derive(Clone, Copy)]
+enum Make {
+    Folder(u32),
+    File,
+}
+
+/// Was it made now, by us, or was something there before?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Now,
+    Before,
 }
 
 /// Where the parts of overlays are put together; gone before the sandbox starts.
@@ -47,29 +63,33 @@ pub(super) fn open_source(source: &Path) -> io::Result<OwnedFd> {
 
 impl Root {
     /// An empty root in memory, on top of the old one in this mount namespace.
-    pub(super) fn new(bytes: Option<u64>, files: Option<u64>) -> io::Result<Self> {
-        let root = memory(bytes, files)?;
+    pub(super) fn new() -> io::Result<Self> {
+        let umask = nix::sys::stat::umask(Mode::empty());
+        let root = sys::new_filesystem(c"tmpfs", &[(c"mode", Some(c"0755"))], CONFINED)?;
         sys::move_mount(root.as_fd(), sys::cwd(), c"/")?;
         let device = fstat(&root)?.st_dev;
-        Ok(Self { root, device, own: HashSet::new(), options: (bytes, files), stage: None })
+        Ok(Self { root, device, own: HashSet::new(), options: (None, None), stage: None, umask })
     }
 
-    pub(super) fn folder(&mut self, path: &Path, mode: u32) -> io::Result<OwnedFd> {
-        let at = self.make(path, true)?;
-        // Modes are set afterwards: the umask of whoever started us must not matter.
-        nix::sys::stat::fchmodat(
-            &self.root,
-            &relative(path),
-            Mode::from_bits_truncate(mode),
-            nix::sys::stat::FchmodatFlags::FollowSymlink,
-        )?;
-        Ok(at)
+    /// Bounds what the root and the private folders hold, and what takes the writes of overlays.
+    pub(super) fn room(&mut self, bytes: Option<u64>, files: Option<u64>) -> io::Result<()> {
+        self.options = (bytes, files);
+        let (size, inodes) = room(bytes, files)?;
+        sys::reconfigure(self.root.as_fd(), &[(c"size", Some(&size)), (c"nr_inodes", Some(&inodes))])
+    }
+
+    pub(super) fn folder(&mut self, path: &Path, mode: u32) -> io::Result<()> {
+        if self.make(path, Make::Folder(mode))? == Made::Before {
+            let mode = Mode::from_bits_truncate(mode);
+            nix::sys::stat::fchmodat(&self.root, relative(path), mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+        }
+        Ok(())
     }
 
     pub(super) fn file(&mut self, path: &Path, content: &str) -> io::Result<()> {
         self.need_own_parent(path)?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-        let fd = sys::open_at(self.root.as_fd(), &c_path(&relative(path))?, flags, 0o444)?;
+        let fd = sys::open_at(self.root.as_fd(), &c_path(relative(path))?, flags, 0o444)?;
         let mut rest = content.as_bytes();
         while !rest.is_empty() {
             rest = &rest[nix::unistd::write(&fd, rest)?..];
@@ -82,7 +102,7 @@ impl Root {
         if !self.own_parent(path)? {
             return Ok(());
         }
-        match nix::unistd::symlinkat(target, &self.root, &relative(path)) {
+        match nix::unistd::symlinkat(target, &self.root, relative(path)) {
             Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
             Err(e) => Err(e.into()),
         }
@@ -92,26 +112,27 @@ impl Root {
         let tree = prepared.into_iter().next().map_or_else(|| open_source(source), Ok)?;
         let read_only = if writable { 0 } else { sys::MOUNT_ATTR_RDONLY };
         sys::mount_setattr(tree.as_fd(), sys::AT_RECURSIVE, CONFINED | read_only, None)?;
-        self.attach(&tree, path)
+        let folder = fstat(&tree)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        self.attach(&tree, path, folder)
     }
 
     pub(super) fn private(&mut self, path: &Path, mode: u32) -> io::Result<()> {
         self.folder(path, mode)?;
         // A mount of its own stays writable when the root becomes read-only.
-        let tree = sys::open_tree(self.root.as_fd(), &c_path(&relative(path))?, sys::OPEN_TREE_CLONE)?;
-        self.attach(&tree, path)
+        let tree = sys::open_tree(self.root.as_fd(), &c_path(relative(path))?, sys::OPEN_TREE_CLONE)?;
+        self.attach(&tree, path, true)
     }
 
     pub(super) fn mask(&mut self, path: &Path, folder: bool, prepared: Prepared) -> io::Result<()> {
         let tree = if folder {
-            drop(self.folder(Path::new("/.masked"), 0o555)?);
+            self.folder(Path::new("/.masked"), 0o555)?;
             sys::open_tree(self.root.as_fd(), c".masked", sys::OPEN_TREE_CLONE)?
         } else {
             prepared.into_iter().next().map_or_else(|| open_source(Path::new("/dev/null")), Ok)?
         };
         sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
         // What is not there needs no cover, and a cover must never create it.
-        match sys::open_inside(self.root.as_fd(), &c_path(&relative(path))?) {
+        match sys::open_inside(self.root.as_fd(), &c_path(relative(path))?) {
             Ok(at) => sys::move_mount_onto(tree.as_fd(), at.as_fd()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
@@ -122,38 +143,48 @@ impl Root {
         let path = Path::new("/dev").join(name);
         let tree = prepared.into_iter().next().map_or_else(|| open_source(&path), Ok)?;
         sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC, None)?;
-        self.attach(&tree, &path)
+        self.attach(&tree, &path, false)
     }
 
     pub(super) fn terminals(&mut self) -> io::Result<()> {
         let options = [(c"ptmxmode", Some(c"0666")), (c"mode", Some(c"0620"))];
         let devpts = sys::new_filesystem(c"devpts", &options, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NOEXEC)?;
-        self.attach(&devpts, Path::new("/dev/pts"))
+        self.attach(&devpts, Path::new("/dev/pts"), true)
     }
 
     /// `/proc` of this pid namespace; the kernel's settings and its doors to the host are read-only or covered.
     pub(super) fn processes(&mut self) -> io::Result<()> {
         let proc = sys::new_filesystem(c"proc", &[], CONFINED | sys::MOUNT_ATTR_NOEXEC)?;
-        self.attach(&proc, Path::new("/proc"))?;
+        self.attach(&proc, Path::new("/proc"), true)?;
         for path in [c"proc/sys", c"proc/irq", c"proc/bus", c"proc/fs", c"proc/pressure"] {
             let Some(tree) = if_there(sys::open_tree(self.root.as_fd(), path, sys::OPEN_TREE_CLONE))? else { continue };
             sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
             sys::move_mount(tree.as_fd(), self.root.as_fd(), path)?;
         }
+        // One cover in hand: dropping one that was never put on would wait for every processor of the host.
+        let mut cover: Option<OwnedFd> = None;
         for path in [
+            c"proc/sched_debug",
+            c"proc/timer_list",
             c"proc/kcore",
             c"proc/kallsyms",
             c"proc/keys",
             c"proc/key-users",
             c"proc/sysrq-trigger",
-            c"proc/timer_list",
-            c"proc/sched_debug",
             c"proc/kmsg",
         ] {
-            let Some(at) = if_there(sys::open_path(self.root.as_fd(), path, libc::O_NOFOLLOW))? else { continue };
-            let null = sys::open_tree(self.root.as_fd(), c"dev/null", sys::OPEN_TREE_CLONE)?;
-            sys::mount_setattr(null.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
-            sys::move_mount_onto(null.as_fd(), at.as_fd())?;
+            let null = match cover.take() {
+                Some(null) => null,
+                None => {
+                    let null = sys::open_tree(self.root.as_fd(), c"dev/null", sys::OPEN_TREE_CLONE)?;
+                    sys::mount_setattr(null.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
+                    null
+                }
+            };
+            // The kernel made every name on the way, so no link can be among them.
+            if if_there(sys::move_mount(null.as_fd(), self.root.as_fd(), path))?.is_none() {
+                cover = Some(null);
+            }
         }
         Ok(())
     }
@@ -219,7 +250,7 @@ impl Root {
         let overlay = sys::new_filesystem(c"overlay", &options, CONFINED)?;
         let kept = sys::open_at(here.as_fd(), &upper_c, libc::O_DIRECTORY, 0)?;
         nix::unistd::fchdir(&self.root)?;
-        self.attach(&overlay, path)?;
+        self.attach(&overlay, path, true)?;
         Ok(kept)
     }
 
@@ -239,15 +270,15 @@ impl Root {
                 }
             }
         }
-        let place = sys::open_inside(self.root.as_fd(), &c_path(&relative)?)?;
+        let place = sys::open_inside(self.root.as_fd(), &c_path(relative)?)?;
         if fstat(&place)?.st_mode & libc::S_IFMT == libc::S_IFDIR { Ok(()) } else { Err(nix::Error::ENOTDIR.into()) }
     }
 
     fn stage(&mut self) -> io::Result<&mut Stage> {
         if self.stage.is_none() {
             let root = memory(self.options.0, self.options.1)?;
-            let at = self.folder(Path::new("/.stage"), 0o700)?;
-            sys::move_mount_onto(root.as_fd(), at.as_fd())?;
+            // In the old root, whose `/proc` nobody needs any more: it goes with it, in one go.
+            sys::move_mount(root.as_fd(), sys::cwd(), c"/proc")?;
             self.stage = Some(Stage { root, used: 0 });
         }
         self.stage.as_mut().ok_or_else(|| io::Error::other("no stage"))
@@ -255,54 +286,62 @@ impl Root {
 
     /// Makes this root the root, drops the old one, and closes it for writing.
     pub(super) fn enter(self) -> io::Result<()> {
+        nix::sys::stat::umask(self.umask);
         nix::unistd::fchdir(&self.root)?;
-        if self.stage.is_some() {
-            umount2(".stage", MntFlags::MNT_DETACH)?;
-            nix::unistd::unlinkat(&self.root, ".stage", nix::unistd::UnlinkatFlags::RemoveDir)?;
-        }
         nix::unistd::pivot_root(".", ".")?;
         umount2(".", MntFlags::MNT_DETACH)?;
         nix::unistd::chdir("/")?;
         sys::mount_setattr(self.root.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)
     }
 
-    fn attach(&mut self, mount: &OwnedFd, path: &Path) -> io::Result<()> {
-        let folder = fstat(mount)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        let at = self.make(path, folder)?;
-        sys::move_mount_onto(mount.as_fd(), at.as_fd())?;
+    fn attach(&mut self, mount: &OwnedFd, path: &Path, folder: bool) -> io::Result<()> {
+        let made = self.make(path, if folder { Make::Folder(0o755) } else { Make::File })?;
+        let name = c_path(relative(path))?;
+        if made == Made::Now || self.own.contains(path) {
+            // Every part of the way was made here and holds no mount: it leads nowhere else.
+            sys::move_mount(mount.as_fd(), self.root.as_fd(), &name)?;
+        } else {
+            let at = sys::open_inside(self.root.as_fd(), &name)?;
+            sys::move_mount_onto(mount.as_fd(), at.as_fd())?;
+        }
         // What lies below it from here on is the mount's.
-        self.own.retain(|own| !own.starts_with(path));
+        if made == Made::Now {
+            self.own.remove(path);
+        } else {
+            self.own.retain(|own| !own.starts_with(path));
+        }
         Ok(())
     }
 
     /// The place at `path`, made when it is not there: only on the root's own file system, never in a folder of the host.
-    fn make(&mut self, path: &Path, folder: bool) -> io::Result<OwnedFd> {
-        let relative = relative(path);
-        let name = c_path(&relative)?;
-        if !self.own.contains(path) && self.own_parent(path)? {
-            let made = if folder {
-                mkdirat(&self.root, &relative, Mode::from_bits_truncate(0o755)).map_err(io::Error::from)
-            } else {
-                sys::open_at(self.root.as_fd(), &name, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o444).map(drop)
-            };
-            match made {
-                Ok(()) => {
-                    self.own.insert(path.to_owned());
-                }
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e),
-            }
+    fn make(&mut self, path: &Path, what: Make) -> io::Result<Made> {
+        if self.own.contains(path) || !self.own_parent(path)? {
+            return Ok(Made::Before);
         }
-        sys::open_inside(self.root.as_fd(), &name)
+        let made = match what {
+            Make::Folder(mode) => mkdirat(&self.root, relative(path), Mode::from_bits_truncate(mode)).map_err(io::Error::from),
+            Make::File => {
+                let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+                sys::open_at(self.root.as_fd(), &c_path(relative(path))?, flags, 0o444).map(drop)
+            }
+        };
+        match made {
+            Ok(()) => {
+                self.own.insert(path.to_owned());
+                Ok(Made::Now)
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Made::Before),
+            Err(e) => Err(e),
+        }
     }
 
     /// Makes the folders above `path`. Is the nearest one part of the root itself, and not of a folder of the host?
     fn own_parent(&mut self, path: &Path) -> io::Result<bool> {
         let Some(parent) = path.parent().filter(|p| p.parent().is_some()) else { return Ok(true) };
-        if self.own.contains(parent) {
+        if self.own.contains(parent) || self.make(parent, Make::Folder(0o755))? == Made::Now {
             return Ok(true);
         }
-        let at = self.make(parent, true)?;
+        let at = sys::open_inside(self.root.as_fd(), &c_path(relative(parent))?)?;
         Ok(fstat(&at)?.st_dev == self.device)
     }
 
@@ -329,12 +368,16 @@ fn attach_new(folder: &OwnedFd, name: &str, mount: &OwnedFd) -> io::Result<()> {
 }
 
 fn memory(bytes: Option<u64>, files: Option<u64>) -> io::Result<OwnedFd> {
-    let size = c_text(&bytes.map_or("50%".to_owned(), |n| n.to_string()))?;
-    // A root has some hundred names of its own.
-    let inodes = c_text(&files.map_or(0, |n| n.saturating_add(1024)).to_string())?;
+    let (size, inodes) = room(bytes, files)?;
     let options: [(&CStr, Option<&CStr>); 3] =
         [(c"size", Some(size.as_c_str())), (c"nr_inodes", Some(inodes.as_c_str())), (c"mode", Some(c"0755"))];
     sys::new_filesystem(c"tmpfs", &options, CONFINED)
+}
+
+fn room(bytes: Option<u64>, files: Option<u64>) -> io::Result<(CString, CString)> {
+    let size = c_text(&bytes.map_or("50%".to_owned(), |n| n.to_string()))?;
+    // A root has some hundred names of its own.
+    Ok((size, c_text(&files.map_or(0, |n| n.saturating_add(1024)).to_string())?))
 }
 
 fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -345,8 +388,8 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn relative(path: &Path) -> PathBuf {
-    path.strip_prefix("/").map_or_else(|_| path.to_owned(), Path::to_owned)
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -355,9 +398,4 @@ fn c_path(path: &Path) -> io::Result<CString> {
 
 fn c_text(text: &str) -> io::Result<CString> {
     Ok(CString::new(text)?)
-}
-
-/// The descriptors of prepared folders, for a process that closes all others.
-pub(super) fn numbers(prepared: &[Prepared]) -> impl Iterator<Item = i32> + '_ {
-    prepared.iter().flatten().map(|fd| BorrowedFd::as_raw_fd(&fd.as_fd()))
 }

@@ -2,15 +2,16 @@
 //!
 //! Pure. The order of the steps is the order of enforcement; [`super::init`] executes them one by one and names the one that failed.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::filter;
 use super::policy::{Access, Cache, Grant, Limits, Listener, NetworkMode, Policy, Protocol, Tier, Upper, Workspace, WorkspaceSource};
+use super::{filter, wire};
 use crate::base::size::Size;
 
 /// The payload's identity inside. Not 0: agents refuse to run as root, and tools behave differently for it.
@@ -25,6 +26,9 @@ pub const PAYLOAD_ID: u32 = 2_081_422_848;
 
 /// A file of every root that no rule grants: the self-test reads it, and must fail.
 const UNGRANTED: &str = "/.ungranted";
+
+/// The filter of a sandbox with a network of its own.
+pub const USUAL_FILTER: filter::Spec = filter::Spec { no_sockets: false, own_process_only: false, watch_connect: true };
 
 /// Oldest Landlock that the full tier is built on: the first one that can confine renames across folders.
 pub const OLDEST_LANDLOCK: u32 = 2;
@@ -51,46 +55,59 @@ pub enum Step {
         gid: u32,
     },
     /// The new root: an empty tmpfs, which also holds the private folders.
-    Root {
+    Root,
+    /// How much the root and the private folders may hold.
+    Room {
         bytes: Option<u64>,
         files: Option<u64>,
     },
     Folder {
+        #[serde(with = "wire::path")]
         path: PathBuf,
         mode: u32,
     },
     File {
+        #[serde(with = "wire::path")]
         path: PathBuf,
         content: String,
     },
     Link {
+        #[serde(with = "wire::path")]
         path: PathBuf,
+        #[serde(with = "wire::path")]
         target: PathBuf,
     },
     /// A host path, seen at `path`. A link below the final component's place is not followed.
     Bind {
+        #[serde(with = "wire::path")]
         source: PathBuf,
+        #[serde(with = "wire::path")]
         path: PathBuf,
         writable: bool,
     },
     /// A private, writable folder on the root's own tmpfs.
     Private {
+        #[serde(with = "wire::path")]
         path: PathBuf,
         mode: u32,
     },
     /// Host folders below, a private or given folder on top; what is kept is flushed when the sandbox ends, a cache is not.
     Overlay {
+        #[serde(with = "wire::path")]
         path: PathBuf,
+        #[serde(with = "wire::paths")]
         lower: Vec<PathBuf>,
         upper: Upper,
         keep: bool,
     },
     /// A folder within a mount that is already on, made when it is missing.
     Place {
+        #[serde(with = "wire::path")]
         path: PathBuf,
     },
     /// Something below a granted path that must not be seen.
     Mask {
+        #[serde(with = "wire::path")]
         path: PathBuf,
         folder: bool,
     },
@@ -179,6 +196,7 @@ pub enum Resource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Landlock {
     pub abi: u32,
+    #[serde(with = "wire::pairs")]
     pub rules: Vec<(PathBuf, Rights)>,
     /// Refuse every TCP port, the private loopback's included, but the ones of our own sockets.
     pub no_tcp: bool,
@@ -186,7 +204,7 @@ pub struct Landlock {
 }
 
 /// What may be done below one path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rights {
     /// See names only.
     List,
@@ -215,10 +233,12 @@ pub enum Probe {
 }
 
 /// Everything needed to launch one sandbox.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub tier: Tier,
     pub steps: Vec<Step>,
+    /// How many of the steps come before everything that a policy decides: a sandbox can be built so far ahead of its policy.
+    pub hull: usize,
     /// Where the payload starts.
     pub folder: PathBuf,
 }
@@ -285,30 +305,21 @@ pub fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Unenforceable> {
     if !needs.is_empty() {
         return Err(Unenforceable { tier: policy.tier.name(), needs });
     }
-    let steps = match policy.tier {
+    let (steps, hull) = match policy.tier {
         Tier::Full => full(policy, facts, abi),
         Tier::NoUserns => no_userns(policy, facts, abi),
     };
-    Ok(Plan { tier: policy.tier, steps, folder: policy.workspace.inside.clone() })
+    Ok(Plan { tier: policy.tier, steps, hull, folder: policy.workspace.inside.clone() })
 }
 
-fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
+fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     let own_network = policy.network.mode != NetworkMode::Host;
-    let mut namespaces = vec![Namespace::User, Namespace::Mount, Namespace::Pid];
-    namespaces.extend(own_network.then_some(Namespace::Network));
-    namespaces.extend([Namespace::Ipc, Namespace::Uts, Namespace::Cgroup]);
-    let (uid, gid) = host_ids(facts);
-
-    let mut steps = vec![
-        Step::Namespaces(namespaces),
-        Step::Identity { inside: INSIDE_ID, uid, gid },
-        Step::Root { bytes: policy.limits.disk.map(Size::bytes), files: policy.limits.files },
-    ];
     let mut rules = vec![(PathBuf::from("/"), Rights::List)];
-    let mut skeleton = skeleton(&mut rules);
+    let mut steps = hull_steps(facts, own_network, &mut rules);
+    let hull = steps.len();
     let mounts = policy.grants.iter().map(|g| &g.inside).chain(policy.caches.iter().map(|c| &c.inside)).chain([&policy.workspace.inside]);
     let mounts: Vec<&PathBuf> = mounts.chain(policy.trees.iter().map(|tree| &tree.inside)).collect();
-    for step in &mut skeleton {
+    for step in &mut steps {
         // `/var/tmp` is a link to `/tmp`, unless something is to be put on below it: a link is never walked through.
         if let Step::Link { path, .. } = step
             && mounts.iter().any(|mount| mount.starts_with(&*path))
@@ -318,7 +329,7 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
             *step = Step::Private { path, mode: 0o1777 };
         }
     }
-    steps.extend(skeleton);
+    steps.push(Step::Room { bytes: policy.limits.disk.map(Size::bytes), files: policy.limits.files });
     steps.extend(policy.files.iter().map(|file| Step::File { path: file.inside.clone(), content: file.content.clone() }));
     steps.extend(policy.links.iter().map(|link| Step::Link { path: link.inside.clone(), target: link.target.clone() }));
     // A grant within the workspace would be hidden by it: it is put on afterwards.
@@ -355,13 +366,10 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
 
     steps.push(Step::Enter);
     if own_network {
-        steps.push(Step::Loopback);
-    }
-    if own_network {
         steps.extend(policy.addresses.iter().enumerate().map(|(number, (ip, bits))| Step::Address { number, ip: *ip, bits: *bits }));
     }
     steps.extend(policy.listeners.iter().map(|l| Step::Listen(*l)));
-    steps.extend([Step::HostName(HOST_NAME.to_owned()), Step::Session]);
+    steps.push(Step::Session);
     steps.extend(limits(&policy.limits, true));
     steps.push(Step::Privileges);
     let no_tcp = own_network && !policy.network.loopback;
@@ -371,13 +379,31 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
         // Before the filter: after it every connect waits for the supervisor, who listens only when the sandbox is complete.
         steps.push(Step::Probe(vec![Probe::OutsideConnection]));
     }
-    steps.push(Step::Filter(filter::Spec { no_sockets: false, own_process_only: false, watch_connect: own_network }));
+    steps.push(Step::Filter(filter::Spec { watch_connect: own_network, ..USUAL_FILTER }));
     let granted = |path: &Path| policy.grants.iter().any(|g| path.starts_with(&g.inside) || g.inside.starts_with(path));
     let outside = ["/sys", "/boot", "/srv", "/mnt"].map(PathBuf::from).into_iter().find(|path| !granted(path));
     let ungranted = Probe::UngrantedPath(UNGRANTED.into());
     let mut probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::OutsideProcess, Probe::Capabilities];
     probes.extend(outside.map(Probe::OutsidePath));
     steps.extend([Step::Probe(probes), Step::Execute]);
+    (steps, hull)
+}
+
+/// The part of every plan that no policy decides.
+pub fn hull(facts: &Facts, own_network: bool) -> Vec<Step> {
+    hull_steps(facts, own_network, &mut Vec::new())
+}
+
+fn hull_steps(facts: &Facts, own_network: bool, rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
+    let mut namespaces = vec![Namespace::User, Namespace::Mount, Namespace::Pid];
+    namespaces.extend(own_network.then_some(Namespace::Network));
+    namespaces.extend([Namespace::Ipc, Namespace::Uts, Namespace::Cgroup]);
+    let (uid, gid) = host_ids(facts);
+    let mut steps =
+        vec![Step::Namespaces(namespaces), Step::Identity { inside: INSIDE_ID, uid, gid }, Step::HostName(HOST_NAME.to_owned())];
+    steps.extend(own_network.then_some(Step::Loopback));
+    steps.push(Step::Root);
+    steps.extend(skeleton(rules));
     steps
 }
 
@@ -393,9 +419,10 @@ fn bind(grant: &Grant, steps: &mut Vec<Step>, rules: &mut Vec<(PathBuf, Rights)>
 }
 
 /// Landlock, the filter and limits only. The receipt says what is missing.
-fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
+fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     let (uid, gid) = host_ids(facts);
     let mut steps = Vec::new();
+    let hull = usize::from(facts.uid == 0);
     if facts.uid == 0 {
         // Root needs a mount namespace for the workspace's owner to be the payload; it never runs as root.
         steps.push(Step::Namespaces(vec![Namespace::Mount]));
@@ -420,7 +447,7 @@ fn no_userns(policy: &Policy, facts: &Facts, abi: u32) -> Vec<Step> {
     let ungranted = Probe::UngrantedPath("/".into());
     let probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::Capabilities];
     steps.extend([Step::Probe(probes), Step::Execute]);
-    steps
+    (steps, hull)
 }
 
 /// The host ids of the payload: one's own, or for root the dedicated one.
@@ -503,18 +530,20 @@ fn limits(limits: &Limits, namespaced: bool) -> Vec<Step> {
 
 /// Drops rules that another rule on the same or a higher path already covers.
 fn minimal(rules: Vec<(PathBuf, Rights)>) -> Vec<(PathBuf, Rights)> {
-    let all: BTreeSet<(PathBuf, u8)> = rules.iter().map(|(path, rights)| (path.clone(), *rights as u8)).collect();
-    let covered = |path: &Path, rights: Rights| {
-        let above = path.ancestors().skip(1).any(|above| all.contains(&(above.to_owned(), rights as u8)));
-        above && !matches!(rights, Rights::List)
+    let mut seen: HashSet<(&[u8], Rights)> = HashSet::with_capacity(rules.len());
+    let all: HashSet<(&[u8], Rights)> = rules.iter().map(|(path, rights)| (path.as_os_str().as_bytes(), *rights)).collect();
+    let covered = |path: &[u8], rights: Rights| {
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(end, _)| end.max(1));
+        !matches!(rights, Rights::List) && ends.filter(|end| *end < path.len()).any(|end| all.contains(&(&path[..end], rights)))
     };
-    let mut kept: Vec<(PathBuf, Rights)> = Vec::new();
-    for (path, rights) in rules {
-        if !covered(&path, rights) && !kept.iter().any(|(p, r)| *p == path && *r == rights) {
-            kept.push((path, rights));
-        }
-    }
-    kept
+    let keep: Vec<bool> = rules
+        .iter()
+        .map(|(path, rights)| {
+            let path = path.as_os_str().as_bytes();
+            !covered(path, *rights) && seen.insert((path, *rights))
+        })
+        .collect();
+    rules.into_iter().zip(keep).filter_map(|(rule, keep)| keep.then_some(rule)).collect()
 }
 
 impl fmt::Display for Step {
@@ -526,7 +555,13 @@ impl fmt::Display for Step {
                 write!(f, "new namespaces: {}", names.join(", "))
             }
             Self::Identity { inside, uid, .. } => write!(f, "user {inside} inside, {uid} on the host"),
-            Self::Root { .. } => f.write_str("an empty root in memory"),
+            Self::Root => f.write_str("an empty root in memory"),
+            Self::Room { bytes, files } => match (bytes.map(Size), files) {
+                (None, None) => f.write_str("the root and private folders may hold half of the memory"),
+                (Some(bytes), None) => write!(f, "the root and private folders may hold {bytes}"),
+                (None, Some(files)) => write!(f, "the root and private folders may hold {files} files"),
+                (Some(bytes), Some(files)) => write!(f, "the root and private folders may hold {bytes} in {files} files"),
+            },
             Self::Folder { path, .. } => write!(f, "an empty folder {}", path.display()),
             Self::File { path, .. } => write!(f, "our own {}", path.display()),
             Self::Link { path, target } => write!(f, "a link {} to {}", path.display(), target.display()),
@@ -564,6 +599,8 @@ impl fmt::Display for Step {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::sandbox::policy::{Grant, Network};
     use proptest::prelude::*;

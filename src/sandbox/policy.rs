@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::wire;
 use crate::base::size::Size;
 
 /// Everything one sandbox may touch. Deny by default: what is not named here is not there.
@@ -81,7 +82,12 @@ pub enum Upper {
     /// A tmpfs of this run, bounded by the disk and files limits. The supervisor holds a descriptor of it after the run.
     Private,
     /// Two empty or earlier used folders on one file system.
-    Folders { upper: PathBuf, work: PathBuf },
+    Folders {
+        #[serde(with = "wire::path")]
+        upper: PathBuf,
+        #[serde(with = "wire::path")]
+        work: PathBuf,
+    },
 }
 
 /// One host path that is visible inside.

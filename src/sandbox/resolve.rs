@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::policy::{Access, Grant, Limits, Link, Mask, Network, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
 use super::profile::{Profile, WorkspaceMode, allow, read};
-use super::secrets::{Objection, Protected};
+use super::secrets::{Objection, Protected, within};
 use super::toolchains::{self, Finding, Found, HOME, Kind, Surroundings, View, Wanted};
 use crate::base::text::bytes_line;
 
@@ -322,11 +322,11 @@ impl Asked<'_> {
 /// Sorted so that a folder comes before what lies in it, and without what another grant already gives.
 fn ordered(mut grants: Vec<Grant>) -> Vec<Grant> {
     // Of two grants of one place the one that allows more comes first and makes the other superfluous.
-    grants.sort_by(|a, b| a.inside.cmp(&b.inside).then(b.access.cmp(&a.access)));
+    grants.sort_by(|a, b| a.inside.as_os_str().cmp(b.inside.as_os_str()).then(b.access.cmp(&a.access)));
     let mut kept: Vec<Grant> = Vec::with_capacity(grants.len());
     for grant in grants {
         // The nearest grant around it decides what it looks like without it.
-        let around = kept.iter().rev().find(|outer| grant.inside.starts_with(&outer.inside));
+        let around = kept.iter().rev().find(|outer| within(&grant.inside, &outer.inside));
         let superfluous = around.is_some_and(|outer| {
             let same_place = grant
                 .inside
@@ -378,7 +378,7 @@ fn masks(view: &dyn View, protected: &Protected, policy: &Policy, covered: &[Pat
     let all: Vec<Mask> = masks.into_values().collect();
     let mut kept: Vec<Mask> = Vec::with_capacity(all.len());
     for mask in all {
-        if !kept.iter().any(|outer| mask.inside.starts_with(&outer.inside)) {
+        if !kept.iter().any(|outer| within(&mask.inside, &outer.inside)) {
             kept.push(mask);
         }
     }

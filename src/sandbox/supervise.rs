@@ -9,13 +9,13 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::base::size::Size;
 
-use super::cgroup::{Enforced, Group};
-use super::command::{Engine, Finished, SandboxError, io_error};
+use super::cgroup::{Enforced, Group, Usage};
+use super::command::{Finished, SandboxError, io_error};
 use super::disk;
-use super::launch::Job;
+use super::engine::{Engine, Vessel};
 use super::message::{FromInit, Handed, ToInit, receive, send};
 use super::outcome::{Cause, OUTCOME_VERSION, Outcome, exit_code};
-use super::plan::Probe;
+use super::plan::{Plan, Probe};
 use super::policy::{Policy, Upper, WorkspaceSource};
 use super::reaper;
 use super::receipt::{self, Kept};
@@ -37,13 +37,9 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Wiring<'a> {
     pub(super) engine: &'a Engine,
     pub(super) policy: &'a Policy,
-    pub(super) job: Job,
+    pub(super) plan: Plan,
     pub(super) group: Group,
-    pub(super) control: OwnedFd,
-    pub(super) pidfd: OwnedFd,
-    pub(super) pid: i32,
-    /// Is init our own child, which leaves a zombie?
-    pub(super) child: bool,
+    pub(super) vessel: Vessel,
     pub(super) stdin: Incoming,
     pub(super) stdout: Option<Outgoing>,
     pub(super) stderr: Option<Outgoing>,
@@ -55,13 +51,13 @@ pub(super) struct Wiring<'a> {
 pub struct Running<'a> {
     engine: &'a Engine,
     policy: &'a Policy,
-    job: Job,
+    plan: Plan,
+    /// Before its group, which must be empty to go.
+    vessel: Vessel,
     group: Group,
     enforced: Enforced,
-    control: Option<OwnedFd>,
-    pidfd: OwnedFd,
-    pid: i32,
-    child: bool,
+    /// Is there still something to be heard from init?
+    hears: bool,
     stdin: Incoming,
     stdout: Option<Outgoing>,
     stderr: Option<Outgoing>,
@@ -86,6 +82,8 @@ pub struct Running<'a> {
     /// When the group's counters were read last: not every limit of it wakes us.
     looked: Instant,
     ended: Option<FromInit>,
+    /// What the group had used when the payload ended: read while init takes the sandbox down.
+    used: Option<Usage>,
     stopped: Option<(Cause, String)>,
     gone: Option<Instant>,
 }
@@ -99,18 +97,16 @@ impl std::fmt::Debug for Wiring<'_> {
 impl<'a> Running<'a> {
     /// Waits until the sandbox is complete, or says which step failed.
     pub(super) fn begin(wiring: Wiring<'a>) -> Result<Self, SandboxError> {
-        let Wiring { engine, policy, job, group, control, pidfd, pid, child, stdin, stdout, stderr, started } = wiring;
+        let Wiring { engine, policy, plan, group, vessel, stdin, stdout, stderr, started } = wiring;
         let enforced = group.enforced();
         let mut running = Self {
             engine,
             policy,
-            job,
+            plan,
+            vessel,
             group,
             enforced,
-            control: Some(control),
-            pidfd,
-            pid,
-            child,
+            hears: true,
             stdin,
             stdout,
             stderr,
@@ -132,11 +128,11 @@ impl<'a> Running<'a> {
             seen: Seen::default(),
             looked: started,
             ended: None,
+            used: None,
             stopped: None,
             gone: None,
         };
-        let Some(control) = &running.control else { return Err(SandboxError::Vanished) };
-        match receive::<FromInit>(control.as_fd(), true).map_err(io_error("no word from the sandbox"))? {
+        match receive::<FromInit>(running.vessel.control(), true).map_err(io_error("no word from the sandbox"))? {
             Some((FromInit::Ready { probes, descriptors }, fds)) => {
                 running.probes = probes;
                 running.take(descriptors.into_iter().zip(fds)).map_err(io_error("the sandbox's terminal"))?;
@@ -238,7 +234,9 @@ impl<'a> Running<'a> {
             self.stdin.turn();
         }
         self.relay_output()?;
-        if self.gone.is_some_and(|since| !self.job.has_pid_namespace() && since.elapsed() >= Duration::from_millis(ORPHAN_OUTPUT_MS.into()))
+        if self
+            .gone
+            .is_some_and(|since| !self.vessel.has_pid_namespace() && since.elapsed() >= Duration::from_millis(ORPHAN_OUTPUT_MS.into()))
         {
             // Whoever still holds the pipes is none of ours to wait for.
             self.stdout.iter_mut().chain(&mut self.stderr).for_each(Outgoing::stop_reading);
@@ -255,7 +253,7 @@ impl<'a> Running<'a> {
             self.hear()?;
             self.gone = Some(Instant::now());
             self.stdin = Incoming::nothing();
-            if !self.job.has_pid_namespace() {
+            if !self.vessel.has_pid_namespace() {
                 self.end_orphans();
             }
         }
@@ -266,8 +264,8 @@ impl<'a> Running<'a> {
         let mut fds: Vec<(Source, PollFd<'_>)> = Vec::with_capacity(12);
         let input = PollFlags::POLLIN;
         if self.gone.is_none() {
-            fds.push((Source::Pidfd, PollFd::new(self.pidfd.as_fd(), input)));
-            fds.extend(self.control.as_ref().map(|fd| (Source::Control, PollFd::new(fd.as_fd(), input))));
+            fds.push((Source::Pidfd, PollFd::new(self.vessel.pidfd(), input)));
+            fds.extend(self.hears.then(|| (Source::Control, PollFd::new(self.vessel.control(), input))));
             fds.extend(self.watch.as_ref().map(|fd| (Source::Watch, PollFd::new(fd.as_fd(), input))));
             fds.extend(self.group.events().map(|(fd, flags)| (Source::Group, PollFd::new(fd, flags))));
             fds.extend(self.stdin.interest().map(|fd| (Source::Stdin, fd)));
@@ -300,7 +298,7 @@ impl<'a> Running<'a> {
     /// Until when nothing needs to be looked at by itself.
     fn timeout(&self) -> PollTimeout {
         if self.gone.is_some() {
-            return if self.job.has_pid_namespace() { PollTimeout::NONE } else { PollTimeout::from(ORPHAN_OUTPUT_MS) };
+            return if self.vessel.has_pid_namespace() { PollTimeout::NONE } else { PollTimeout::from(ORPHAN_OUTPUT_MS) };
         }
         let limits = &self.policy.limits;
         let mut wait: Option<Duration> = None;
@@ -409,7 +407,7 @@ impl<'a> Running<'a> {
         let private = self.private.as_ref().and_then(|folder| disk::held(folder.as_fd()).ok()).unwrap_or(0);
         let now = match &self.processes {
             Some(processes) => usage::look(processes.as_fd()),
-            None => usage::look_below(self.pid),
+            None => usage::look_below(self.vessel.pid()),
         };
         let now = now.with_private(private);
         self.seen = self.seen.max(now);
@@ -450,23 +448,24 @@ impl<'a> Running<'a> {
             return self.end(Cause::Cancelled, "it was told to stop twice");
         }
         self.asked = Some((signal, Instant::now() + GRACE));
-        if let Some(control) = &self.control {
+        if self.hears {
             // A payload that is already gone needs no signal.
-            drop(send(control.as_fd(), &ToInit::Signal(signal), &[]));
+            drop(send(self.vessel.control(), &ToInit::Signal(signal), &[]));
         }
     }
 
     fn hear(&mut self) -> io::Result<()> {
-        while let Some(control) = &self.control {
-            match receive::<FromInit>(control.as_fd(), false) {
+        while self.hears {
+            match receive::<FromInit>(self.vessel.control(), false) {
                 Ok(Some((message @ (FromInit::Ended { .. } | FromInit::ExecFailed { .. }), _))) => {
                     // The end that follows a failed exec is only its echo.
                     if !matches!(self.ended, Some(FromInit::ExecFailed { .. })) {
                         self.ended = Some(message);
+                        self.used = Some(self.group.usage());
                     }
                 }
                 Ok(Some(_)) => {}
-                Ok(None) => self.control = None,
+                Ok(None) => self.hears = false,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
             }
@@ -485,29 +484,27 @@ impl<'a> Running<'a> {
     /// Without a pid namespace init's end is not everybody's: whoever it left behind is ended here.
     fn end_orphans(&self) {
         drop(self.group.kill());
-        if self.child {
+        if self.vessel.is_child() {
             // We are the next reaper above init.
             reaper::end_descendants();
         }
     }
 
     fn kill(&self) {
-        if self.job.has_pid_namespace() {
+        if self.vessel.has_pid_namespace() {
             // With its first process the kernel ends the whole namespace.
-            drop(sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL));
+            drop(sys::pidfd_send_signal(self.vessel.pidfd(), libc::SIGKILL));
         } else {
             // Init ends everything below it when it hears that we are gone; the group makes sure.
-            if let Some(control) = &self.control {
-                let _ = shutdown(std::os::fd::AsRawFd::as_raw_fd(control), Shutdown::Both);
-            }
+            let _ = shutdown(std::os::fd::AsRawFd::as_raw_fd(&self.vessel.control()), Shutdown::Both);
             drop(self.group.kill());
         }
     }
 
     fn conclude(mut self) -> Finished {
         let wall = self.started.elapsed();
-        self.reap();
-        let used = self.group.usage();
+        self.vessel.reap();
+        let used = self.used.unwrap_or_else(|| self.group.usage());
         let processes_left = self.group.processes().len() as u64;
         let (cause, exit_code, signal, detail) = self.verdict(used.oom_kills, used.pids_max_hits);
         let (own_cpu, own_peak, left) = match &self.ended {
@@ -522,8 +519,8 @@ impl<'a> Running<'a> {
         }
         let kept = Kept {
             group: self.enforced,
-            mode: self.engine.cgroups.mode().name(),
-            detail: self.engine.cgroups.detail(),
+            mode: self.engine.cgroups().mode().name(),
+            detail: self.engine.cgroups().detail(),
             probes: &self.probes,
         };
         let outcome = Outcome {
@@ -539,16 +536,10 @@ impl<'a> Running<'a> {
             processes_left,
             detail,
             denials,
-            receipt: receipt::receipt(&self.engine.facts, &self.job.plan, &self.policy.limits, &kept),
+            receipt: receipt::receipt(&self.engine.facts, &self.plan, &self.policy.limits, &kept),
         };
         let memory = |stream: &mut Option<Outgoing>| stream.take().map(|s| s.memory).unwrap_or_default();
         Finished { outcome, stdout: memory(&mut self.stdout), stderr: memory(&mut self.stderr), upper: self.upper.take() }
-    }
-
-    fn reap(&mut self) {
-        if std::mem::take(&mut self.child) {
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
-        }
     }
 
     /// What ended the command, from what was seen; the limit that was hit comes before what it looked like from inside.
@@ -618,9 +609,9 @@ impl Drop for Running<'_> {
         }
         self.kill();
         // Nothing may be left when this returns: the workspace is read next, and the group is removed.
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(self.vessel.pidfd(), PollFlags::POLLIN)];
         while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
-        self.reap();
+        self.vessel.reap();
     }
 }
 

@@ -1,10 +1,13 @@
 //! The one home of `unsafe`: thin, checked doors to the kernel. Each block says why it is sound.
 #![expect(unsafe_code, reason = "system calls that no safe crate wraps")]
 
-use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+mod process;
+
+pub use process::*;
 
 /// Any system call by number, for attacks and probes: arguments are plain numbers, or addresses of buffers the caller keeps alive.
 ///
@@ -23,179 +26,6 @@ fn raw_fd(number: libc::c_long, args: [usize; 6]) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the call succeeded and returned a descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-// ---- processes ----
-
-/// The two sides of a fork.
-#[derive(Debug)]
-pub enum Fork {
-    Child,
-    Parent { pid: i32, pidfd: Option<OwnedFd> },
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
-/// `clone3` as a fork into new namespaces, and into `cgroup` when one is given.
-///
-/// The caller must be single-threaded: the child goes on running Rust, and a lock held by another thread would stay locked in it for ever.
-///
-/// # Errors
-/// What the kernel said; also when this process has more than one thread.
-pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
-    debug_assert!(single_threaded(), "forking a threaded process");
-    let mut pidfd: RawFd = -1;
-    let mut args = CloneArgs {
-        flags: namespaces | libc::CLONE_PIDFD as u64,
-        pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..CloneArgs::default()
-    };
-    if let Some(cgroup) = cgroup {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
-    // SAFETY: `args` and `pidfd` live across the call; without CLONE_VM the child has its own copy of everything.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Fork::Child),
-        pid => {
-            let pid = i32::try_from(pid).map_err(io::Error::other)?;
-            // SAFETY: CLONE_PIDFD stored a fresh descriptor that nobody else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Fork::Parent { pid, pidfd: Some(pidfd) })
-        }
-    }
-}
-
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// A plain fork of a single-threaded process.
-///
-/// # Errors
-/// What the kernel said.
-pub fn fork() -> io::Result<Fork> {
-    // SAFETY: plain fork semantics; the caller is single-threaded, so the child may go on running Rust.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Fork::Child),
-        pid => Ok(Fork::Parent { pid: i32::try_from(pid).map_err(io::Error::other)?, pidfd: None }),
-    }
-}
-
-/// Has this process exactly one thread? Unknown counts as no.
-pub fn single_threaded() -> bool {
-    // Field 20 of `stat` is the number of threads; the name in field 2 may hold spaces and ends at the last `)`.
-    let Ok(stat) = fs_err::read_to_string("/proc/self/stat") else { return false };
-    stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(17)) == Some("1")
-}
-
-/// Ends this process at once, without running destructors that belong to the other side of a fork.
-pub fn exit_now(code: i32) -> ! {
-    // SAFETY: `_exit` has no preconditions and does not return.
-    unsafe { libc::_exit(code) }
-}
-
-/// Replaces this process. Returns only on failure.
-///
-/// # Errors
-/// Why it could not be replaced.
-pub fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> io::Result<Infallible> {
-    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> { list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect() };
-    let (argv, envp) = (pointers(argv), pointers(envp));
-    // SAFETY: both lists are null-terminated and their strings outlive the call.
-    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    Err(io::Error::last_os_error())
-}
-
-/// Marks every descriptor from `first` on as closed at exec.
-///
-/// # Errors
-/// What the kernel said.
-pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    raw(libc::SYS_close_range, [first as usize, u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0]).map(drop)
-}
-
-/// Sends a signal to the process behind a pidfd.
-///
-/// # Errors
-/// What the kernel said.
-pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    raw(libc::SYS_pidfd_send_signal, [pidfd.as_raw_fd() as usize, signal as usize, 0, 0, 0, 0]).map(drop)
-}
-
-/// A process control call with plain numbers.
-///
-/// # Errors
-/// What the kernel said.
-pub fn prctl(option: i32, a: usize, b: usize) -> io::Result<i32> {
-    // SAFETY: every option used here takes plain numbers.
-    let result = unsafe { libc::prctl(option, a, b, 0_usize, 0_usize) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-/// Ignores a signal in this process. Children ended while SIGCHLD is ignored leave no zombie.
-///
-/// # Errors
-/// What the kernel said.
-pub fn ignore_signal(signal: i32) -> io::Result<()> {
-    // SAFETY: SIG_IGN installs no handler code.
-    let previous = unsafe { libc::signal(signal, libc::SIG_IGN) };
-    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Takes back [`ignore_signal`].
-///
-/// # Errors
-/// What the kernel said.
-pub fn default_signal(signal: i32) -> io::Result<()> {
-    // SAFETY: SIG_DFL installs no handler code.
-    let previous = unsafe { libc::signal(signal, libc::SIG_DFL) };
-    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Gives every signal its default action and unblocks all: what a program expects at its start.
-pub fn default_signals() {
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL installs no handler code; signals that cannot be changed are refused by the kernel.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-    // Setting a mask to a valid set cannot fail.
-    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
-}
-
-/// Restricts this process to the first `count` processors.
-///
-/// # Errors
-/// What the kernel said.
-pub fn limit_processors(count: usize) -> io::Result<()> {
-    let mut set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
-    let mut kept = 0;
-    for cpu in 0..nix::sched::CpuSet::count() {
-        if set.is_set(cpu)? {
-            kept += 1;
-            if kept > count {
-                set.unset(cpu)?;
-            }
-        }
-    }
-    Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?)
 }
 
 // ---- capabilities ----
@@ -310,18 +140,34 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, flags: u32, set: u64, idmap: Option<
 /// # Errors
 /// What the kernel said.
 pub fn new_filesystem(kind: &CStr, options: &[(&CStr, Option<&CStr>)], attributes: u64) -> io::Result<OwnedFd> {
-    const SET_FLAG: usize = 0;
-    const SET_STRING: usize = 1;
     const CREATE: usize = 6;
     const CLOEXEC: usize = 1;
     let context = raw_fd(libc::SYS_fsopen, [kind.as_ptr() as usize, CLOEXEC, 0, 0, 0, 0])?;
     let fd = context.as_raw_fd() as usize;
-    for (key, value) in options {
-        let (command, value) = value.map_or((SET_FLAG, 0), |v| (SET_STRING, v.as_ptr() as usize));
-        raw(libc::SYS_fsconfig, [fd, command, key.as_ptr() as usize, value, 0, 0])?;
-    }
+    configure(&context, options)?;
     raw(libc::SYS_fsconfig, [fd, CREATE, 0, 0, 0, 0])?;
     raw_fd(libc::SYS_fsmount, [fd, CLOEXEC, attributes as usize, 0, 0, 0])
+}
+
+/// Changes options of the mounted file system whose root `mount` is.
+///
+/// # Errors
+/// What the kernel said.
+pub fn reconfigure(mount: BorrowedFd<'_>, options: &[(&CStr, Option<&CStr>)]) -> io::Result<()> {
+    const RECONFIGURE: usize = 7;
+    const CLOEXEC_AND_EMPTY_PATH: usize = 1 | 8;
+    let context = raw_fd(libc::SYS_fspick, [mount.as_raw_fd() as usize, c"".as_ptr() as usize, CLOEXEC_AND_EMPTY_PATH, 0, 0, 0])?;
+    configure(&context, options)?;
+    raw(libc::SYS_fsconfig, [context.as_raw_fd() as usize, RECONFIGURE, 0, 0, 0, 0]).map(drop)
+}
+
+fn configure(context: &OwnedFd, options: &[(&CStr, Option<&CStr>)]) -> io::Result<()> {
+    const SET_FLAG: usize = 0;
+    const SET_STRING: usize = 1;
+    options.iter().try_for_each(|(key, value)| {
+        let (command, value) = value.map_or((SET_FLAG, 0), |v| (SET_STRING, v.as_ptr() as usize));
+        raw(libc::SYS_fsconfig, [context.as_raw_fd() as usize, command, key.as_ptr() as usize, value, 0, 0]).map(drop)
+    })
 }
 
 /// A path pinned by descriptor, links not followed.

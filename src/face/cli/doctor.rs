@@ -55,9 +55,9 @@ fn find() -> Result<Findings, Failure> {
     let trial = try_sandbox(&engine)?;
     Ok(Findings {
         tried,
-        limits: engine.cgroups.mode().clone(),
-        limits_detail: engine.cgroups.detail(),
-        controllers: engine.cgroups.controllers(),
+        limits: engine.cgroups().mode().clone(),
+        limits_detail: engine.cgroups().detail(),
+        controllers: engine.cgroups().controllers(),
         git: git_version(),
         trial,
         caps,

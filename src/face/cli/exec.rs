@@ -26,7 +26,7 @@ use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
 use crate::sandbox::resolve::{ExecOptions, resolve};
 use crate::sandbox::toolchains::{Host, Surroundings};
-use crate::sandbox::{Cause, Destination, Engine, Finished, Outcome, SandboxError, command, sys};
+use crate::sandbox::{Cause, Destination, Early, Engine, Finished, Outcome, SandboxError, command, sys};
 use crate::workspace::inplace::GitMode;
 
 /// A changed text file larger than this is listed without its lines.
@@ -165,17 +165,30 @@ fn processors(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "it must be a number between 0.01 and 4096".to_owned())
 }
 
+/// Has the part of the sandbox built that nothing decides, while we still find out what is wanted. Where an option may ask for another
+/// one it would be thrown away, so it is not begun.
+pub fn begin(mut arguments: impl Iterator<Item = OsString>) -> Option<(Facts, Option<Early>)> {
+    let other = ["--net", "--require", "--profile", "--allow", "--help", "-h"];
+    let decides = |argument: &OsString| other.iter().any(|option| argument.as_encoded_bytes().starts_with(option.as_bytes()));
+    if arguments.by_ref().take_while(|argument| argument != "--").any(|argument| decides(&argument)) {
+        return None;
+    }
+    let facts = Facts::read();
+    let early = Early::begin(&facts);
+    Some((facts, early))
+}
+
 /// # Errors
 /// Everything that kept the command from running, or its outcome from being written.
-pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    execute(args).map_err(|failure| {
+pub fn run(args: Args, begun: Option<(Facts, Option<Early>)>) -> Result<ExitCode, Failure> {
+    execute(args, begun).map_err(|failure| {
         // The codes 1 to 5 belong to the command; only "cannot be enforced here" keeps its own.
         let exit = if failure.exit == Exit::Unenforceable { failure.exit } else { Exit::ExecOurs };
         Failure { exit, ..failure }
     })
 }
 
-fn execute(args: Args) -> Result<ExitCode, Failure> {
+fn execute(args: Args, begun: Option<(Facts, Option<Early>)>) -> Result<ExitCode, Failure> {
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(&args.profile, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
     let options = options(&args)?;
@@ -186,7 +199,8 @@ fn execute(args: Args) -> Result<ExitCode, Failure> {
     let mut policy = resolved.policy;
     let mut outcome_file = args.outcome.as_deref().map(|path| OutcomeFile::create(path, &policy)).transpose()?;
 
-    let engine = Engine::here(Facts::read());
+    let (facts, early) = begun.unwrap_or_else(|| (Facts::read(), None));
+    let engine = Engine::here_with(facts, early);
     let in_place = inplace::cover(&mut policy, args.git, args.quiet)?;
     let kept = matches!(policy.workspace.source, WorkspaceSource::Folder(_));
     let door = door::prepare(&mut policy, wishes(&args, &around)?)?;

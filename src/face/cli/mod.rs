@@ -152,17 +152,31 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
         return crate::verify::verifier::main();
     }
-    let args = match Args::try_parse() {
-        Ok(args) => args,
-        Err(error) => return usage(&error),
-    };
-    match run(args.command) {
-        Ok(code) => code,
-        Err(failure) => {
-            printer::err(&failure.to_string());
-            ExitCode::from(failure.exit as u8)
+    if std::env::args_os().nth(1).is_some_and(|first| first == "exec") {
+        let early = exec::begin(std::env::args_os().skip(2));
+        if let Some(args) = exec_alone(std::env::args_os().skip(1)) {
+            return end(exec::run(args, early));
         }
     }
+    match Args::try_parse() {
+        Ok(args) => end(run(args.command)),
+        Err(error) => usage(&error),
+    }
+}
+
+fn end(result: Result<ExitCode, Failure>) -> ExitCode {
+    result.unwrap_or_else(|failure| {
+        printer::err(&failure.to_string());
+        ExitCode::from(failure.exit as u8)
+    })
+}
+
+/// The whole tree of commands costs more to build than a sandbox: `exec`, which scripts run again and again, gets its own branch alone.
+/// Whatever is wrong, or asks for help, is answered by the whole tree.
+fn exec_alone(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<exec::Args> {
+    let branch = <exec::Args as clap::Args>::augment_args(clap::Command::new("exec"));
+    let matches = branch.try_get_matches_from(arguments).ok()?;
+    <exec::Args as clap::FromArgMatches>::from_arg_matches(&matches).ok()
 }
 
 /// Help goes to standard output and is a success; a typing error keeps `exec`'s own code, because 2 may be its command's.
@@ -178,7 +192,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Exec(args) => exec::run(*args),
+        Command::Exec(args) => exec::run(*args, None),
         Command::Run(args) => run::run(&args),
         Command::Attack(args) => attack::run(args),
         Command::Probe(args) => probe::run(args),
@@ -218,5 +232,30 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Diff(args) => diff::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Gate(args) => gate::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exec_alone_reads_what_the_whole_tree_reads() {
+        let words = |line: &str| line.split(' ').map(std::ffi::OsString::from).collect::<Vec<_>>();
+        for line in [
+            "exec -- true",
+            "exec --profile strict --wall 1s --memory 64MiB -- sh -c x",
+            "exec --read a --read b --env A=1 -q -v --diff -- make",
+            "exec true",
+            "exec",
+            "exec --nothing -- true",
+            "exec --help",
+            "exec --memory -1 -- true",
+        ] {
+            let whole = Args::try_parse_from([vec!["cofferdam".into()], words(line)].concat());
+            let whole = whole.ok().map(|args| format!("{:?}", args.command));
+            let alone = exec_alone(words(line).into_iter()).map(|args| format!("{:?}", Command::Exec(Box::new(args))));
+            assert_eq!(alone, whole, "{line}");
+        }
     }
 }

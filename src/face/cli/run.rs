@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::new(Exit::Failure, "the helper that launches sandboxes cannot be started").because(&error))?;
     // Whatever a killed runner's sandboxes still hold is ended before anything of theirs is read.
     engine
-        .cgroups
+        .cgroups()
         .sweep()
         .map_err(|error| Failure::new(Exit::Failure, "processes of an earlier run could not be ended").because(&error))?;
     let shop = Arc::new(Workshop::new(engine, evidence, Surroundings::of_process(), &root, reading.config.clone()));

@@ -308,7 +308,7 @@ pub(super) fn hold_quiet(workspaces: &Workspaces, story: &Story) -> Result<Lock,
     let held = workspaces.hold(story).map_err(|e| failed(&e))?;
     // A supervisor that was killed let go of the workspace; its processes are ended before anything is read.
     let engine = Engine::here(Facts::read());
-    engine.cgroups.sweep().map_err(|e| Failure::new(Exit::Failure, "processes of an earlier run could not be ended").because(&e))?;
+    engine.cgroups().sweep().map_err(|e| Failure::new(Exit::Failure, "processes of an earlier run could not be ended").because(&e))?;
     Ok(held)
 }
 

@@ -87,11 +87,19 @@ pub fn join(tasks: BorrowedFd<'_>) -> nix::Result<()> {
 impl Group {
     /// Makes the group of one run, with its limits set and nobody inside.
     ///
-    /// A limit that was asked for and that no controller can hold is not an error here: [`Group::enforced`] tells, and the caller decides.
+    /// # Errors
+    /// As [`Group::limit`].
+    pub fn create(cgroups: &Cgroups, limits: &Limits) -> Result<Self, Error> {
+        let mut group = Self::prepare(cgroups)?;
+        group.limit(cgroups, limits)?;
+        Ok(group)
+    }
+
+    /// Makes a group without limits, for a run that is not known yet.
     ///
     /// # Errors
-    /// A directory or a limit that the kernel refused; nothing is left behind then.
-    pub fn create(cgroups: &Cgroups, limits: &Limits) -> Result<Self, Error> {
+    /// A directory that the kernel refused; nothing is left behind then.
+    pub fn prepare(cgroups: &Cgroups) -> Result<Self, Error> {
         let name = cgroups.next_name();
         let mut group = Self {
             name,
@@ -107,19 +115,35 @@ impl Group {
         // From here on an early return drops the group, which removes what was made.
         for parent in &cgroups.parents {
             let has = parent.controllers;
-            let needed = has.memory || has.pids || has.cpuacct || (has.cpu && limits.cpus.is_some());
-            if needed {
+            if has.memory || has.pids || has.cpuacct {
                 group.dirs.push(Dir::make(parent.path.join(&group.name), has, cgroups)?);
             }
         }
-        group.limit_memory(limits)?;
-        group.limit_pids(limits)?;
-        group.limit_cpus(limits)?;
         group.watch()?;
-        if !group.v2 {
-            group.join = group.dirs.iter().map(|dir| dir.open("tasks", OFlag::O_WRONLY)).collect::<Result<_, _>>()?;
-        }
         Ok(group)
+    }
+
+    /// Sets its limits, before anybody is inside.
+    ///
+    /// A limit that was asked for and that no controller can hold is not an error here: [`Group::enforced`] tells, and the caller decides.
+    ///
+    /// # Errors
+    /// A directory or a limit that the kernel refused.
+    pub fn limit(&mut self, cgroups: &Cgroups, limits: &Limits) -> Result<(), Error> {
+        // v1: a hierarchy that can only share processors is joined only for that.
+        for parent in cgroups.parents.iter().filter(|parent| parent.controllers.cpu && limits.cpus.is_some()) {
+            let path = parent.path.join(&self.name);
+            if !self.dirs.iter().any(|dir| dir.path == path) {
+                self.dirs.push(Dir::make(path, parent.controllers, cgroups)?);
+            }
+        }
+        self.limit_memory(limits)?;
+        self.limit_pids(limits)?;
+        self.limit_cpus(limits)?;
+        if !self.v2 {
+            self.join = self.dirs.iter().map(|dir| dir.open("tasks", OFlag::O_WRONLY)).collect::<Result<_, _>>()?;
+        }
+        Ok(())
     }
 
     pub fn name(&self) -> &str {

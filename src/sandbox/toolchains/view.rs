@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -82,6 +83,43 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Is every part of this path a name and no link? `Some(false)` when one is missing, `None` when it has to be resolved part by part.
+    fn plain(&self, path: &Path) -> Option<bool> {
+        let bytes = path.as_os_str().as_bytes();
+        // Written in any other way than the one that is the answer, it is taken apart.
+        if bytes.len() < 2 || bytes.ends_with(b"/") || bytes[1..].split(|b| *b == b'/').any(|part| matches!(part, b"" | b"." | b"..")) {
+            return None;
+        }
+        let ends = bytes.iter().enumerate().skip(1).filter(|(_, b)| **b == b'/').map(|(end, _)| end).chain([bytes.len()]);
+        for end in ends {
+            match self.look(OsStr::from_bytes(&bytes[..end])) {
+                Look::Plain => {}
+                Look::Link => return None,
+                Look::Missing => return Some(false),
+            }
+        }
+        Some(true)
+    }
+
+    fn look(&self, path: &OsStr) -> Look {
+        let look = |name: &Name| match name {
+            Name::Missing => Look::Missing,
+            Name::Plain => Look::Plain,
+            Name::Link(_) => Look::Link,
+        };
+        let known = self.names.borrow().get(path).map(look);
+        known.unwrap_or_else(|| look(&self.name(Path::new(path))))
+    }
+}
+
+/// [`Name`] without where it leads.
+enum Look {
+    Missing,
+    Plain,
+    Link,
+}
+
 fn kind(of: std::fs::FileType) -> Kind {
     if of.is_dir() {
         Kind::Folder
@@ -111,6 +149,11 @@ impl View for Host {
     fn real(&self, path: &Path) -> Option<PathBuf> {
         if !path.is_absolute() {
             return None;
+        }
+        match self.plain(path) {
+            Some(true) => return Some(path.to_path_buf()),
+            Some(false) => return None,
+            None => {}
         }
         let mut done = PathBuf::from("/");
         let mut left: Vec<OsString> = path.components().rev().map(|part| part.as_os_str().to_owned()).collect();

@@ -1,0 +1,301 @@
+//! What sandboxes of one process share: what the host can do, where groups are made, who forks, and hulls that are built ahead.
+//!
+//! A hull is the part of a sandbox that no policy decides. In a process that runs one sandbox after the other, the next hull is built
+//! while the last one is in use; `cofferdam exec` has one built while it still reads its profile. A hull is used once, by whoever wants
+//! exactly its steps; else it is thrown away, and nothing but time is lost.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::cgroup::{Cgroups, Group, Mode};
+use super::command::{Sandbox, SandboxError, io_error};
+use super::helper::Helper;
+use super::launch::{self, Hull, Launched};
+use super::plan::{self, Facts, Namespace, Plan};
+use super::policy::{Limits, Policy, Tier};
+use super::prepare::Owners;
+use super::sys;
+
+/// What sandboxes of one process share.
+#[derive(Debug)]
+pub struct Engine {
+    forker: Forker,
+    pub facts: Facts,
+    /// Found when they are needed first: a sandbox can be begun before.
+    cgroups: OnceLock<Cgroups>,
+    owners: Mutex<Owners>,
+}
+
+#[derive(Debug)]
+enum Forker {
+    /// This process is single-threaded and forks by itself.
+    Here(Mutex<Option<Vessel>>),
+    Helper(Mutex<Line>),
+}
+
+/// The line to the helper, and what was built ahead through it.
+#[derive(Debug)]
+struct Line {
+    helper: Helper,
+    /// A hull that was asked for and not answered yet.
+    asked: Option<Asked>,
+    spare: Option<Vessel>,
+    /// Has a sandbox been run? A process that runs only one needs none ahead.
+    busy: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    hull: Hull,
+    control: OwnedFd,
+    group: Group,
+}
+
+/// A hull, and its first process, which waits for orders. Dropping it ends it, unless it has ended.
+#[derive(Debug)]
+pub(super) struct Vessel {
+    hull: Hull,
+    pid: i32,
+    pidfd: OwnedFd,
+    control: OwnedFd,
+    group: Option<Group>,
+    /// Is it our own child, which leaves a zombie?
+    child: bool,
+    ended: bool,
+}
+
+impl Vessel {
+    fn new(hull: Hull, launched: Launched, control: OwnedFd, group: Option<Group>, child: bool) -> Self {
+        let Launched { pid, pidfd } = launched;
+        Self { hull, pid, pidfd, control, group, child, ended: false }
+    }
+
+    pub(super) fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(super) fn is_child(&self) -> bool {
+        self.child
+    }
+
+    pub(super) fn has_pid_namespace(&self) -> bool {
+        self.hull.has(Namespace::Pid)
+    }
+
+    /// Does it wait, as far as it has said?
+    fn waits(&self) -> bool {
+        let mut fds = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    }
+
+    /// Its first process has ended: takes the zombie away.
+    pub(super) fn reap(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) && self.child {
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
+        }
+    }
+}
+
+impl Drop for Vessel {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        drop(sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL));
+        // Nothing may be left when this returns; the group, which is removed next, must be empty.
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
+        self.reap();
+    }
+}
+
+/// A hull that is built while its owner still finds out what it is for.
+#[derive(Debug)]
+pub struct Early(Vessel);
+
+impl Early {
+    /// Begins to build the usual one. None where it would not help, or cannot be had: whoever wants a sandbox then builds it whole, and
+    /// says what is wrong.
+    pub fn begin(facts: &Facts) -> Option<Self> {
+        // On cgroup v2 a process must be born in its group, and there is none yet.
+        let unified =
+            nix::sys::statfs::statfs("/sys/fs/cgroup").is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC);
+        if unified || !facts.user_namespaces {
+            return None;
+        }
+        let hull = Hull { steps: plan::hull(facts, true), privileged: facts.uid == 0 };
+        let (control, theirs) = control_sockets().ok()?;
+        let launched = launch::launch(&hull, theirs, None).ok()?;
+        Some(Self(Vessel::new(hull, launched, control, None, true)))
+    }
+}
+
+impl Engine {
+    /// For a single-threaded process that runs one sandbox after the other, such as `cofferdam exec`.
+    pub fn here(facts: Facts) -> Self {
+        Self::here_with(facts, None)
+    }
+
+    /// The same, with a hull that was begun earlier.
+    pub fn here_with(facts: Facts, early: Option<Early>) -> Self {
+        Self::new(facts, Forker::Here(Mutex::new(early.map(|early| early.0))))
+    }
+
+    /// For a threaded process: a single-threaded helper forks for it.
+    ///
+    /// # Errors
+    /// When the helper cannot be started.
+    pub fn with_helper(facts: Facts, program: &Path) -> io::Result<Self> {
+        let line = Line { helper: Helper::start(program)?, asked: None, spare: None, busy: false };
+        Ok(Self::new(facts, Forker::Helper(Mutex::new(line))))
+    }
+
+    fn new(facts: Facts, forker: Forker) -> Self {
+        // The forker is dropped first: groups of hulls go before the place they stand in.
+        Self { forker, facts, cgroups: OnceLock::new(), owners: Mutex::default() }
+    }
+
+    /// Where groups are made, without those that a killed cofferdam left there.
+    pub fn cgroups(&self) -> &Cgroups {
+        self.cgroups.get_or_init(|| {
+            let cgroups = Cgroups::find();
+            // What cannot be taken away now is tried again by the next start; it is no reason not to work.
+            drop(cgroups.sweep());
+            cgroups
+        })
+    }
+
+    pub fn sandbox<'a>(&'a self, policy: &'a Policy) -> Sandbox<'a> {
+        Sandbox { engine: self, policy }
+    }
+
+    /// Throws away what was built ahead: for a process that will run nothing for a while.
+    pub fn rest(&self) {
+        match &self.forker {
+            Forker::Here(early) => drop(held(early).take()),
+            Forker::Helper(line) => {
+                let mut line = held(line);
+                line.settle();
+                line.spare = None;
+            }
+        }
+    }
+
+    fn hull(&self, plan: &Plan) -> Hull {
+        Hull { steps: plan.steps[..plan.hull].to_vec(), privileged: self.facts.uid == 0 }
+    }
+
+    /// A hull for this plan: one that was built ahead, or a new one.
+    pub(super) fn float(&self, plan: &Plan) -> Result<Vessel, SandboxError> {
+        let hull = self.hull(plan);
+        let fits = |vessel: &Vessel| vessel.hull == hull && vessel.waits();
+        match &self.forker {
+            Forker::Here(early) => {
+                if !sys::single_threaded() {
+                    return Err(SandboxError::NoHelper);
+                }
+                if plan.tier == Tier::NoUserns {
+                    // Orphans of an init that was killed come to us, and are ended by us.
+                    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(io_error("the tree could not be held"))?;
+                }
+                if let Some(vessel) = held(early).take().filter(fits) {
+                    return Ok(vessel);
+                }
+                let (control, theirs) = control_sockets()?;
+                let group = Group::prepare(self.cgroups())?;
+                let launched = launch::launch(&hull, theirs, group.clone_into_fd()?)?;
+                Ok(Vessel::new(hull, launched, control, Some(group), true))
+            }
+            Forker::Helper(line) => {
+                let mut line = held(line);
+                line.settle();
+                if let Some(vessel) = line.spare.take_if(|vessel| fits(vessel)) {
+                    return Ok(vessel);
+                }
+                let (control, theirs) = control_sockets()?;
+                let group = Group::prepare(self.cgroups())?;
+                line.helper.request(&hull, theirs, into(&group)?)?;
+                let launched = line.helper.answer()?;
+                Ok(Vessel::new(hull, launched, control, Some(group), false))
+            }
+        }
+    }
+
+    /// The vessel's group, with the limits of this run.
+    pub(super) fn group(&self, vessel: &mut Vessel, limits: &Limits) -> Result<Group, SandboxError> {
+        let cgroups = self.cgroups();
+        let born_inside = vessel.group.is_some();
+        let mut group = vessel.group.take().map_or_else(|| Group::prepare(cgroups), Ok)?;
+        group.limit(cgroups, limits)?;
+        if !born_inside && *cgroups.mode() == Mode::V2 {
+            // It cannot join by itself there. The move waits for the whole host, which is why hulls are not begun early on cgroup v2; this
+            // is for a host where it did not look like it.
+            group.adopt(u32::try_from(vessel.pid).unwrap_or(0))?;
+        }
+        Ok(group)
+    }
+
+    /// What root opens from outside for each step; nothing for an ordinary user, whose init opens it itself.
+    pub(super) fn prepare(&self, plan: &Plan) -> Result<Vec<Vec<OwnedFd>>, SandboxError> {
+        let rest = &plan.steps[plan.hull..];
+        if self.facts.uid == 0 { Ok(held(&self.owners).prepare(rest, &plan.folder)?) } else { Ok(Vec::new()) }
+    }
+
+    /// While the sandbox is being completed: lets end what has to, and has the next hull built.
+    pub(super) fn settle(&self, plan: &Plan) {
+        held(&self.owners).settle();
+        if let Forker::Helper(line) = &self.forker {
+            let mut line = held(line);
+            line.settle();
+            if std::mem::replace(&mut line.busy, true) && line.spare.is_none() {
+                // Only time is lost without it: the next sandbox then says what is wrong.
+                drop(line.ask(self.hull(plan), self.cgroups()));
+            }
+        }
+    }
+}
+
+impl Line {
+    fn ask(&mut self, hull: Hull, cgroups: &Cgroups) -> Result<(), SandboxError> {
+        let (control, theirs) = control_sockets()?;
+        let group = Group::prepare(cgroups)?;
+        self.helper.request(&hull, theirs, into(&group)?)?;
+        self.asked = Some(Asked { hull, control, group });
+        Ok(())
+    }
+
+    /// Reads the answer that is still due, so that the next one is the next request's.
+    fn settle(&mut self) {
+        if let Some(Asked { hull, control, group }) = self.asked.take()
+            && let Ok(launched) = self.helper.answer()
+        {
+            self.spare = Some(Vessel::new(hull, launched, control, Some(group), false));
+        }
+    }
+}
+
+fn into(group: &Group) -> Result<Option<OwnedFd>, SandboxError> {
+    group.clone_into_fd()?.map(|fd| fd.try_clone_to_owned()).transpose().map_err(io_error("no group"))
+}
+
+fn control_sockets() -> Result<(OwnedFd, OwnedFd), SandboxError> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(|e| io_error("no control socket")(e.into()))
+}
+
+/// A poisoned lock holds what it held: nothing here is left half done by a panic.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}

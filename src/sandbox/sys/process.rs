@@ -1,0 +1,266 @@
+//! Processes: made, replaced, ended.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::raw;
+
+/// The two sides of a fork.
+#[derive(Debug)]
+pub enum Fork {
+    Child,
+    Parent { pid: i32, pidfd: OwnedFd },
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// `clone3` as a fork into new namespaces, and into `cgroup` when one is given.
+///
+/// The caller must be single-threaded: the child goes on running Rust, and a lock held by another thread would stay locked in it for ever.
+///
+/// # Errors
+/// What the kernel said; also when this process has more than one thread.
+pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    debug_assert!(single_threaded(), "forking a threaded process");
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: namespaces | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArgs::default()
+    };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` and `pidfd` live across the call; without CLONE_VM the child has its own copy of everything.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => {
+            let pid = i32::try_from(pid).map_err(io::Error::other)?;
+            // SAFETY: CLONE_PIDFD stored a fresh descriptor that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Fork::Parent { pid, pidfd })
+        }
+    }
+}
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Leaves namespaces for new ones.
+///
+/// # Errors
+/// What the kernel said.
+pub fn unshare(namespaces: i32) -> io::Result<()> {
+    raw(libc::SYS_unshare, [namespaces as usize, 0, 0, 0, 0, 0]).map(drop)
+}
+
+/// Has this process exactly one thread? The kernel lets nobody else unshare what threads share, and for who is alone that does nothing.
+pub fn single_threaded() -> bool {
+    raw(libc::SYS_unshare, [libc::CLONE_THREAD as usize, 0, 0, 0, 0, 0]).is_ok()
+}
+
+/// Memory for a second stack.
+#[derive(Debug)]
+struct Stack {
+    memory: Box<[std::mem::MaybeUninit<u128>]>,
+}
+
+impl Stack {
+    fn new(bytes: usize) -> Self {
+        Self { memory: Box::new_uninit_slice(bytes / size_of::<u128>()) }
+    }
+
+    /// Stacks grow down.
+    fn top(&mut self) -> *mut c_void {
+        self.memory.as_mut_ptr_range().end.cast()
+    }
+}
+
+/// As much as the way to `execve` needs, many times over; pages that are never touched cost nothing.
+const EXECUTE_STACK: usize = 256 * 1024;
+
+/// Runs `execute` in a new process on this one's memory, with a stack of its own, while this one waits until that process has executed a
+/// program or ended. Nothing is copied: a fork would copy every page that either side touches afterwards. `execute` returns an exit code.
+///
+/// # Errors
+/// What the kernel said.
+pub fn fork_to_execute<F: FnMut() -> i32>(mut execute: F) -> io::Result<i32> {
+    extern "C" fn run<F: FnMut() -> i32>(argument: *mut c_void) -> i32 {
+        // SAFETY: `argument` is the closure below, which lives as long as its owner waits, and only this process uses it meanwhile.
+        let execute = unsafe { &mut *argument.cast::<F>() };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(execute)).unwrap_or(127)
+    }
+    let mut stack = Stack::new(EXECUTE_STACK);
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let argument: *mut F = &raw mut execute;
+    // SAFETY: the stack and the closure outlive the child's use of them, because CLONE_VFORK keeps us here until it has executed or
+    // ended. The caller is single-threaded and waits, so nobody else uses this memory, this thread's storage included.
+    let pid = unsafe { libc::clone(run::<F>, stack.top(), flags, argument.cast()) };
+    if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+/// Enough for two calls.
+const HOLDER_STACK: usize = 16 * 1024;
+
+/// A process that holds a new user namespace, and nothing else, until it is dropped.
+#[derive(Debug)]
+pub struct NamespaceHolder {
+    pid: i32,
+    _stack: Stack,
+    alive: Option<OwnedFd>,
+}
+
+impl NamespaceHolder {
+    /// Makes one, on this process's memory: a fork would cost more than the namespace.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn new() -> io::Result<Self> {
+        extern "C" fn hold(ends: *mut c_void) -> i32 {
+            let (wait, other) = ((ends as usize >> 32) as RawFd, (ends as usize & 0xffff_ffff) as RawFd);
+            let mut byte = 0_u8;
+            // SAFETY: plain calls on numbers and on a byte of this stack. They touch the shared error number only when they fail, and
+            // both descriptors are open.
+            unsafe { libc::close(other) };
+            // SAFETY: as above. It returns when the owner closes its end, or dies.
+            unsafe { libc::read(wait, (&raw mut byte).cast(), 1) };
+            0
+        }
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        let ends = (reader.as_raw_fd() as usize) << 32 | writer.as_raw_fd() as usize;
+        let mut stack = Stack::new(HOLDER_STACK);
+        let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD;
+        // SAFETY: the stack is freed only after the child was waited for. The child runs `hold` alone, which uses nothing else of this
+        // memory: its argument is two numbers, not an address.
+        let pid = unsafe { libc::clone(hold, stack.top(), flags, std::ptr::without_provenance_mut(ends)) };
+        if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(Self { pid, _stack: stack, alive: Some(writer) }) }
+    }
+
+    /// Lets it end, without waiting for that yet.
+    pub fn let_go(&mut self) {
+        drop(self.alive.take());
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
+impl Drop for NamespaceHolder {
+    fn drop(&mut self) {
+        self.let_go();
+        // Before its stack is freed. With SIGCHLD ignored there is nothing to reap, and this returns when it is gone.
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
+    }
+}
+
+/// Ends this process at once, without running destructors that belong to the other side of a fork.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Replaces this process. Returns only on failure.
+///
+/// # Errors
+/// Why it could not be replaced.
+pub fn execve(program: &CStr, argv: &[CString], envp: &[CString]) -> io::Result<Infallible> {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> { list.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect() };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: both lists are null-terminated and their strings outlive the call.
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Err(io::Error::last_os_error())
+}
+
+/// Marks every descriptor from `first` on as closed at exec.
+///
+/// # Errors
+/// What the kernel said.
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    raw(libc::SYS_close_range, [first as usize, u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0, 0]).map(drop)
+}
+
+/// Sends a signal to the process behind a pidfd.
+///
+/// # Errors
+/// What the kernel said.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    raw(libc::SYS_pidfd_send_signal, [pidfd.as_raw_fd() as usize, signal as usize, 0, 0, 0, 0]).map(drop)
+}
+
+/// A process control call with plain numbers.
+///
+/// # Errors
+/// What the kernel said.
+pub fn prctl(option: i32, a: usize, b: usize) -> io::Result<i32> {
+    // SAFETY: every option used here takes plain numbers.
+    let result = unsafe { libc::prctl(option, a, b, 0_usize, 0_usize) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Ignores a signal in this process. Children ended while SIGCHLD is ignored leave no zombie.
+///
+/// # Errors
+/// What the kernel said.
+pub fn ignore_signal(signal: i32) -> io::Result<()> {
+    // SAFETY: SIG_IGN installs no handler code.
+    let previous = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes back [`ignore_signal`].
+///
+/// # Errors
+/// What the kernel said.
+pub fn default_signal(signal: i32) -> io::Result<()> {
+    // SAFETY: SIG_DFL installs no handler code.
+    let previous = unsafe { libc::signal(signal, libc::SIG_DFL) };
+    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives every signal its default action and unblocks all: what a program expects at its start.
+pub fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no handler code; signals that cannot be changed are refused by the kernel.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // Setting a mask to a valid set cannot fail.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+/// Restricts this process to the first `count` processors.
+///
+/// # Errors
+/// What the kernel said.
+pub fn limit_processors(count: usize) -> io::Result<()> {
+    let mut set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
+    let mut kept = 0;
+    for cpu in 0..nix::sched::CpuSet::count() {
+        if set.is_set(cpu)? {
+            kept += 1;
+            if kept > count {
+                set.unset(cpu)?;
+            }
+        }
+    }
+    Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?)
+}
