@@ -385,6 +385,9 @@ impl Runner<'_> {
     /// The budget of the whole run that is spent, in words.
     fn run_budget(&self) -> Option<String> {
         let budget = &self.reading.config.run_budget;
+        if (budget.model_calls, budget.tokens, budget.usd, budget.wall) == (None, None, None, None) {
+            return None;
+        }
         let spent = self.store.overview().ok()?.spent;
         let since = |now: u64, before: u64| now.saturating_sub(before);
         let before = &self.spent_before;
