@@ -13,7 +13,7 @@ http {
     access_log off; keepalive_requests 10000000;
     client_body_temp_path $folder/a; proxy_temp_path $folder/b; fastcgi_temp_path $folder/c; uwsgi_temp_path $folder/d; scgi_temp_path $folder/e;
     upstream up { server $upstream; keepalive 64; keepalive_requests 10000000; }
-    server { listen 127.0.0.1:18182; location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering on; } }
+    server { listen 127.0.0.1:18182; location / { proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering on; proxy_max_temp_file_size 0; } }
 }
 EOF
     "$nginx" -c "$folder/nginx.conf" -p "$folder" -e "$folder/error" &

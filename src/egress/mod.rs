@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -93,6 +94,10 @@ impl Gateway {
                 inside.services.len()
             )));
         }
+        if !endpoints.is_empty() {
+            // Keys are in this process's memory. 1, not 0: it keeps core handlers that are programs away as well.
+            setrlimit(Resource::RLIMIT_CORE, 1, 1)?;
+        }
         // The certificates of authorities are read only by whoever speaks TLS to the outside itself.
         let outward = if endpoints.is_empty() { None } else { Some(tls::Outward::new()?) };
         let names = inside.names;
@@ -129,6 +134,13 @@ impl Threads {
     /// # Errors
     /// When they cannot be started.
     pub fn start() -> io::Result<Self> {
+        // As many descriptors as this process may have: every connection takes two.
+        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && soft < hard
+        {
+            // Where it is refused, sandboxes get fewer connections.
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+        }
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_io().enable_time().build();
