@@ -49,6 +49,7 @@ pub mod workspace;
 use failure::{Exit, Failure};
 
 use crate::sandbox::{helper, sys};
+use crate::workspace::unpack;
 
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, about = "Run untrusted coding agents in parallel; land only what has been proven.")]
@@ -147,6 +148,9 @@ pub fn main() -> ExitCode {
     // Before anything else: this process must stay as small and single-threaded as it was born.
     if std::env::args_os().nth(1).is_some_and(|first| first == helper::COMMAND) {
         return if helper::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == unpack::COMMAND) {
+        return unpack::serve(std::env::args_os().skip(2));
     }
     // Inside a sandbox: the program judges what an agent left, and knows no other command there.
     if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
