@@ -22,6 +22,7 @@ pub mod gate;
 pub mod graph;
 pub mod import;
 mod inplace;
+pub mod land;
 mod learn;
 pub mod lint;
 mod live;
@@ -33,7 +34,9 @@ pub mod probe;
 pub mod problems;
 pub mod profile;
 pub mod project;
+pub mod queue;
 pub mod report;
+pub mod revert;
 pub mod run;
 pub mod schema;
 mod schemas;
@@ -80,6 +83,12 @@ enum Command {
     Clean(clean::Args),
     /// Run the gates on a clean commit: is the base red?
     Gate(gate::Args),
+    /// Show what waits to land, in order, and what each waits for
+    Queue(queue::Args),
+    /// Bring the clean checkouts of the target to what has landed
+    Land(land::Args),
+    /// Take back what a story landed; gated like anything else
+    Revert(revert::Args),
     /// Add a story
     Add(Box<add::AddArgs>),
     /// Make story files of what other tools wrote
@@ -236,6 +245,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Diff(args) => diff::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Gate(args) => gate::run(&args),
+        Command::Queue(args) => queue::run(&args),
+        Command::Land(args) => land::run(&args),
+        Command::Revert(args) => revert::run(&args),
     }
 }
 
