@@ -1,6 +1,7 @@
 //! The loop. It alone owns the store; whoever works for it tells it by letter what happened, and waits until that is on the disk.
 
 mod queue;
+mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
