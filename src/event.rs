@@ -269,6 +269,12 @@ kinds! {
         #[serde(default)]
         findings: Vec<Finding>,
         evidence: Option<EvidenceId>,
+        /// The target's commit that the repair is made on. None is the base the story had.
+        #[serde(default)]
+        onto: Option<CommitId>,
+        /// The story's work merged into that commit, with conflicts marked: what the repair continues on.
+        #[serde(default)]
+        from: Option<CommitId>,
     }
     /// The compare-and-swap is about to be done; after a crash the target tells whether it was.
     LandingStarted = "landing.started" { candidate: CommitId, target: String, from: CommitId }

@@ -50,7 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("role", &["event", "config", "sandbox", "workspace", "store"]),
     ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
     ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "queue"]),
-    ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify"]),
+    ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify", "queue"]),
 ];
 
 fn module(path: &str) -> &str {

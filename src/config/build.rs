@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::layer::{Setting, Settings};
 use super::value::Value;
 use super::{
-    Agent, Backend, Budget, Config, Contract, Credential, DEFAULT_PRIORITY, Gate, Health, Invariants, Limits, Merge, Project, Queue,
-    Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify, When, Workspace,
+    Agent, Backend, Budget, Config, Contract, Credential, DEFAULT_PRIORITY, Gate, Health, Invariants, Landing, Limits, Merge, Project,
+    Queue, Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify, When, Workspace,
 };
 use crate::base::size::Size;
 use crate::base::source::{Level, Problem};
@@ -168,6 +168,11 @@ impl Reader<'_> {
                 update_checkout: match self.must_text("merge.update_checkout").as_str() {
                     "fast-forward-if-clean" => UpdateCheckout::FastForwardIfClean,
                     _ => UpdateCheckout::Never,
+                },
+                landing: match self.must_text("merge.landing").as_str() {
+                    "approval" => Landing::Approval,
+                    "stop" => Landing::Stop,
+                    _ => Landing::Queue,
                 },
             },
             queue: Queue { slots: self.must_count("queue.slots") },

@@ -124,6 +124,11 @@ pub const KEYS: &[Key] = &[
     key("workspace.setup", Kind::Text, "a command run in the sandbox of a new workspace"),
     key("sandbox.require", Kind::Word(&["full", "no-userns"]), "how much of the kernel must be there"),
     key("merge.style", Kind::Word(&["merge", "squash", "rebase"]), "what a landing looks like in history"),
+    key(
+        "merge.landing",
+        Kind::Word(&["queue", "approval", "stop"]),
+        "what is ready lands by itself, or when a human approved its commit, or not at all",
+    ),
     key("merge.push", Kind::Text, "the remote a landing is pushed to"),
     key(
         "merge.update_checkout",
@@ -194,6 +199,7 @@ impl Kind {
                 ["merged", ..] => "\"ready_for_review\"",
                 ["with", ..] => "\"before\"",
                 ["always", ..] => "\"integration\"",
+                ["queue", ..] => "\"stop\"",
                 ["never", ..] => "\"fast-forward-if-clean\"",
                 ["auto", ..] => "\"overlay\"",
                 ["full", ..] => "\"no-userns\"",

@@ -234,6 +234,18 @@ pub struct Merge {
     /// The remote a landing is pushed to.
     pub push: Option<String>,
     pub update_checkout: UpdateCheckout,
+    pub landing: Landing,
+}
+
+/// What happens to a story that is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// It enters the queue by itself.
+    Queue,
+    /// A human approves the commit first.
+    Approval,
+    /// Ready is where the run ends.
+    Stop,
 }
 
 /// What happens to a checkout of the target when it moves.

@@ -6,12 +6,17 @@ pub fn point(name: &str) {
     use std::io::Write;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
-    static AT: OnceLock<Option<u64>> = OnceLock::new();
+    static AT: OnceLock<Option<Result<u64, String>>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
-    let at = AT.get_or_init(|| std::env::var("COFFERDAM_TEST_CRASH_AT").ok()?.parse().ok());
-    let Some(at) = at else { return };
-    if PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *at {
-        drop(writeln!(std::io::stderr(), "crash point {at}: {name}"));
+    // The n-th point, or the first of that name.
+    let at = AT.get_or_init(|| std::env::var("COFFERDAM_TEST_CRASH_AT").ok().map(|at| at.parse().map_err(|_| at)));
+    let is_it = match at {
+        None => false,
+        Some(Ok(number)) => PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *number,
+        Some(Err(wanted)) => wanted == name,
+    };
+    if is_it {
+        drop(writeln!(std::io::stderr(), "crash point: {name}"));
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
         // The signal is on its way; nothing more happens here.
         std::thread::sleep(std::time::Duration::from_secs(60));

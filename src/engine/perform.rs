@@ -3,6 +3,7 @@
 mod attempt;
 mod collect;
 mod evaluate;
+pub mod gate;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -169,9 +170,12 @@ pub fn perform(hands: &Hands, work: &Work) {
         }
         // The loop does this one itself: it alone knows what runs.
         Effect::StopAttempt { .. } => Ok(()),
-        Effect::Diagnose { .. } | Effect::RunGate { .. } | Effect::Enqueue { .. } | Effect::Dequeue { .. } => {
-            Err(Trouble::new("this version has no queue, gates and diagnoser", format!("cofferdam cancel {}", work.story.id)).into())
+        Effect::RunGate { gate, commit, .. } => gate::run(hands, work, gate, commit),
+        Effect::Enqueue { commit } => tell(hands, work, Kind::StoryQueued { commit: commit.clone() }),
+        Effect::Dequeue { commit } => {
+            tell(hands, work, Kind::StoryDequeued { commit: commit.clone(), why: "it is not ready any more".to_owned() })
         }
+        Effect::Diagnose { .. } => Err(Trouble::new("this version has no diagnoser", format!("cofferdam cancel {}", work.story.id)).into()),
     };
     if let Err(Unanswered::Trouble(trouble)) = answered
         && !hands.stop.is_asked()
@@ -179,6 +183,10 @@ pub fn perform(hands: &Hands, work: &Work) {
         drop(hands.desk.tell(&work.story.id, vec![blocked(&trouble)]));
     }
     crash::point("an effect ended");
+}
+
+fn tell(hands: &Hands, work: &Work, kind: Kind) -> Result<(), Unanswered> {
+    Ok(hands.desk.tell(&work.story.id, vec![kind])?)
 }
 
 /// The event that asks a human about a fault of ours.

@@ -1,5 +1,8 @@
 //! The loop. It alone owns the store; whoever works for it tells it by letter what happened, and waits until that is on the disk.
 
+mod queue;
+mod target;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -162,6 +165,7 @@ struct Runner<'a> {
     stopping: bool,
     /// Stories whose start was refused or impossible, with the state they had: not tried again until something changes.
     refused: HashMap<StoryId, u64>,
+    keeping: queue::Keeping,
 }
 
 /// What a run begins with.
@@ -220,6 +224,7 @@ pub async fn run(beginning: Beginning<'_>, signals: Signals) -> Result<Ended, Ru
         beat: None,
         stopping: false,
         refused: HashMap::new(),
+        keeping: queue::Keeping::default(),
         store,
         reading,
     };
@@ -329,11 +334,13 @@ impl Runner<'_> {
             }
             tokio::select! {
                 Some(letter) = self.letters.recv() => tokio::task::block_in_place(|| self.take(letter))?,
+                Some(done) = self.keeping.tasks.join_next() => tokio::task::block_in_place(|| self.kept(done))?,
                 Some(joined) = self.tasks.join_next_with_id() => tokio::task::block_in_place(|| self.joined(joined))?,
                 _ = ticks.tick() => tokio::task::block_in_place(|| self.look())?,
                 () = signals.first.cancelled(), if !self.stopping => self.stop(),
                 () = signals.second.cancelled() => {
                     self.doing.values().for_each(|doing| doing.stop.ask());
+                    self.keeping.ask_to_stop();
                     return Ok((StopReason::Interrupted, Some("stopped at once".to_owned())));
                 }
             }
@@ -348,16 +355,22 @@ impl Runner<'_> {
     fn turns(&mut self) -> Result<Option<(StopReason, Option<String>)>, RunError> {
         loop {
             if self.stopping {
-                return Ok(self.doing.is_empty().then_some((StopReason::Interrupted, None)));
+                let idle = self.doing.is_empty() && !self.keeping.is_busy();
+                return Ok(idle.then_some((StopReason::Interrupted, None)));
             }
             self.reread()?;
+            let mut acted = self.keep()?;
             let turn = self.decide();
-            let mut acted = false;
             for action in turn.actions.clone() {
                 acted |= self.act(action)?;
             }
             if !acted {
-                return Ok(self.is_over(&turn));
+                let over = self.is_over(&turn);
+                // Before the plan is declared done, all of it is looked at together.
+                if over.is_some() && self.integrate(true) {
+                    return Ok(None);
+                }
+                return Ok(over);
             }
         }
     }
@@ -379,12 +392,18 @@ impl Runner<'_> {
     /// Why nothing new starts.
     fn held(&self) -> Option<String> {
         let pause = self.paused.as_ref().map(|why| if why.is_empty() { "a human paused it".to_owned() } else { why.clone() });
-        pause.or_else(|| self.run_budget()).or_else(|| self.broken.as_ref().map(|_| "its files cannot be read as they are now".to_owned()))
+        pause
+            .or_else(|| self.keeping.holds())
+            .or_else(|| self.run_budget())
+            .or_else(|| self.broken.as_ref().map(|_| "its files cannot be read as they are now".to_owned()))
     }
 
     /// The budget of the whole run that is spent, in words.
     fn run_budget(&self) -> Option<String> {
         let budget = &self.reading.config.run_budget;
+        if (budget.model_calls, budget.tokens, budget.usd, budget.wall) == (None, None, None, None) {
+            return None;
+        }
         let spent = self.store.overview().ok()?.spent;
         let since = |now: u64, before: u64| now.saturating_sub(before);
         let before = &self.spent_before;
@@ -462,7 +481,9 @@ impl Runner<'_> {
             return Ok(false);
         }
         let attempt = known.story.next_attempt();
-        let kind = match self.base(story) {
+        // What it comes after may have landed a moment ago, and the plan is read less often than that.
+        let target = self.tip()?.unwrap_or_else(|| self.reading.commit.clone());
+        let kind = match self.base(story, &target) {
             Ok(base) => Kind::StoryStarted { attempt, base },
             Err(trouble) => blocked(&trouble),
         };
@@ -474,20 +495,20 @@ impl Runner<'_> {
     }
 
     /// The commit that a story starts from: the target's, or what it is stacked on.
-    fn base(&self, story: &StoryId) -> Result<CommitId, Trouble> {
-        let Some(known) = self.view.get(story) else { return Ok(self.reading.commit.clone()) };
+    fn base(&self, story: &StoryId, target: &CommitId) -> Result<CommitId, Trouble> {
+        let Some(known) = self.view.get(story) else { return Ok(target.clone()) };
         // Earlier work is measured against what it was made from.
         if let (Some(_), Some(last)) = (&known.story.resume_from, known.story.attempts.last()) {
             return Ok(last.base.clone());
         }
         if self.reading.rules.start_on != StartOn::ReadyForReview {
-            return Ok(self.reading.commit.clone());
+            return Ok(target.clone());
         }
         let ready = known.story.spec.after.iter().filter_map(|id| match &self.view.get(id)?.phase {
             Phase::Ready { proof } | Phase::Queued { proof } | Phase::Merging { proof, .. } => Some((id.clone(), proof.commit().clone())),
             _ => None,
         });
-        super::stack::base(&self.shop, &self.reading.commit, &ready.collect::<Vec<_>>())
+        super::stack::base(&self.shop, target, &ready.collect::<Vec<_>>())
     }
 
     /// Stores one event of a story. False when the story refuses it.
@@ -630,12 +651,16 @@ impl Runner<'_> {
         self.stopping = true;
         self.watcher.say("stopping: agents are ended, and what they wrote is kept. Once more ends everything at once.");
         self.doing.values().for_each(|doing| doing.stop.ask());
+        self.keeping.ask_to_stop();
     }
 
     /// Whether nothing can happen any more without a human.
     fn is_over(&self, turn: &Turn) -> Option<(StopReason, Option<String>)> {
-        if !self.doing.is_empty() || turn.until.is_some() || self.paused.is_some() {
+        if !self.doing.is_empty() || self.keeping.is_busy() || turn.until.is_some() || self.paused.is_some() {
             return None;
+        }
+        if let Some(end) = self.ended_by_target() {
+            return Some(end);
         }
         if let Some(why) = &self.broken {
             return Some((StopReason::Error, Some(format!("the plan cannot be read as it is now: {why}"))));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use crate::base::id::{StoryId, hex_text};
-use crate::config::{Config, Contract, Role};
+use crate::config::{self, Config, Contract, Role, When};
 use crate::event::{ContractMode, Criterion, Kind, Landing, Limits, Rules, StorySpec};
 use crate::spec::{self, Spec};
 use crate::story::facts::{End, Story};
@@ -89,10 +89,13 @@ fn rules(story: &spec::Story, config: &Config) -> Rules {
     Rules {
         contract,
         evaluators: verify::required(story, config),
-        // Gates and the queue are not there yet: being ready for review is the end.
-        gates: Vec::new(),
+        gates: config.gates.iter().filter(|gate| gate.when == When::Always).map(|gate| gate.name.clone()).collect(),
         diagnose: false,
-        landing: Landing::Stop,
+        landing: match config.merge.landing {
+            config::Landing::Queue => Landing::Queue,
+            config::Landing::Approval => Landing::Approval,
+            config::Landing::Stop => Landing::Stop,
+        },
         limits: limits(story, config),
     }
 }

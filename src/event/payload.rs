@@ -242,6 +242,8 @@ pub enum StopReason {
     Blocked,
     Budget,
     Error,
+    /// The target itself is red: nothing may be built on it.
+    RedTarget,
     /// The runner before this one died without a word; recorded by its successor.
     Died,
 }

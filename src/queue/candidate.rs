@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::base::text::{bytes_line, one_line};
 use crate::config::Style;
 use crate::event::Finding;
+use crate::workspace::changes::{self, Stopped};
 use crate::workspace::git::fault::{self, Mutant};
-use crate::workspace::git::{Author, Conflict, GitError, Merged, Oid, Quarantine, Repository, Stamp};
+use crate::workspace::git::{Author, Conflict, ConflictKind, GitError, Merged, Objects as _, Oid, Quarantine, Repository, Stamp};
 use crate::workspace::state::{self, State};
 
 /// What is to be built.
@@ -49,6 +50,10 @@ pub fn nobody() -> Author {
     Author { name: "cofferdam".to_owned(), email: "cofferdam@localhost".to_owned() }
 }
 
+const REPAIRS: &str = "refs/cofferdam/repairs/";
+/// More changed files than this come from no repair.
+const MARKS_LOOKED_FOR: usize = 5_000;
+
 const PREFIX: &str = "refs/cofferdam/candidates/";
 
 /// The ref that keeps a candidate.
@@ -74,25 +79,15 @@ pub fn build(repository: &Repository, state: &State, wish: &Wish) -> Result<Buil
         return Ok(built);
     };
     quarantine.release()?;
+    let left = marked(repository, candidate.base, candidate.tree)?;
+    if !left.is_empty() {
+        return Ok(Build::Conflicts(left));
+    }
     let name = reference(candidate.commit);
     if repository.reference(&name) != Some(candidate.commit) {
         repository.create_reference(&name, candidate.commit)?;
     }
     Ok(built)
-}
-
-/// The conflicts that a story would have with a commit, without keeping anything.
-///
-/// # Errors
-/// When git cannot do it.
-pub fn predict(repository: &Repository, state: &State, base: Oid, story: Oid, style: Style) -> Result<Vec<Conflict>, GitError> {
-    let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
-    let tree = tree_of(&quarantine, base, story, style);
-    quarantine.abandon()?;
-    match tree? {
-        Merged::Tree(_) => Ok(Vec::new()),
-        Merged::Conflicts(conflicts) => Ok(conflicts),
-    }
 }
 
 /// The tree that these inputs make, worked out anew from raw objects: what a candidate must have.
@@ -224,6 +219,104 @@ fn with_trailers(message: &str, trailers: &[(&'static str, String)]) -> String {
         .collect();
     let trailers: Vec<String> = trailers.iter().map(|(key, value)| format!("{key}: {value}")).collect();
     format!("{}\n\n{}\n", message.join("\n").trim_end(), trailers.join("\n"))
+}
+
+/// What taking a landing back came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakenBack {
+    Built(Candidate),
+    /// Later work builds on it.
+    Conflicts(Vec<Conflict>),
+}
+
+/// A candidate that takes back what came between two commits of the target. It is tested and landed like any other.
+///
+/// # Errors
+/// When git cannot do it.
+pub fn take_back(
+    repository: &Repository,
+    state: &State,
+    target: Oid,
+    landed: Oid,
+    before: Oid,
+    message: &str,
+) -> Result<TakenBack, GitError> {
+    let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
+    let build = || -> Result<Result<(Oid, Oid), Vec<Conflict>>, GitError> {
+        match quarantine.take_back(target, landed, before)? {
+            Merged::Conflicts(conflicts) => Ok(Err(conflicts)),
+            Merged::Tree(tree) => {
+                let seconds = repository.time_of(target)?.max(repository.time_of(landed)?);
+                let who = Stamp { who: repository.author().unwrap_or_else(nobody), seconds, offset_minutes: 0 };
+                Ok(Ok((quarantine.write_commit_at(tree, &[target], &who, &who, message)?, tree)))
+            }
+        }
+    };
+    match build() {
+        Ok(Ok((commit, tree))) => {
+            quarantine.release()?;
+            let name = reference(commit);
+            if repository.reference(&name) != Some(commit) {
+                repository.create_reference(&name, commit)?;
+            }
+            Ok(TakenBack::Built(Candidate { commit, tree, base: target, story: commit, style: Style::Squash }))
+        }
+        Ok(Err(conflicts)) => {
+            quarantine.abandon()?;
+            Ok(TakenBack::Conflicts(conflicts))
+        }
+        Err(error) => {
+            quarantine.abandon()?;
+            Err(error)
+        }
+    }
+}
+
+/// Where a repair goes on: the story's work merged into the target as it is now, conflicts marked. A ref keeps it.
+///
+/// # Errors
+/// When git cannot do it.
+pub fn repair_start(repository: &Repository, state: &State, wish: &Wish) -> Result<Oid, GitError> {
+    let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
+    let start = || -> Result<Oid, GitError> {
+        let tree = quarantine.merge_marked(wish.base, wish.story)?;
+        let committer = Stamp { who: wish.committer.clone(), seconds: wish.at, offset_minutes: 0 };
+        let message = with_trailers(&subject("Repair of story", wish), &trailers(wish));
+        quarantine.write_commit_at(tree, &[wish.base, wish.story], &committer, &committer, &message)
+    };
+    let commit = match start() {
+        Ok(commit) => commit,
+        Err(error) => {
+            quarantine.abandon()?;
+            return Err(error);
+        }
+    };
+    quarantine.release()?;
+    let name = format!("{REPAIRS}{commit}");
+    if repository.reference(&name) != Some(commit) {
+        repository.create_reference(&name, commit)?;
+    }
+    Ok(commit)
+}
+
+/// Paths in which marks of a conflict were left, of those that a commit changes: they are no resolution.
+fn marked(repository: &Repository, base: Oid, tree: Oid) -> Result<Vec<Conflict>, GitError> {
+    let base = repository.tree_of(base)?;
+    let changes = match changes::between(repository, Some(base), Some(tree), MARKS_LOOKED_FOR) {
+        Ok(changes) => changes,
+        Err(Stopped::Git(error)) => return Err(error),
+        Err(Stopped::TooMany) => return Ok(Vec::new()),
+    };
+    let mut found = Vec::new();
+    for change in changes {
+        let Some((_, id)) = change.now.filter(|(mode, _)| mode & 0o170_000 == 0o100_000) else { continue };
+        let content = repository.blob(id)?;
+        let has = |mark: &[u8]| content.split(|byte| *byte == b'\n').any(|line| line == mark);
+        if has(b"<<<<<<< target") && has(b">>>>>>> story") {
+            found.push(Conflict { path: change.path, kind: ConflictKind::Marked, both: None });
+        }
+    }
+    Ok(found)
 }
 
 /// Conflicts as the next attempt reads them: what is wrong where, with both sides.

@@ -71,6 +71,7 @@ pub enum LandError {
 /// The steps at which a test may stop us, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    Pushed,
     Checked,
     CheckoutAside,
     Swapped,
@@ -104,28 +105,45 @@ pub fn land(
     }
     verify(repository, state, candidate)?;
     step(Step::Checked);
+    advance(lock, repository, target, candidate.base, candidate.commit, update, step)
+}
+
+/// Moves the target by compare-and-swap, after every checkout of it stepped aside. What is moved to was proven, or is what a remote has.
+///
+/// # Errors
+/// When it was not moved.
+pub fn advance(
+    lock: &LandingLock,
+    repository: &Repository,
+    target: &str,
+    from: Oid,
+    to: Oid,
+    update: UpdateCheckout,
+    step: &mut dyn FnMut(Step),
+) -> Result<Landed, LandError> {
+    let _held = lock;
     let mut kept = Vec::new();
     for checkout in repository.checkouts()?.into_iter().filter(|checkout| checkout.branch.as_deref() == Some(target)) {
-        let branch = aside(repository, &checkout, target, candidate.base)?;
+        let branch = aside(repository, &checkout, target, from)?;
         kept.push((checkout, branch));
         step(Step::CheckoutAside);
     }
-    let swapped = repository.swap_branch(target, candidate.base, candidate.commit, "cofferdam: land");
+    let swapped = repository.swap_branch(target, from, to, "cofferdam: land");
     if !matches!(swapped, Ok(Swapped::Done)) {
         for (checkout, branch) in &kept {
             // Nothing landed, so nothing needs to stand aside; unless its user committed there meanwhile.
-            if repository.branch_tip(&format!("refs/heads/{branch}"))? == Some(candidate.base) {
+            if repository.branch_tip(&format!("refs/heads/{branch}"))? == Some(from) {
                 repository.set_head(checkout, target)?;
             }
         }
     }
     match swapped? {
         Swapped::Done => step(Step::Swapped),
-        Swapped::Elsewhere(found) => return Err(LandError::Moved { base: candidate.base, found }),
+        Swapped::Elsewhere(found) => return Err(LandError::Moved { base: from, found }),
     }
     if update == UpdateCheckout::FastForwardIfClean {
         // What has landed has landed: a checkout that cannot be brought along stays where it is.
-        drop(bring_along(repository, target, candidate.commit));
+        drop(bring_along(repository, target, to));
         step(Step::CheckoutForwarded);
     }
     Ok(Landed::Done { aside: kept.into_iter().map(|(checkout, branch)| Aside { files: checkout.files, branch }).collect() })

@@ -16,6 +16,7 @@ pub mod gate_run;
 pub mod land;
 pub mod order;
 pub mod perform;
+pub mod push;
 pub mod report;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::candidate::{self, Build, Candidate, Wish};
 use super::chain::{Fact, Why};
 use super::land::{self, Aside, LandError, Landed, LandingLock, Step};
+use super::push::{PushError, Pushed, Remote};
 use crate::base::id::{CommitId, EvidenceId, StoryId, TreeId};
 use crate::base::text;
 use crate::config::{Style, UpdateCheckout};
@@ -31,6 +32,8 @@ pub struct Keeper<'a> {
     pub target: &'a str,
     pub style: Style,
     pub update: UpdateCheckout,
+    /// The remote that a landing is pushed to, before the target here moves.
+    pub push: Option<&'a str>,
     pub run: Option<String>,
 }
 
@@ -43,6 +46,10 @@ pub enum Undone<E> {
     State(#[from] StateError),
     #[error(transparent)]
     Land(#[from] LandError),
+    #[error(transparent)]
+    Push(#[from] PushError),
+    #[error("the target here and on the remote `{0}` have gone different ways; bring them together, then cofferdam run")]
+    Diverged(String),
     #[error("git gave an id that is none")]
     Id,
     /// The event was not accepted: nothing was done.
@@ -134,9 +141,13 @@ impl Keeper<'_> {
             [] => String::new(),
             some => format!(" together with {}", text::list(some)),
         };
+        let wish = self.wish(ticket, oid(base)?)?;
         let (why, findings) = match why {
             Why::Conflicts => {
-                let conflicts = candidate::predict(self.repository, self.state, oid(base)?, oid(&ticket.commit)?, self.style)?;
+                let conflicts = match candidate::build(self.repository, self.state, &wish)? {
+                    Build::Conflicts(conflicts) => conflicts,
+                    Build::Built(_) => Vec::new(),
+                };
                 (format!("it conflicts with the target{with}"), candidate::findings(&conflicts))
             }
             Why::Red | Why::Broken => (format!("its gates are red on the merge{with}; alone they were green"), red.to_vec()),
@@ -147,6 +158,8 @@ impl Keeper<'_> {
             why,
             findings,
             evidence: evidence.cloned(),
+            onto: Some(base.clone()),
+            from: Some(commit_id(candidate::repair_start(self.repository, self.state, &wish)?)?),
         };
         tell(&ticket.story, kind).map_err(Undone::Told)
     }
@@ -167,6 +180,18 @@ impl Keeper<'_> {
         let started = Kind::LandingStarted { candidate: candidate.clone(), target: self.target.to_owned(), from: base.clone() };
         tell(&ticket.story, started).map_err(Undone::Told)?;
         let tested = self.tested(ticket, candidate, base)?;
+        match self.pushed(&tested) {
+            Ok(true) => step(Step::Pushed),
+            Ok(false) => {
+                self.give_up(&ticket.story, candidate.clone(), "somebody else pushed to the target", tell)?;
+                self.follow(&lock)?;
+                return Ok((vec![Fact::NotLanded { candidate: candidate.clone() }], Vec::new()));
+            }
+            Err(error) => {
+                self.give_up(&ticket.story, candidate.clone(), &error.to_string(), tell)?;
+                return Err(error);
+            }
+        }
         match land::land(&lock, self.repository, self.state, self.target, &tested, self.update, step) {
             Ok(landed) => {
                 let aside = if let Landed::Done { aside } = landed { aside } else { Vec::new() };
@@ -189,12 +214,55 @@ impl Keeper<'_> {
         }
     }
 
+    /// Pushes a candidate, when landings are pushed. False when the remote is elsewhere.
+    fn pushed<E>(&self, tested: &Candidate) -> Result<bool, Undone<E>> {
+        let Some(name) = self.push else { return Ok(true) };
+        if self.tip()? != Some(tested.base) {
+            return Ok(true);
+        }
+        // What is pushed cannot be taken back: everything is looked at again before it, as before the landing itself.
+        match land::verify(self.repository, self.state, tested) {
+            // The landing finds the same, and says what it means.
+            Err(LandError::NotTheTested { .. }) => return Ok(true),
+            verified => verified?,
+        }
+        Ok(Remote { name, branch: self.target }.push(self.repository, tested.commit)? == Pushed::Done)
+    }
+
+    /// Takes over what the remote has, when landings are pushed: what others pushed there, and what a crash left half done here.
+    ///
+    /// # Errors
+    /// When the remote cannot be reached, or has gone another way.
+    pub fn sync<E>(&self) -> Result<(), Undone<E>> {
+        if self.push.is_none() {
+            return Ok(());
+        }
+        let lock = LandingLock::take(self.state)?;
+        self.follow(&lock)
+    }
+
+    fn follow<E>(&self, lock: &LandingLock) -> Result<(), Undone<E>> {
+        let Some(name) = self.push else { return Ok(()) };
+        let remote = Remote { name, branch: self.target }.fetch(self.repository)?;
+        let (Some(there), Some(here)) = (remote, self.tip()?) else { return Ok(()) };
+        if self.repository.is_ancestor(there, here) {
+            return Ok(());
+        }
+        if !self.repository.is_ancestor(here, there) {
+            return Err(Undone::Diverged(name.to_owned()));
+        }
+        land::advance(lock, self.repository, self.target, here, there, self.update, &mut |_| {})?;
+        Ok(())
+    }
+
     /// After a crash in the middle of a landing: the target tells whether it was done.
     ///
     /// # Errors
     /// When git cannot do it, or the event is not accepted.
     pub fn recover<E>(&self, ticket: &Ticket, candidate: &CommitId, base: &CommitId, tell: Tell<'_, E>) -> Result<bool, Undone<E>> {
-        let _lock = LandingLock::take(self.state)?;
+        let lock = LandingLock::take(self.state)?;
+        // It may have been pushed, and not moved here.
+        self.follow(&lock)?;
         let tested = self.tested(ticket, candidate, base)?;
         if self.tip()?.is_some_and(|tip| self.repository.is_ancestor(tested.commit, tip)) {
             self.landed(ticket, &tested, tell)?;

@@ -247,6 +247,7 @@ impl Life<'_> {
             target: TARGET,
             style: self.disk.style,
             update: UpdateCheckout::Never,
+            push: None,
             run: None,
         }
     }
@@ -369,6 +370,7 @@ impl Life<'_> {
                     target: TARGET,
                     style: self.disk.style,
                     update: UpdateCheckout::Never,
+                    push: None,
                     run: None,
                 };
                 // What is told is on the disk when it returns, whatever comes after.

@@ -51,7 +51,9 @@ impl Workshop {
     /// # Errors
     /// When the repository cannot be opened any more.
     pub fn workspaces(&self) -> Result<Workspaces, WorkspaceError> {
-        Workspaces::open(&self.root)
+        let mut workspaces = Workspaces::open(&self.root)?;
+        workspaces.state.keep_layers(self.config().workspace.layers.bytes());
+        Ok(workspaces)
     }
 
     /// Where a person's own texts of roles are.

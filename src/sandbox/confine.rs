@@ -146,3 +146,28 @@ pub(super) fn probe(probe: &Probe, supervisor: i32) -> bool {
         Probe::Capabilities => sys::has_no_capabilities().unwrap_or(false),
     }
 }
+
+/// Confines this process, which has one thread and reads what a stranger wrote, to one folder: no other file, no network, no capability, so much
+/// memory and processor time. Tries afterwards what must fail.
+///
+/// # Errors
+/// When a layer cannot be had. Nothing may be read then.
+pub fn only_this_folder(folder: &Path, memory: u64, seconds: u64) -> io::Result<()> {
+    let abi =
+        sys::landlock_abi().filter(|abi| *abi >= super::plan::OLDEST_LANDLOCK).ok_or_else(|| other(io::Error::other("no Landlock")))?;
+    setrlimit(resource::Resource::RLIMIT_AS, memory, memory)?;
+    limit(Resource::CpuSeconds, seconds)?;
+    limit(Resource::FileSize, memory)?;
+    limit(Resource::Core, 1)?;
+    drop_privileges()?;
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize, 0)?;
+    landlock(&Landlock { abi, rules: vec![(folder.to_owned(), Rights::Write)], no_tcp: true, tcp_ports: Vec::new() })?;
+    let filter =
+        super::filter::program(super::filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false }).map_err(other)?;
+    sys::install_filter(&filter, false)?;
+    let refused = std::fs::File::open("/proc/self/status").is_err()
+        && std::net::UdpSocket::bind("127.0.0.1:0").is_err()
+        && probe(&Probe::NewUserNamespace, 0)
+        && probe(&Probe::Capabilities, 0);
+    if refused { Ok(()) } else { Err(io::Error::other("the kernel accepted the layers but does not enforce them")) }
+}

@@ -42,6 +42,7 @@ mod watch;
 mod wire;
 
 pub use command::{Command, Finished, Sandbox, SandboxError};
+pub use confine::only_this_folder;
 pub use denial::Denial;
 pub use engine::{Early, Engine};
 pub use outcome::{Cause, Outcome};

@@ -28,6 +28,8 @@ pub struct Overview {
     /// Providers that pause, and until when.
     pub providers: BTreeMap<String, Timestamp>,
     pub landings: u64,
+    /// The last integration check.
+    pub integration: Option<Integration>,
     pub spent: Amount,
     /// Counts by name: `event story.landed`, `evaluator checks fail`, `gate test red`.
     pub tallies: BTreeMap<String, u64>,
@@ -50,6 +52,15 @@ pub struct Target {
     pub commit: CommitId,
     /// Its own check on that commit. None when it was not checked.
     pub green: Option<bool>,
+}
+
+/// An integration check, and how far the target was then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Integration {
+    pub commit: CommitId,
+    pub green: bool,
+    /// Landings before it.
+    pub landings: u64,
 }
 
 /// What was spent by one role and model on one story. An empty story is the run itself.
@@ -172,6 +183,9 @@ impl View {
                 if let Some(target) = overview.target.as_mut().filter(|target| target.commit == *commit) {
                     target.green = Some(*green);
                 }
+            }
+            Kind::IntegrationChecked { commit, green, .. } => {
+                overview.integration = Some(Integration { commit: commit.clone(), green: *green, landings: overview.landings });
             }
             // A landing that is told twice is one landing; one that was refused is none.
             Kind::StoryLanded { commit, target, .. } if applied.transition.is_some() => {

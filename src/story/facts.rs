@@ -28,6 +28,9 @@ pub struct Story {
     pub spent_total: Amount,
     /// The commit that the next attempt continues on. None starts from the base.
     pub resume_from: Option<CommitId>,
+    /// Where a repair after the queue goes on: the target's commit, and the work merged into it.
+    #[serde(default)]
+    pub onto: Option<(CommitId, CommitId)>,
     /// A provider's quota, and the like: not to be started before.
     pub not_before: Option<Timestamp>,
     pub memory: Memory,
@@ -193,6 +196,7 @@ impl Story {
             spent: Amount::default(),
             spent_total: Amount::default(),
             resume_from: None,
+            onto: None,
             not_before: None,
             memory: Memory::default(),
             approvals: BTreeSet::new(),
@@ -202,6 +206,12 @@ impl Story {
             end: None,
             notified: false,
         }
+    }
+
+    /// It mends what landed and broke the target: it goes before the others.
+    pub fn is_urgent(&self) -> bool {
+        let is_one = |failure: &Failure| failure.signature == ["integration"];
+        self.attempts.iter().any(|attempt| matches!(&attempt.conclusion, Some(Conclusion::Failed(failure)) if is_one(failure)))
     }
 
     /// The current attempt.

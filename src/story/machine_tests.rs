@@ -78,6 +78,8 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
             why: "red".to_owned(),
             findings: Vec::new(),
             evidence: None,
+            onto: None,
+            from: None,
         },
         34 => Kind::DiagnosisMade { commit: commit(n), summary: "s".to_owned(), tasks: Vec::new(), evidence: None },
         35 => Kind::ContractAccepted { attempt: no(number), evidence: None },
@@ -329,6 +331,8 @@ fn helpful(w: &World, a: u8, b: u8, pauses: &mut u32) -> Kind {
             why: "red".to_owned(),
             findings: Vec::new(),
             evidence: None,
+            onto: None,
+            from: None,
         },
         Phase::Merging { candidate, .. } if candidate.gates.is_empty() => Kind::GateFinished {
             gate: "test".to_owned(),

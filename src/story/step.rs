@@ -204,6 +204,14 @@ fn next_attempt(story: &mut Story) {
 }
 
 fn open_attempt(story: &mut Story, no: crate::base::id::AttemptNo, base: crate::base::id::CommitId) {
+    // What the queue sent back goes on from where it would land.
+    let base = match story.onto.take() {
+        Some((onto, from)) => {
+            story.resume_from = Some(from);
+            onto
+        }
+        None => base,
+    };
     let task = if story.resume_from.is_some() { Task::Repair } else { Task::Implement };
     story.attempts.push(super::facts::Attempt::new(no, task, base, story.resume_from.clone()));
     let notify = story.spec.rules.limits.notify_cycle;

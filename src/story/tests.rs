@@ -350,6 +350,8 @@ fn a_red_candidate_goes_to_repair_and_a_dropped_one_waits() {
         why: "conflict".to_owned(),
         findings: Vec::new(),
         evidence: None,
+        onto: None,
+        from: None,
     };
     w.ok(built(8, 1)).ok(refusal(9));
     assert_eq!(w.state(), "merging", "late news of an old candidate");

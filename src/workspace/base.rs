@@ -6,8 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Attributes, AttributesFile, AttributesStack, Value};
@@ -16,7 +18,7 @@ use super::convert::LineEnds;
 use super::git::{self, Entry, GitError, Objects, Oid, Repository};
 use super::layer_files::{self, Content, Job};
 use super::removal;
-use super::state::{self, State, StateError};
+use super::state::{self, Lock, State, StateError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
@@ -30,6 +32,21 @@ pub enum BaseError {
     Unfaithful { commit: Oid, wanted: u64, found: u64, place: PathBuf },
     #[error("the disk under {} is full; `cofferdam clean` frees what nothing uses, then try again", place.display())]
     Full { place: PathBuf },
+}
+
+impl BaseError {
+    /// A full disk is said as one, whoever ran into it.
+    pub(super) fn or_full(self, place: &Path) -> Self {
+        let full = match &self {
+            Self::Io(e) | Self::Git(GitError::Io(e)) | Self::State(StateError::Io(e)) => {
+                matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            // libgit2 has no code for it.
+            Self::Git(GitError::Git { source, .. }) => source.message().contains("No space left on device"),
+            _ => false,
+        };
+        if full { Self::Full { place: place.to_owned() } } else { self }
+    }
 }
 
 /// What is known of one layer; it lies beside the layer's files.
@@ -63,10 +80,12 @@ pub struct Warnings {
     pub encoded: u64,
 }
 
-/// A layer with all that lies below it, top first.
+/// A layer with all that lies below it, top first. While one is held, none of its layers is removed.
 #[derive(Clone, Debug)]
 pub struct Stack {
     pub layers: Vec<(PathBuf, Layer)>,
+    #[expect(dead_code, reason = "held for its drop")]
+    held: Arc<Vec<Flock<std::fs::File>>>,
 }
 
 impl Stack {
@@ -91,7 +110,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
 /// The base layers of one repository.
 #[derive(Debug)]
 pub struct Layers<'a> {
-    state: &'a State,
+    pub(super) state: &'a State,
     repository: &'a Repository,
 }
 
@@ -106,24 +125,28 @@ impl<'a> Layers<'a> {
         if let Some(stack) = self.find(commit, ends)? {
             return Ok(stack);
         }
-        let _lock = self.state.lock("layers", LOCK_WAIT)?;
+        let lock = self.state.lock("layers", LOCK_WAIT)?;
         if let Some(stack) = self.find(commit, ends)? {
             return Ok(stack);
         }
         self.sweep()?;
-        self.build(commit, ends).map_err(|error| match error {
-            BaseError::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                BaseError::Full { place: self.state.layers() }
-            }
-            other => other,
-        })?;
-        self.find(commit, ends)?.ok_or_else(|| io::Error::other("the new layer is gone again").into())
+        self.build(commit, ends).map_err(|error| error.or_full(&self.state.layers()))?;
+        let stack = self.find(commit, ends)?.ok_or_else(|| io::Error::other("the new layer is gone again"))?;
+        drop(lock);
+        // A layer too many is no reason not to use the new one.
+        drop(self.keep_small());
+        Ok(stack)
     }
 
     /// The layer of a commit with those below it, when all of them are there.
     pub fn find(&self, commit: Oid, ends: LineEnds) -> Result<Option<Stack>, BaseError> {
-        let mut layers = Vec::new();
-        let mut next = Some(folder_name(commit, ends));
+        self.stack_of(&folder_name(commit, ends))
+    }
+
+    pub(super) fn stack_of(&self, name: &str) -> Result<Option<Stack>, BaseError> {
+        let (mut layers, mut held) = (Vec::new(), Vec::new());
+        let now = SystemTime::now();
+        let mut next = Some(name.to_owned());
         while let Some(name) = next.take() {
             let path = self.state.layers().join(&name);
             let Some(layer) = state::read_record::<Layer>(&path.join("layer.json"))? else { return Ok(None) };
@@ -131,13 +154,14 @@ impl<'a> Layers<'a> {
                 return Ok(None);
             }
             next = layer.over.clone();
+            if let Ok(file) = fs_err::File::open(path.join("layer.json")) {
+                // The time of last use decides what goes first when space is needed.
+                drop(file.file().set_modified(now));
+                held.extend(Flock::lock(file.into_file(), FlockArg::LockSharedNonblock));
+            }
             layers.push((path, layer));
         }
-        for (path, _) in &layers {
-            // The time of last use decides what goes first when space is needed.
-            drop(fs_err::File::open(path.join("layer.json")).map(|file| file.file().set_modified(SystemTime::now())));
-        }
-        Ok(Some(Stack { layers }))
+        Ok(Some(Stack { layers, held: Arc::new(held) }))
     }
 
     /// Every layer that is whole, the last used first.
@@ -155,7 +179,8 @@ impl<'a> Layers<'a> {
                 layers.push((name, used, layer));
             }
         }
-        layers.sort_by_key(|(_, used, _)| std::cmp::Reverse(*used));
+        // Those of one stack were used at the same moment: the upper ones are the newer ones.
+        layers.sort_by_key(|(_, used, layer)| std::cmp::Reverse((*used, layer.depth)));
         Ok(layers)
     }
 
@@ -174,7 +199,12 @@ impl<'a> Layers<'a> {
                 break;
             }
             let below: HashSet<String> = layers.iter().filter_map(|(_, _, layer)| layer.over.clone()).collect();
-            let Some(at) = layers.iter().rposition(|(name, ..)| !used.contains(name) && !below.contains(name)) else { break };
+            let Some(at) = layers.iter().rposition(|(name, ..)| {
+                let held = || Lock::acquire(&self.state.layers().join(name).join("layer.json"), "a layer", Duration::ZERO).is_err();
+                !used.contains(name) && !below.contains(name) && !held()
+            }) else {
+                break;
+            };
             let (name, _, layer) = layers.remove(at);
             if !dry_run {
                 removal::discard(&self.state.layers().join(&name), &self.state.trash())?;
@@ -202,9 +232,17 @@ impl<'a> Layers<'a> {
         fs_err::create_dir_all(&files)?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
         let built = match self.nearest(tree, ends)? {
-            Some((below, layer, changes)) => {
+            Some((below, layer, changes)) if layer.depth < DEPTH_MAX => {
                 self.delta(&files, tree, ends, time, &layer, &changes).map(|built| (Some(below), layer.depth + 1, built))
             }
+            // The kernel's list is full: what lies below becomes one layer first.
+            Some((below, layer, changes)) => match self.flatten(&below, &layer) {
+                Ok(Some((flat, one))) => {
+                    self.delta(&files, tree, ends, time, &one, &changes).map(|built| (Some(flat), one.depth + 1, built))
+                }
+                Ok(None) => self.whole(&files, commit, tree, ends, time).map(|built| (None, 0, built)),
+                Err(error) => Err(error),
+            },
             None => self.whole(&files, commit, tree, ends, time).map(|built| (None, 0, built)),
         };
         let (over, depth, built) = match built {
@@ -242,12 +280,11 @@ impl<'a> Layers<'a> {
     /// The layer that differs least from a tree, if laying a small one over it is worth it.
     fn nearest(&self, tree: Oid, ends: LineEnds) -> Result<Option<(String, Layer, Vec<changes::Change>)>, BaseError> {
         let mut best: Option<(String, Layer, Vec<changes::Change>)> = None;
-        for (name, _, layer) in
-            self.all()?.into_iter().filter(|(_, _, l)| l.ends == ends && l.depth < DEPTH_MAX && l.version == VERSION).take(CANDIDATES)
-        {
+        for (name, _, layer) in self.all()?.into_iter().filter(|(_, _, l)| l.ends == ends && l.version == VERSION).take(CANDIDATES) {
             let Ok(from) = layer.tree.parse() else { continue };
-            let limit =
-                best.as_ref().map_or(usize::try_from(layer.files / 10).unwrap_or(usize::MAX).max(1000), |(_, _, found)| found.len());
+            let limit = best
+                .as_ref()
+                .map_or(usize::try_from(layer.files / 10).unwrap_or(usize::MAX).max(1000), |(_, _, found)| found.len().saturating_sub(1));
             match changes::between(self.repository, Some(from), Some(tree), limit) {
                 // New attributes may change the line ends of files that did not change.
                 Ok(changes) if changes.iter().any(|c| c.path.ends_with(b".gitattributes")) => {}

@@ -3,13 +3,14 @@
 //! Nothing of it is opened as a repository. Objects are copied into a quarantine of ours, named by their own content, walked from the tips,
 //! checked, and only what was reached is written anew into the repository.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
 use super::git::{Entry, GitError, ObjectKind, Objects as _, Oid, Quarantine, Repository, mode};
 use super::rules;
 use super::state;
+use super::unpack;
 use super::walk::{Folder, Kind};
 
 /// Bounds of one import.
@@ -17,6 +18,8 @@ const OBJECTS_MAX: u64 = 200_000;
 const OBJECT_BYTES_MAX: u64 = 256 << 20;
 const TOTAL_BYTES_MAX: u64 = 1 << 30;
 const DEPTH_MAX: usize = 128;
+/// As many as a collection takes.
+const NAMES_MAX: u64 = 1_000_000;
 const REFS_MAX: usize = 1000;
 
 /// A commit that the agent's refs point to.
@@ -106,14 +109,15 @@ pub fn import(git: &Folder, tips: &[Tip], repository: &Repository, scratch: &Pat
     }
     let place = scratch.join(state::unique("strange-"));
     let strange = Quarantine::create(&place, repository)?;
-    let copied = git.child(b"objects").map_err(GitError::from).and_then(|objects| copy(&objects, &strange));
+    let copied = git.child(b"objects").map_err(GitError::from).and_then(|objects| decode(&objects, &strange, scratch));
     let clean = Quarantine::create(&scratch.join(state::unique("clean-")), repository)?;
     for tip in new {
         if let Err(error) = &copied {
             refused.push(Refused { name: tip.name.clone(), why: error.to_string() });
             continue;
         }
-        let mut check = Check { strange: &strange, clean: &clean, repository, done: HashSet::new(), bytes: 0, commits: 0 };
+        let mut check =
+            Check { strange: &strange, clean: &clean, repository, done: HashSet::new(), names: HashMap::new(), bytes: 0, commits: 0 };
         match check.commit(tip.id) {
             Ok(subject) => imported.push(Imported { name: tip.name.clone(), id: tip.id, subject, commits: check.commits }),
             Err(why) => refused.push(Refused { name: tip.name.clone(), why: why.to_string() }),
@@ -146,7 +150,7 @@ pub fn message(git: &Folder, repository: &Repository, scratch: &Path) -> Option<
         });
         match loose {
             Some(content) => strange.take_loose(&name, &content).ok()?,
-            None => copy(&objects, &strange).ok()?,
+            None => decode(&objects, &strange, scratch).ok()?,
         }
         let (kind, size) = strange.header(head.id).ok()?;
         let text = (kind == ObjectKind::Commit && size <= MESSAGE_BYTES_MAX).then(|| strange.commit(head.id).ok())??.2;
@@ -159,10 +163,22 @@ pub fn message(git: &Folder, repository: &Repository, scratch: &Path) -> Option<
     message
 }
 
+/// Takes every object, each under the name that its own content gives it. Decoding happens in a process of its own.
+fn decode(objects: &Folder, strange: &Quarantine, scratch: &Path) -> Result<(), GitError> {
+    let raw = scratch.join(state::unique("strange-raw-"));
+    fs_err::create_dir_all(raw.join("objects/pack"))?;
+    fs_err::create_dir_all(raw.join("packs"))?;
+    let bounds = unpack::Bounds { objects: OBJECTS_MAX, object_bytes: OBJECT_BYTES_MAX, total_bytes: TOTAL_BYTES_MAX };
+    let take = |kind, content: &[u8]| strange.write_object(kind, content).map(drop);
+    let decoded = copy(objects, &raw).and_then(|()| unpack::each(&raw, bounds, take));
+    fs_err::remove_dir_all(&raw)?;
+    decoded
+}
+
 /// Copies every loose object and pack, as bytes.
-fn copy(objects: &Folder, strange: &Quarantine) -> Result<(), GitError> {
+fn copy(objects: &Folder, raw: &Path) -> Result<(), GitError> {
     let too_much = || GitError::Io(io::Error::other("there are more objects than are imported"));
-    let (mut count, mut bytes) = (0_u64, 0_u64);
+    let (mut count, mut bytes, mut packs) = (0_u64, 0_u64, 0_u64);
     let mut read = |folder: &Folder, name: &[u8], limit: u64| -> Result<Option<Vec<u8>>, GitError> {
         let Ok(status) = folder.status(name) else { return Ok(None) };
         if status.kind != Kind::File || status.links != 1 {
@@ -181,14 +197,17 @@ fn copy(objects: &Folder, strange: &Quarantine) -> Result<(), GitError> {
             let Ok(folder) = objects.child(&fan) else { continue };
             for name in folder.names(OBJECTS_MAX)?.into_iter().filter(|name| hex(name, 38)) {
                 if let Some(content) = read(&folder, &name, OBJECT_BYTES_MAX)? {
-                    strange.take_loose(&String::from_utf8_lossy(&[fan.as_slice(), &name].concat()), &content)?;
+                    let place = raw.join("objects").join(std::str::from_utf8(&fan).map_err(io::Error::other)?);
+                    fs_err::create_dir_all(&place)?;
+                    fs_err::write(place.join(std::str::from_utf8(&name).map_err(io::Error::other)?), content)?;
                 }
             }
         } else if fan == b"pack" {
             let Ok(folder) = objects.child(&fan) else { continue };
             for name in folder.names(10_000)?.into_iter().filter(|name| name.ends_with(b".pack")) {
                 if let Some(content) = read(&folder, &name, TOTAL_BYTES_MAX)? {
-                    strange.take_pack(&content)?;
+                    packs += 1;
+                    fs_err::write(raw.join(format!("packs/{packs}")), content)?;
                 }
             }
         }
@@ -203,6 +222,8 @@ enum Objection {
     Git(#[from] GitError),
     #[error("`{}` in tree {tree}: {why}", crate::base::text::bytes_line(name))]
     Entry { tree: Oid, name: Vec<u8>, why: &'static str },
+    #[error("tree {tree} spreads out to more than {NAMES_MAX} names")]
+    Bomb { tree: Oid },
     #[error("it holds more than is imported")]
     TooMuch,
 }
@@ -212,6 +233,8 @@ struct Check<'a> {
     clean: &'a Quarantine,
     repository: &'a Repository,
     done: HashSet<Oid>,
+    /// Trees that were taken, with the names they spread out to.
+    names: HashMap<Oid, u64>,
     bytes: u64,
     commits: u64,
 }
@@ -239,10 +262,15 @@ impl Check<'_> {
         Ok(crate::base::text::cut(&crate::base::text::one_line(message.lines().next().unwrap_or_default()), 120))
     }
 
-    fn tree(&mut self, id: Oid, depth: usize) -> Result<(), Objection> {
-        if self.repository.has(id) || !self.done.insert(id) {
-            return Ok(());
+    /// Takes a tree with everything below it. Returns how many names it spreads out to: the same folder may stand in it many times.
+    fn tree(&mut self, id: Oid, depth: usize) -> Result<u64, Objection> {
+        if let Some(known) = self.names.get(&id) {
+            return Ok(*known);
         }
+        if self.repository.has(id) {
+            return Ok(0);
+        }
+        self.done.insert(id);
         if depth > DEPTH_MAX {
             return Err(Objection::TooMuch);
         }
@@ -253,7 +281,9 @@ impl Check<'_> {
                 return Err(Objection::Entry { tree: id, name: pair[1].name.clone(), why: "it is not in order" });
             }
         }
+        let mut names = 0_u64;
         for entry in entries {
+            names = names.saturating_add(1);
             if let Some(why) = objection(&entry) {
                 return Err(Objection::Entry { tree: id, name: entry.name, why });
             }
@@ -261,13 +291,18 @@ impl Check<'_> {
                 continue;
             }
             if entry.is_tree() {
-                self.tree(entry.id, depth + 1)?;
+                names = names.saturating_add(self.tree(entry.id, depth + 1)?);
             } else if !self.repository.has(entry.id) && self.done.insert(entry.id) {
                 self.size(entry.id, ObjectKind::Blob)?;
                 self.take(entry.id, ObjectKind::Blob)?;
             }
         }
-        self.take(id, ObjectKind::Tree)
+        if names > NAMES_MAX {
+            return Err(Objection::Bomb { tree: id });
+        }
+        self.take(id, ObjectKind::Tree)?;
+        self.names.insert(id, names);
+        Ok(names)
     }
 
     /// Is it there, of this kind, and small enough? Before it is read.

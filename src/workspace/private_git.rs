@@ -60,7 +60,11 @@ pub fn ensure(state: &State, repository: &Repository, stack: &Stack) -> Result<V
         let place = path.join(state::unique(".git-"));
         fs_err::create_dir(&place)?;
         let below = folders.get(at + 1).map(|folder| (folder.as_path(), &stack.layers[at + 1].1));
-        build(repository, &place, path, layer, below)?;
+        if let Err(error) = build(repository, &place, path, layer, below) {
+            // Half a part is worth nothing, and a full disk needs the space.
+            super::removal::discard(&place, &state.trash())?;
+            return Err(error.or_full(&state.layers()));
+        }
         fs_err::rename(&place, target)?;
         state::sync_folder(path)?;
     }

@@ -30,7 +30,11 @@ pub enum StateError {
 #[derive(Clone, Debug)]
 pub struct State {
     root: PathBuf,
+    layers_kept: u64,
 }
+
+/// Base layers that nothing uses are kept up to this size, unless the configuration says otherwise.
+pub const LAYERS_KEPT_BYTES: u64 = 20 << 30;
 
 impl State {
     /// The place for a repository, made if it is not there.
@@ -41,7 +45,7 @@ impl State {
     /// The same below a folder of the caller's choice.
     pub fn at(home: &Path, repository: &Repository) -> Result<Self, StateError> {
         let root = home.join(key(&repository.name(), repository.common_dir()));
-        let state = Self { root };
+        let state = Self { root, layers_kept: LAYERS_KEPT_BYTES };
         for folder in [state.layers(), state.stories(), state.trash()] {
             // Only for the owner: below it lie the files of every story.
             fs_err::create_dir_all(state.root.parent().unwrap_or(home))?;
@@ -56,6 +60,15 @@ impl State {
 
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The same with another bound of what is kept unused.
+    pub fn keep_layers(&mut self, bytes: u64) {
+        self.layers_kept = bytes;
+    }
+
+    pub fn layers_kept(&self) -> u64 {
+        self.layers_kept
     }
 
     pub fn layers(&self) -> PathBuf {

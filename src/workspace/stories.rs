@@ -96,8 +96,6 @@ const VERSION: u32 = 1;
 const SHORT_WAIT: Duration = Duration::from_secs(60);
 /// A story whose sandbox runs is busy for as long as that runs; nobody waits for it.
 const STORY_WAIT: Duration = Duration::from_millis(500);
-/// Unused layers are kept up to this size when a new one is made.
-pub const LAYERS_KEPT_BYTES: u64 = 20 << 30;
 
 impl Story {
     pub fn slug(&self) -> String {
@@ -245,7 +243,7 @@ impl Workspaces {
                 // Filling it takes long: this tells a cleaning that we live.
                 let _alive = Lock::acquire(&place.join("story.lock"), name, Duration::ZERO)?;
                 let filled = checkout::fill(&layers, &self.repository, &place, commit, &slug, story.target.as_deref(), form.history);
-                let done = filled.map_err(WorkspaceError::from).and_then(|warnings| {
+                let done = filled.map_err(|e| WorkspaceError::from(e.or_full(&self.state.stories()))).and_then(|warnings| {
                     let _lock = self.state.lock("stories", SHORT_WAIT)?;
                     self.put_in_place(&place, &story)?;
                     Ok(warnings)
@@ -486,6 +484,9 @@ impl Workspaces {
     /// Removes what nothing uses: never a commit that nothing else reaches.
     pub fn clean(&self, keep_bytes: u64, dry_run: bool) -> Result<Cleaned, WorkspaceError> {
         let _lock = self.state.lock("stories", SHORT_WAIT)?;
+        if !dry_run {
+            self.repository.recover()?;
+        }
         let mut cleaned = Cleaned::default();
         if !dry_run {
             removal::empty(&self.state.trash())?;

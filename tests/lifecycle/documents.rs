@@ -88,3 +88,61 @@ fn an_agent_is_told_everything_and_can_write_only_its_answers() {
         assert_eq!(file("denied.txt").lines().count(), 2, "both were refused: {}", file("denied.txt"));
     }
 }
+
+#[test]
+fn what_is_kept_is_whole_and_holds_no_secret() {
+    let project = Project::new(Who::Caller, "[run]\nretry_delay = \"1ms\"\n", &[("A", "leaks", &[])]);
+    let output = project.command(&["run"]).env("SERVICE_API_KEY", "hunter2-and-so-on").output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(project.output(&["evidence", "verify"]).status.success());
+    let mut kept = String::new();
+    let mut open = vec![project.path().join("../.local/state/cofferdam")];
+    while let Some(path) = open.pop() {
+        // What the workspace holds is the agent's own.
+        if path.is_dir() && !path.ends_with("stories") && !path.ends_with("layers") {
+            open.extend(fs_err::read_dir(&path).expect("a folder").flatten().map(|entry| entry.path()));
+        } else if path.is_file() {
+            kept.push_str(&String::from_utf8_lossy(&fs_err::read(&path).expect("read")));
+        }
+    }
+    assert!(kept.contains("the key is [redacted: SERVICE_API_KEY], the token is [redacted: a token]"), "the transcript is there");
+    assert!(kept.contains("and on the other stream: [redacted: SERVICE_API_KEY]"));
+    assert!(!kept.contains("hunter2") && !kept.contains("ghp_0123"));
+    let message = project.git(&["log", "-1", "--format=%s", "refs/cofferdam/stories/A/1"]);
+    assert_eq!(message, "work with [redacted: SERVICE_API_KEY]");
+}
+
+#[test]
+fn every_attempt_is_a_fresh_process_that_finds_nothing_of_the_one_before() {
+    let project = Project::new(Who::Caller, "[run]\nretry_delay = \"1ms\"\n", &[("A", "remembers", &[])]);
+    project.run(&[], 0);
+    let tree = project.git(&["ls-tree", "--name-only", "refs/cofferdam/stories/A/2"]);
+    assert!(tree.contains("A.txt") && !tree.contains("found.txt"), "{tree}");
+}
+
+#[test]
+fn a_contract_is_checked_as_soon_as_it_is_there() {
+    let project = Project::new(
+        Who::Caller,
+        "contract = \"with\"\n[run]\nretry_delay = \"1ms\"\n",
+        &[("A", "signs", &[]), ("B", "misreads", &[]), ("C", "good", &[])],
+    );
+    let said = project.run(&[], 3);
+    let states: Vec<String> = project.states().into_values().collect();
+    assert_eq!(states, ["ready_for_review", "blocked", "blocked"], "{said}");
+    assert!(said.contains("Another story") && said.contains("it left no contract"), "{said}");
+    project.is_clean();
+}
+
+#[test]
+fn a_prompt_alone_is_enough() {
+    let project = Project::new(Who::Caller, "[run]\nretry_delay = \"1ms\"\n", &[]);
+    project.run(&["--prompt", "Write a file that says good"], 0);
+    let states: Vec<String> = project.states().into_values().collect();
+    assert_eq!(states, ["ready_for_review"]);
+    fs_err::write(project.path().join("prompt.md"), "# Another file\n\nWrite it.\n\n- [ ] it is there\n").expect("written");
+    project.run(&[], 0);
+    // Another text under the same name: what was made for the first is judged anew.
+    let status = project.json(&["status", "--json"]);
+    assert_eq!((&status["stories"][0]["title"], &status["stories"][0]["state"]), (&"Another file".into(), &"ready_for_review".into()));
+}

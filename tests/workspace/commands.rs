@@ -8,9 +8,9 @@ use super::support::{ORDINARY, bash, bash_command, git_command, is_root, scratch
 /// A repository, a state folder and the program, for one user.
 pub(crate) struct World {
     pub(crate) scratch: tempfile::TempDir,
-    program: PathBuf,
-    user: Option<u32>,
-    form: Form,
+    pub(crate) program: PathBuf,
+    pub(crate) user: Option<u32>,
+    pub(crate) form: Form,
 }
 
 /// How workspaces are laid out: options of `workspace new`.
@@ -22,7 +22,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    fn options(self) -> [&'static str; 2] {
+    pub(crate) fn options(self) -> [&'static str; 2] {
         [
             "--set",
             match self {
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// The same command as the user of this world.
-    fn as_user(&self, command: Command) -> Command {
+    pub(crate) fn as_user(&self, command: Command) -> Command {
         let Some(user) = self.user else { return command };
         let mut other = Command::new("setpriv");
         other.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "--"]);
@@ -205,6 +205,13 @@ fn everywhere(test: fn(&World)) {
     }
 }
 
+/// The same for every user, where the form of a workspace plays no part.
+pub(crate) fn everybody(test: fn(&World)) {
+    for user in if is_root() { vec![None, Some(ORDINARY)] } else { vec![None] } {
+        test(&World::new(user));
+    }
+}
+
 #[test]
 fn a_change_from_new_to_clean() {
     everywhere(story_of_a_change);
@@ -242,10 +249,12 @@ fn a_git_directory_that_an_agent_turned_evil_runs_nothing_on_the_host() {
         world.inside(
         "evil",
         &format!(
-            "set -e; git config core.fsmonitor '{touch}; false'; git config core.hooksPath hooks; git config diff.external '{touch}'; git config filter.f.clean '{touch}; cat'; \
+            "set -e; git config core.fsmonitor 'touch /tmp/ran; false'; git status > /dev/null; test -e /tmp/ran; git config core.fsmonitor '{touch}; false'; git config core.hooksPath hooks; \
+             git config diff.f.textconv '{touch}; cat'; git config merge.f.driver '{touch}'; git config include.path ../included; git config -f included core.pager '{touch}'; \
+             git config extensions.worktreeConfig true; git config --worktree core.editor '{touch}'; git config diff.external '{touch}'; git config filter.f.clean '{touch}; cat'; \
              git config filter.f.smudge '{touch}; cat'; git config core.sshCommand '{touch}'; git config gpg.program '{touch}'; git config alias.status '!{touch}'; \
              mkdir hooks; for h in pre-commit post-checkout reference-transaction post-index-change; do printf '#!/bin/sh\\n{touch}\\n' > hooks/$h; chmod +x hooks/$h; done; cp -r hooks/. .git/hooks/; \
-             echo '* filter=f diff=f' > .gitattributes; echo x > file; git init -q nested; git -C nested config core.fsmonitor '{touch}; false'; echo y > nested/y; \
+             echo '* filter=f diff=f merge=f' > .gitattributes; echo x > file; git init -q nested; git -C nested config core.fsmonitor '{touch}; false'; echo y > nested/y; \
              echo /etc > .git/commondir; echo 'gitdir: /etc' > src/.git; touch .git/index.lock; echo ref: refs/heads/../../../../etc/x > .git/HEAD"
         ),
     );
@@ -447,4 +456,71 @@ fn what_an_agent_writes_to_memory_is_bounded_and_taken_as_a_whole() {
         assert!(String::from_utf8_lossy(&files.stderr).contains("files"), "{}", String::from_utf8_lossy(&files.stderr));
         assert!(world.collect("S")["changed"].to_string().contains("kept"));
     }
+}
+
+#[test]
+fn a_stack_that_has_grown_deep_becomes_one_layer_and_shows_the_same() {
+    for user in if is_root() { vec![None, Some(ORDINARY)] } else { vec![None] } {
+        let world = World::new(user);
+        for n in 0..10 {
+            world.bash(&format!("echo {n} > src/b; echo {n} > new{n}; git rm -q -f --ignore-unmatch new{}; mkdir -p d{n}; echo {n} > d{n}/f; chmod +x new{n}; git add -A; git commit -q -m {n}", n - 3));
+            world.ok(&["workspace", "new", &format!("S{n}")]);
+            let story = format!("S{n}");
+            let seen = world.inside(&story, "git status --porcelain; git fsck 2>&1 | grep -v dangling; find . -path ./.git -prune -o -type f -printf '%P %m ' -exec cat {} \\; | LC_ALL=C sort");
+            let expected = world.bash("find . -path ./.git -prune -o -type f -printf '%P %m ' -exec cat {} \\; | LC_ALL=C sort");
+            assert_eq!(seen, String::from_utf8_lossy(&expected.stdout), "after {n}");
+        }
+        let layers = fs_err::read_dir(world.path("state/cofferdam")).unwrap().next().unwrap().unwrap().path().join("layers");
+        let names: Vec<_> = fs_err::read_dir(&layers).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let flat =
+            names.iter().find(|name| name.ends_with("-flat")).unwrap_or_else(|| panic!("no stack was made into one layer: {names:?}"));
+        assert!(layers.join(flat).join("git/.git/index").is_file());
+        // The first ones still show what they showed, over the layers that were there before.
+        assert_eq!(world.inside("S3", "cat src/b; git status --porcelain"), "3\n");
+    }
+}
+
+#[test]
+fn what_an_agent_hides_from_its_own_git_is_collected() {
+    everywhere(|world| {
+        world.ok(&["workspace", "new", "S"]);
+        let hidden = world.inside(
+            "S",
+            "git update-index --skip-worktree a; git update-index --assume-unchanged src/b; echo '*' > .git/info/exclude; git config core.excludesFile /dev/null; git config core.fileMode false; \
+             echo hidden > a; echo hidden > src/b; chmod +x src/c; echo new > new; touch -d '1 year ago' a src/b; git status --porcelain",
+        );
+        assert_eq!(hidden, "", "the attack itself does not work here");
+        let collected = world.collect("S");
+        let changed: Vec<_> = collected["changed"].as_array().unwrap().iter().map(|c| c["path"].as_str().unwrap()).collect();
+        assert_eq!(changed, ["a", "new", "src/b", "src/c"]);
+    });
+}
+
+#[test]
+fn what_an_agent_does_to_its_refs_and_objects_changes_none_of_the_hosts() {
+    everywhere(|world| {
+        world.ok(&["workspace", "new", "other"]);
+        world.inside("other", "echo theirs > theirs");
+        world.collect("other");
+        world.ok(&["workspace", "new", "S"]);
+        let look = || {
+            world.git(&["for-each-ref"])
+                + &world.git(&["cat-file", "--batch-all-objects", "--batch-check"])
+                + &world.git(&["log", "--all", "--format=%H %s"])
+        };
+        let before = look();
+        let inside = world.inside(
+            "S",
+            "set -e; git commit -q --allow-empty -m evil; e=$(git rev-parse HEAD); git branch -f main $e; git symbolic-ref HEAD refs/heads/main; git update-ref refs/cofferdam/stories/other/1 $e; \
+             git checkout -q --orphan fake; git commit -q --allow-empty -m fake; git replace $e $(git rev-parse fake); echo $e > .git/shallow; mkdir -p .git/info .git/objects/info; echo \"$e $(git rev-parse fake)\" > .git/info/grafts; \
+             echo /etc > .git/objects/info/alternates; git pack-refs --all; git gc -q --prune=now 2>/dev/null || true; git log -1 --format=%s main",
+        );
+        assert!(inside.contains("evil") || inside.contains("fake"), "{inside}");
+        let collected = world.collect("S");
+        assert_eq!(collected["changed"].as_array().unwrap().len(), 0, "{collected}");
+        world.ok(&["workspace", "list"]);
+        assert_eq!(look(), before);
+        assert_eq!(world.git(&["show", "refs/cofferdam/stories/other/1:theirs"]), "theirs");
+        assert_eq!(world.git(&["fsck", "--strict"]), "");
+    });
 }

@@ -53,6 +53,10 @@ fn kill(world: &World, kills: usize) {
             4 | 5 => vec!["workspace", "collect", story, "--json"],
             _ => vec!["workspace", "remove", story],
         };
+        // The user's own git packs the refs now and then: deleting one then writes all of them anew.
+        if round % 7 == 0 {
+            world.bash("git pack-refs --all");
+        }
         // A base that no layer is there for yet, now and then.
         if round % 10 == 0 {
             world.git(&["commit", "-q", "--allow-empty", "-m", "next"]);
@@ -96,6 +100,9 @@ fn kill(world: &World, kills: usize) {
         world.ok(&["workspace", "remove", story]);
     }
     world.ok(&["clean", "--keep", "1"]);
+    // Nothing keeps the user's own git from its work.
+    assert!(!world.main().join(".git/packed-refs.lock").exists() && !world.main().join(".git/cofferdam-packing").exists());
+    world.git(&["pack-refs", "--all"]);
     let left = bash(&world.path("state"), "find . -mindepth 4").stdout;
     assert_eq!(String::from_utf8_lossy(&left), "");
     let bases = world.git(&["for-each-ref", "--format=%(refname)", "refs/cofferdam/stories/*/base"]);

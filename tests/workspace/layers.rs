@@ -55,3 +55,52 @@ fn pretty(round: usize, expected: &str, shown: &str) {
     let extra: Vec<_> = shown.lines().filter(|line| !expected.lines().any(|l| l == *line)).collect();
     assert!(missing.is_empty() && extra.is_empty(), "round {round}\nmissing {missing:#?}\nextra {extra:#?}");
 }
+
+/// Makes a layer look as if nobody had used it for long.
+fn age(state: &State) {
+    for entry in fs_err::read_dir(state.layers()).unwrap() {
+        let record = fs_err::File::open(entry.unwrap().path().join("layer.json")).unwrap();
+        record.file().set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(100_000)).unwrap();
+    }
+}
+
+#[test]
+fn layers_that_nobody_uses_go_by_themselves_and_others_stay() {
+    let scratch = scratch();
+    let main = scratch.path().join("main");
+    fs_err::create_dir(&main).unwrap();
+    let commit = |n: usize| bash(&main, &format!("echo {n} > f{n}; echo '*.{n} text' > .gitattributes; git add -A; git commit -q -m {n}"));
+    git(&main, &["init", "-q", "-b", "main"]);
+    let repository = Repository::discover(&main).unwrap();
+    let mut state = State::at(&scratch.path().join("state"), &repository).unwrap();
+    // New attributes: every commit gets a whole layer, so that none needs another.
+    let ensure = |state: &State, n| {
+        commit(n);
+        Layers::new(state, &repository).ensure(repository.commit("HEAD").unwrap()).unwrap()
+    };
+    let count = |state: &State| fs_err::read_dir(state.layers()).unwrap().count();
+    let held = ensure(&state, 1);
+    drop(ensure(&state, 2));
+    drop(ensure(&state, 3));
+    fs_err::create_dir(state.stories().join("S")).unwrap();
+    let layer = repository.commit("HEAD").unwrap().to_string();
+    fs_err::write(state.stories().join("S/story.json"), format!("{{\"layer\": \"{layer}\"}}")).unwrap();
+    drop(ensure(&state, 4));
+    age(&state);
+    // The bound is far away: everything stays.
+    drop(ensure(&state, 5));
+    assert_eq!(count(&state), 5);
+    age(&state);
+    state.keep_layers(1);
+    drop(ensure(&state, 6));
+    // Left: the one that is held, the story's, and the new one.
+    assert_eq!(count(&state), 3);
+    assert!(held.layers.iter().all(|(path, _)| path.join("tree").is_dir()));
+    assert!(state.layers().join(layer).is_dir());
+    // A record that cannot be read may name any layer.
+    drop(held);
+    age(&state);
+    fs_err::write(state.stories().join("S/story.json"), "garbage").unwrap();
+    drop(ensure(&state, 7));
+    assert_eq!(count(&state), 4);
+}

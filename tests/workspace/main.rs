@@ -7,6 +7,7 @@ mod caches;
 mod collect;
 mod commands;
 mod crash;
+mod faults;
 mod inplace;
 mod layers;
 mod support;

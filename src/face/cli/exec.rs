@@ -205,16 +205,30 @@ fn execute(args: Args, begun: Option<(Facts, Option<Early>)>) -> Result<ExitCode
     let kept = matches!(policy.workspace.source, WorkspaceSource::Folder(_));
     let door = door::prepare(&mut policy, wishes(&args, &around)?)?;
     let (finished, tally) = supervise(&engine, &policy, &args.command, door)?;
-    let outcome = &finished.outcome;
+    // Whatever becomes of its commits, how it ended is said.
+    let git = inplace::finish(in_place, kept);
+    let document = Document { outcome: &finished.outcome, git: git.as_ref().ok().and_then(Option::as_ref) };
     if let Some(file) = &mut outcome_file {
-        file.write(outcome)?;
+        file.write(&document)?;
     }
     if args.diff {
         print_changes(&policy, &finished);
     }
-    report(&args, &policy, outcome, tally.as_ref());
-    inplace::finish(in_place, kept, args.quiet)?;
-    Ok(exit_code(outcome.exit_code))
+    report(&args, &policy, &document, tally.as_ref());
+    if let Some(git) = git?.filter(|_| !args.quiet) {
+        inplace::tell(&git);
+    }
+    Ok(exit_code(finished.outcome.exit_code))
+}
+
+/// The document of `--json` and `--outcome`.
+#[derive(serde::Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    /// What was committed and left behind, in place on a repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    git: Option<&'a inplace::Left>,
 }
 
 fn wishes(args: &Args, around: &Surroundings) -> Result<door::Wishes, Failure> {
@@ -396,9 +410,9 @@ impl OutcomeFile {
         Ok(Self::Replace { path: folder.join(name), folder })
     }
 
-    fn write(&mut self, outcome: &Outcome) -> Result<(), Failure> {
+    fn write(&mut self, document: &Document<'_>) -> Result<(), Failure> {
         let bytes =
-            serde_json::to_vec_pretty(outcome).map_err(|e| Failure::new(Exit::ExecOurs, "the outcome cannot be written").because(&e))?;
+            serde_json::to_vec_pretty(document).map_err(|e| Failure::new(Exit::ExecOurs, "the outcome cannot be written").because(&e))?;
         let failed = |e: std::io::Error| Failure::new(Exit::ExecOurs, "the command ran, but its outcome could not be written").because(&e);
         match self {
             Self::Open(file) => {
@@ -433,9 +447,10 @@ fn writable_inside(policy: &Policy, folder: &Path) -> bool {
     workspace.into_iter().chain(grants).any(|host| folder.starts_with(host))
 }
 
-fn report(args: &Args, policy: &Policy, outcome: &Outcome, tally: Option<&Tally>) {
+fn report(args: &Args, policy: &Policy, document: &Document<'_>, tally: Option<&Tally>) {
+    let outcome = document.outcome;
     if args.json {
-        match serde_json::to_string(outcome) {
+        match serde_json::to_string(document) {
             Ok(line) => printer::out(&line),
             Err(error) => printer::err(&format!("cofferdam: the outcome cannot be printed: {error}")),
         }

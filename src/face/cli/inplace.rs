@@ -4,7 +4,9 @@ use super::failure::{Exit, Failure};
 use super::printer;
 use crate::base::text::{bytes_line, one_line, plural};
 use crate::sandbox::policy::{Access, Grant, Policy, Tier, WorkspaceSource};
-use crate::workspace::inplace::{GitMode, InPlace, Report};
+use crate::workspace::import::{Imported, Refused};
+use crate::workspace::inplace::{GitMode, InPlace};
+use crate::workspace::risks::Risk;
 use crate::workspace::stories::WorkspaceError;
 
 /// Covers the git directory of the policy's workspace, when there is one.
@@ -62,41 +64,75 @@ pub(super) fn cover(policy: &mut Policy, mode: GitMode, quiet: bool) -> Result<O
     Ok(run)
 }
 
-/// Imports what was committed, and tells it. `kept` says that the workspace's files are real and not a throw-away layer.
-pub(super) fn finish(run: Option<InPlace>, kept: bool, quiet: bool) -> Result<(), Failure> {
-    let Some(run) = run else { return Ok(()) };
+/// What a run in place left: its commits as data, and what to look at.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Left {
+    commits: Vec<Taken>,
+    refused: Vec<NotTaken>,
+    risks: Vec<Risk>,
+    more_risks: u64,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Taken {
+    #[serde(rename = "ref")]
+    reference: String,
+    id: String,
+    /// What pointed to it inside: HEAD, or a branch.
+    name: String,
+    subject: String,
+    commits: u64,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct NotTaken {
+    name: String,
+    why: String,
+}
+
+/// Imports what was committed. `kept` says that the workspace's files are real and not a throw-away layer.
+pub(super) fn finish(run: Option<InPlace>, kept: bool) -> Result<Option<Left>, Failure> {
+    let Some(run) = run else { return Ok(None) };
     let report = run.finish(kept).map_err(|e| {
         Failure::new(Exit::ExecOurs, "the command ran, but its commits could not be taken")
             .because(&e)
             .next("`cofferdam clean` tries once more")
     })?;
-    if !quiet {
-        tell(&report, kept);
-    }
-    Ok(())
+    let taken = |(reference, one): (String, Imported)| Taken {
+        reference,
+        id: one.id.to_string(),
+        name: one_line(&one.name).into_owned(),
+        subject: one.subject,
+        commits: one.commits,
+    };
+    let refused = |one: Refused| NotTaken { name: one_line(&one.name).into_owned(), why: one_line(&one.why).into_owned() };
+    Ok(Some(Left {
+        commits: report.commits.into_iter().map(taken).collect(),
+        refused: report.refused.into_iter().map(refused).collect(),
+        // On a throw-away layer nothing is left.
+        risks: if kept { report.risks } else { Vec::new() },
+        more_risks: if kept { report.more_risks } else { 0 },
+    }))
 }
 
-fn tell(report: &Report, kept: bool) {
-    for (reference, commit) in &report.commits {
+pub(super) fn tell(left: &Left) {
+    for commit in &left.commits {
         let count = plural(commit.commits, "commit", "commits");
-        printer::err(&format!("cofferdam: {count} on {} in {reference}: {}", one_line(&commit.name), commit.subject));
+        printer::err(&format!("cofferdam: {count} on {} in {}: {}", commit.name, commit.reference, commit.subject));
     }
-    if let Some((reference, _)) = report.commits.first() {
-        printer::err(&format!("  next: git log -p HEAD..{reference}; your own branch and index are as they were"));
+    if let Some(commit) = left.commits.first() {
+        printer::err(&format!("  next: git log -p HEAD..{}; your own branch and index are as they were", commit.reference));
     }
-    for refused in &report.refused {
-        printer::err(&format!("cofferdam: commits on {} were not taken: {}", one_line(&refused.name), one_line(&refused.why)));
+    for refused in &left.refused {
+        printer::err(&format!("cofferdam: commits on {} were not taken: {}", refused.name, refused.why));
     }
-    if !kept {
-        return;
-    }
-    if !report.risks.is_empty() {
+    if !left.risks.is_empty() {
         printer::err("cofferdam: look at these before a tool of yours runs them:");
     }
-    for risk in &report.risks {
+    for risk in &left.risks {
         printer::err(&format!("  {}: {}", risk.path, risk.why));
     }
-    if report.more_risks > 0 {
-        printer::err(&format!("  and {} more", report.more_risks));
+    if left.more_risks > 0 {
+        printer::err(&format!("  and {} more", left.more_risks));
     }
 }

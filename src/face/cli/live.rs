@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::log::line;
+use super::log::{line, summary};
 use super::printer;
 use crate::base::id::StoryId;
 use crate::base::text::{cut, one_line};
@@ -82,7 +82,8 @@ impl Watcher for Live {
     fn stored(&mut self, event: &Stored, moved: Option<(&str, &Phase)>, story: Option<&Story>) {
         let Some((to, phase)) = moved else {
             if event.story.is_none() {
-                self.print(&line(event, None));
+                let said = event.event().map(|event| summary(&event.kind)).unwrap_or_default();
+                self.print(&format!("{:<18} {}", one_line(&event.kind), cut(&one_line(&said), 160)));
             }
             return;
         };

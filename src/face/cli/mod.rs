@@ -22,6 +22,7 @@ pub mod gate;
 pub mod graph;
 pub mod import;
 mod inplace;
+pub mod land;
 mod learn;
 pub mod lint;
 mod live;
@@ -33,7 +34,9 @@ pub mod probe;
 pub mod problems;
 pub mod profile;
 pub mod project;
+pub mod queue;
 pub mod report;
+pub mod revert;
 pub mod run;
 pub mod schema;
 mod schemas;
@@ -49,6 +52,7 @@ pub mod workspace;
 use failure::{Exit, Failure};
 
 use crate::sandbox::{helper, sys};
+use crate::workspace::unpack;
 
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, about = "Run untrusted coding agents in parallel; land only what has been proven.")]
@@ -79,6 +83,12 @@ enum Command {
     Clean(clean::Args),
     /// Run the gates on a clean commit: is the base red?
     Gate(gate::Args),
+    /// Show what waits to land, in order, and what each waits for
+    Queue(queue::Args),
+    /// Bring the clean checkouts of the target to what has landed
+    Land(land::Args),
+    /// Take back what a story landed; gated like anything else
+    Revert(revert::Args),
     /// Add a story
     Add(Box<add::AddArgs>),
     /// Make story files of what other tools wrote
@@ -147,6 +157,9 @@ pub fn main() -> ExitCode {
     // Before anything else: this process must stay as small and single-threaded as it was born.
     if std::env::args_os().nth(1).is_some_and(|first| first == helper::COMMAND) {
         return if helper::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == unpack::COMMAND) {
+        return unpack::serve(std::env::args_os().skip(2));
     }
     // Inside a sandbox: the program judges what an agent left, and knows no other command there.
     if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
@@ -232,6 +245,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Diff(args) => diff::run(&args),
         Command::Clean(args) => clean::run(&args),
         Command::Gate(args) => gate::run(&args),
+        Command::Queue(args) => queue::run(&args),
+        Command::Land(args) => land::run(&args),
+        Command::Revert(args) => revert::run(&args),
     }
 }
 

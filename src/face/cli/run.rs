@@ -230,6 +230,7 @@ fn code(ended: &Ended) -> u8 {
         StopReason::Blocked => Exit::Blocked as u8,
         StopReason::Budget => Exit::Budget as u8,
         StopReason::Interrupted => Exit::Interrupted as u8,
+        StopReason::RedTarget => Exit::Red as u8,
         StopReason::Error | StopReason::Died => Exit::Failure as u8,
     }
 }
@@ -252,6 +253,7 @@ fn summary(ended: &Ended) -> String {
         StopReason::Blocked => "a human is needed",
         StopReason::Budget => "the budget is spent",
         StopReason::Interrupted => "interrupted",
+        StopReason::RedTarget => "the target is red, and nothing may be built on it",
         StopReason::Error | StopReason::Died => "stopped by an error",
     };
     let mut lines = vec![String::new(), format!("{what}: {} of {}", parts.join(", "), plural(total as u64, "story", "stories"))];
@@ -266,7 +268,7 @@ fn summary(ended: &Ended) -> String {
     }
     if ready > 0 {
         lines.push(
-            "  gates and landing are not part of this version: what is ready waits as a commit; cofferdam diff STORY shows it".to_owned(),
+            "  what is ready waits as a commit: cofferdam diff STORY shows it; [merge] landing decides whether it lands, and cofferdam approve STORY lets it".to_owned(),
         );
     }
     if ended.reason == StopReason::Interrupted {

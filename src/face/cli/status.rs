@@ -110,6 +110,7 @@ pub(super) fn stop_word(reason: StopReason) -> &'static str {
         StopReason::Budget => "the budget is spent",
         StopReason::Error => "of an error",
         StopReason::Died => "it died",
+        StopReason::RedTarget => "the target is red",
     }
 }
 

@@ -170,9 +170,10 @@ pub(super) fn failed(error: &WorkspaceError) -> Failure {
 }
 
 fn new(args: &New) -> Result<ExitCode, Failure> {
-    let workspaces = open()?;
+    let mut workspaces = open()?;
     let loaded = args.project.load_if_any(workspaces.repository.worktree())?;
     let settings = loaded.map_or_else(Settings::default, |loaded| loaded.config.workspace);
+    workspaces.state.keep_layers(settings.layers.bytes());
     let form = form(&settings, &workspaces.state, &Engine::here(Facts::read()), args.history)
         .map_err(|e| Failure::usage(e.to_string()).next(e.next()))?;
     let base = Some(args.base.as_str()).filter(|base| *base != "HEAD");

@@ -54,6 +54,7 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
                 grant(story);
                 set_aside(story);
                 story.resume_from = None;
+                story.onto = None;
                 Ok(())
             }
             Phase::Merged { .. } | Phase::Backfilled { .. } => {
@@ -70,6 +71,7 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
                 grant(story);
                 set_aside(story);
                 story.resume_from = None;
+                story.onto = None;
                 story.not_before = None;
                 if *forget {
                     story.memory = Memory::default();
@@ -174,4 +176,5 @@ fn replan(story: &mut Story, reason: &str, now: Timestamp) {
     story.halt = None;
     story.active = false;
     story.resume_from = None;
+    story.onto = None;
 }

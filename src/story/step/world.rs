@@ -453,12 +453,16 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
             }
             Ok(())
         }
-        (Kind::CandidateRefused { candidate, story_commit, why, findings, .. }, Phase::Queued { proof } | Phase::Merging { proof, .. }) => {
+        (
+            Kind::CandidateRefused { candidate, story_commit, why, findings, onto, from, .. },
+            Phase::Queued { proof } | Phase::Merging { proof, .. },
+        ) => {
             let current = story.queue.as_ref().and_then(|queue| queue.candidate.as_ref()).map(|c| &c.commit);
             if proof.commit() == story_commit && (candidate.is_none() || candidate.as_ref() == current) {
                 story.queue = None;
                 let mut reasons = vec![finding(&format!("the merge with the target was refused: {why}"))];
                 reasons.extend(kept(findings));
+                story.onto = onto.clone().zip(from.clone());
                 conclude(story, reasons, vec![format!("queue {why}")], true);
             }
             Ok(())
@@ -521,6 +525,7 @@ fn reopen(story: &mut Story, why: &str, findings: &[Finding]) {
     }
     super::grant(story);
     story.resume_from = None;
+    story.onto = None;
 }
 
 /// Something outside the story's own facts stops it.

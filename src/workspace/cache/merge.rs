@@ -16,15 +16,17 @@ const DEPTH_MAX: usize = 256;
 
 /// What a folder holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Measured {
-    pub(super) bytes: u64,
+pub(in crate::workspace) struct Measured {
+    pub(in crate::workspace) bytes: u64,
     /// Names of every kind, marks for removed ones included.
-    pub(super) files: u64,
+    pub(in crate::workspace) files: u64,
+    /// What is no folder.
+    pub(in crate::workspace) plain: u64,
 }
 
 /// Why a folder cannot become a state.
 #[derive(Debug)]
-pub(super) enum Unfit {
+pub(in crate::workspace) enum Unfit {
     TooMany,
     Forged(String),
     Io(io::Error),
@@ -37,7 +39,7 @@ impl From<io::Error> for Unfit {
 }
 
 /// Counts what a run wrote, up to `limit` names.
-pub(super) fn measure(root: &Folder, limit: u64) -> Result<Measured, Unfit> {
+pub(in crate::workspace) fn measure(root: &Folder, limit: u64) -> Result<Measured, Unfit> {
     let mut measured = Measured::default();
     let mut linked = HashSet::new();
     measure_into(root, limit, 0, &mut linked, &mut measured)?;
@@ -75,7 +77,7 @@ fn measure_into(
 }
 
 /// Makes layers (top first) into one in an empty folder, file by file under a further name. What a layer removed is not there any more.
-pub(super) fn merge(layers: Vec<Folder>, into: &Folder) -> io::Result<Measured> {
+pub(in crate::workspace) fn merge(layers: Vec<Folder>, into: &Folder) -> io::Result<Measured> {
     let mut measured = Measured::default();
     let mut linked = HashSet::new();
     merge_into(&layers, into, 0, &mut linked, &mut measured)?;
@@ -116,6 +118,7 @@ fn merge_into(
             Kind::File | Kind::Link | Kind::Special(_) => {
                 let os = OsStr::from_bytes(&name);
                 nix::unistd::linkat(&layers[top], os, into, os, AtFlags::empty())?;
+                measured.plain += 1;
                 if status.kind == Kind::File && linked.insert(status.file) {
                     measured.bytes = measured.bytes.saturating_add(status.size);
                 }
@@ -160,6 +163,6 @@ fn folders(layers: &[Folder], name: &[u8]) -> io::Result<Vec<Folder>> {
 }
 
 /// Makes everything on the folder's file system durable.
-pub(super) fn sync(folder: &Folder) -> io::Result<()> {
+pub(in crate::workspace) fn sync(folder: &Folder) -> io::Result<()> {
     Ok(nix::unistd::syncfs(folder.as_fd())?)
 }

@@ -9,7 +9,7 @@
 //! A state is never written again. Two runs at once see neither each other nor what the other promotes; a promotion puts a run's own view in
 //! place as a whole, so that no mixture of two runs is ever seen. What a crash leaves is either the old record or the new one; the rest is swept.
 
-mod merge;
+pub(in crate::workspace) mod merge;
 
 use std::collections::HashSet;
 use std::io;
@@ -343,7 +343,7 @@ impl<'a> Place<'a> {
         let measured = match merge::measure(&root, self.caches.bounds.files) {
             Ok(measured) => measured,
             Err(Unfit::Io(error)) => return Err(error.into()),
-            Err(Unfit::TooMany) => return self.start_anew(id, Measured { bytes: 0, files: self.caches.bounds.files }, landed),
+            Err(Unfit::TooMany) => return self.start_anew(id, Measured { files: self.caches.bounds.files, ..Measured::default() }, landed),
             Err(Unfit::Forged(why)) => {
                 removal::discard(&self.runs().join(id), &self.caches.trash)?;
                 return Ok(Promotion::Refused { why });
@@ -370,7 +370,7 @@ impl<'a> Place<'a> {
         }
         let (bytes, files) = total(&layers);
         if over((bytes, files)) {
-            return self.start_anew(id, Measured { bytes, files }, landed);
+            return self.start_anew(id, Measured { bytes, files, ..Measured::default() }, landed);
         }
         state::write_record(&self.record(), &Current { version: VERSION, layers, landed: landed.to_owned() })?;
         removal::discard(&self.runs().join(id), &self.caches.trash)?;

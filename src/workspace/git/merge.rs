@@ -2,10 +2,16 @@
 //!
 //! libgit2 runs no merge driver, hook or filter program; what cannot be merged comes back as data, with both sides.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use super::{Author, GitError, Oid, Quarantine, doing};
 
 /// Conflicts are for somebody to read: no more of a file is kept than that.
 const EXCERPT: usize = 16 << 10;
+/// Larger files are not marked: nobody reads conflicts in them.
+const MARKED_MAX: usize = 4 << 20;
 /// More conflicts than this are counted, not kept.
 const CONFLICTS_KEPT: usize = 100;
 /// Renames are looked for among so many files; beyond, they count as deleted and added.
@@ -37,6 +43,8 @@ pub enum ConflictKind {
     DeletedByStory,
     /// A rename, or a folder in the way.
     Layout,
+    /// The marks of an earlier conflict were left in the file.
+    Marked,
 }
 
 impl ConflictKind {
@@ -47,6 +55,7 @@ impl ConflictKind {
             Self::DeletedByTarget => "the target deleted it, and the story changed it",
             Self::DeletedByStory => "the story deleted it, and the target changed it",
             Self::Layout => "a rename or a folder is in the way",
+            Self::Marked => "marks of an earlier conflict were left in it",
         }
     }
 }
@@ -83,6 +92,43 @@ impl Quarantine {
             self.merged(index)
         };
         merge().or_else(doing(|| format!("merge {story} into {target}")))
+    }
+
+    /// Merges two commits for somebody who mends the conflicts: text has both sides marked; of anything else the side that is there is taken,
+    /// the target's where both are.
+    pub fn merge_marked(&self, target: Oid, story: Oid) -> Result<Oid, GitError> {
+        let merge = || -> Result<Oid, git2::Error> {
+            let (ours, theirs) = (self.inner.find_commit(target)?, self.inner.find_commit(story)?);
+            let mut index = self.inner.merge_commits(&ours, &theirs, Some(&options()))?;
+            let conflicts = index.conflicts()?.collect::<Result<Vec<_>, _>>()?;
+            for conflict in conflicts {
+                let (before, ours, theirs) = (conflict.ancestor.as_ref(), conflict.our.as_ref(), conflict.their.as_ref());
+                let Some(side) = ours.or(theirs) else {
+                    // A name that both sides gave up.
+                    if let Some(before) = before {
+                        index.conflict_remove(path_of(before))?;
+                    }
+                    continue;
+                };
+                let both = if ours.is_some() && theirs.is_some() { self.both(before, ours, theirs) } else { None };
+                let id = both.map(|both| self.inner.blob(&both)).transpose()?.unwrap_or(side.id);
+                index.conflict_remove(path_of(side))?;
+                let entry = git2::IndexEntry { id, flags: 0, flags_extended: 0, ..copy(side) };
+                index.add(&entry)?;
+            }
+            index.write_tree_to(&self.inner)
+        };
+        merge().or_else(doing(|| format!("mark the conflicts of {story} and {target}")))
+    }
+
+    /// The tree of `target` without what came between `before` and `landed`.
+    pub fn take_back(&self, target: Oid, landed: Oid, before: Oid) -> Result<Merged, GitError> {
+        let take = || {
+            let tree = |commit: Oid| self.inner.find_commit(commit)?.tree();
+            let index = self.inner.merge_trees(&tree(landed)?, &tree(target)?, &tree(before)?, Some(&options()))?;
+            self.merged(index)
+        };
+        take().or_else(doing(|| format!("take {landed} back")))
     }
 
     /// Puts one commit's change on top of another commit.
@@ -159,7 +205,8 @@ impl Quarantine {
             _ => ConflictKind::Layout,
         };
         let path = ours.or(theirs).or(before).map(|entry| entry.path.clone()).unwrap_or_default();
-        Conflict { path, kind, both: self.both(before, ours, theirs) }
+        let both = self.both(before, ours, theirs);
+        Conflict { path, kind, both: both.map(|both| crate::base::text::cut(&String::from_utf8_lossy(&both), EXCERPT)) }
     }
 
     fn both(
@@ -167,14 +214,18 @@ impl Quarantine {
         before: Option<&git2::IndexEntry>,
         ours: Option<&git2::IndexEntry>,
         theirs: Option<&git2::IndexEntry>,
-    ) -> Option<String> {
+    ) -> Option<Vec<u8>> {
+        let is_file = |entry: &&git2::IndexEntry| entry.mode & 0o170_000 == 0o100_000;
+        if ![before, ours, theirs].iter().flatten().all(is_file) {
+            return None;
+        }
         let content = |entry: Option<&git2::IndexEntry>| match entry {
             None => Some(Vec::new()),
             Some(entry) => self.inner.find_blob(entry.id).ok().map(|blob| blob.content().to_vec()),
         };
         let (before, ours, theirs) = (content(before)?, content(ours)?, content(theirs)?);
         let longest = before.len().max(ours.len()).max(theirs.len());
-        if longest > EXCERPT * 4 || [&before, &ours, &theirs].iter().any(|side| side.contains(&0)) {
+        if longest > MARKED_MAX || [&before, &ours, &theirs].iter().any(|side| side.contains(&0)) {
             return None;
         }
         let mut inputs = [git2::MergeFileInput::new(), git2::MergeFileInput::new(), git2::MergeFileInput::new()];
@@ -184,8 +235,16 @@ impl Quarantine {
         let mut options = git2::MergeFileOptions::new();
         options.our_label("target").their_label("story").ancestor_label("before").style_diff3(true);
         let merged = git2::merge_file(&inputs[0], &inputs[1], &inputs[2], Some(&mut options)).ok()?;
-        Some(crate::base::text::cut(&String::from_utf8_lossy(merged.content()), EXCERPT))
+        Some(merged.content().to_vec())
     }
+}
+
+fn path_of(entry: &git2::IndexEntry) -> &Path {
+    Path::new(OsStr::from_bytes(&entry.path))
+}
+
+fn copy(entry: &git2::IndexEntry) -> git2::IndexEntry {
+    git2::IndexEntry { ctime: entry.ctime, mtime: entry.mtime, path: entry.path.clone(), ..*entry }
 }
 
 fn options() -> git2::MergeOptions {

@@ -12,6 +12,7 @@ mod branch;
 pub(crate) mod fault;
 mod lines;
 mod merge;
+mod packed;
 mod quarantine;
 mod stack;
 
@@ -333,6 +334,7 @@ impl Repository {
     pub fn delete_reference(&self, name: &str, expected: Oid) -> Result<(), GitError> {
         debug_assert!(name.starts_with(OWN_REFS));
         let mut tries = 0;
+        let _mark = if self.is_packed(name) { Some(self.mark_packing()?) } else { None };
         loop {
             let mut reference = match self.inner.find_reference(name) {
                 Ok(reference) => reference,

@@ -41,18 +41,6 @@ impl Quarantine {
         self.write(kind, content)
     }
 
-    /// Takes a pack of a stranger: every object in it is unpacked and named by its content.
-    pub fn take_pack(&self, pack: &[u8]) -> Result<(), GitError> {
-        let take = || -> Result<(), git2::Error> {
-            let odb = self.inner.odb()?;
-            // Objects that others need may come in the next pack: what is reached is checked later, from the tips.
-            let mut indexer = git2::Indexer::new(Some(&odb), &self.folder.join("objects/pack"), 0o444, false)?;
-            std::io::Write::write_all(&mut indexer, pack).map_err(|e| git2::Error::from_str(&e.to_string()))?;
-            indexer.commit().map(drop)
-        };
-        take().or_else(doing(|| "read a pack".to_owned()))
-    }
-
     /// Takes a loose object as it lies on disk. Whether it is what its name says is checked when it is read.
     pub fn take_loose(&self, name: &str, content: &[u8]) -> Result<(), GitError> {
         let (fan, rest) = name.split_at_checked(2).ok_or_else(|| std::io::Error::other("an object's name is too short"))?;
@@ -144,7 +132,7 @@ impl Quarantine {
             let to = fan.join(name);
             // The same name is the same content; one that is there already is left alone.
             if !to.exists() {
-                fs_err::rename(from, &to)?;
+                move_object(from, fan, &to)?;
             }
         }
         fs_err::remove_dir_all(&self.folder)?;
@@ -159,5 +147,20 @@ impl Objects for Quarantine {
 
     fn blob(&self, id: Oid) -> Result<Vec<u8>, GitError> {
         self.inner.find_blob(id).map(|blob| blob.content().to_vec()).or_else(doing(|| format!("read blob {id}")))
+    }
+}
+
+/// Moves an object into the repository, which may lie on another disk: then it is copied beside its place, made durable, and named.
+fn move_object(from: &Path, fan: &Path, to: &Path) -> std::io::Result<()> {
+    match fs_err::rename(from, to) {
+        Err(e) if e.kind() == std::io::ErrorKind::CrossesDevices => {
+            let mut copy = tempfile::Builder::new().prefix("tmp_obj_cofferdam").tempfile_in(fan)?;
+            std::io::copy(&mut fs_err::File::open(from)?, &mut copy)?;
+            // As git's own objects: nobody writes to one.
+            copy.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o444))?;
+            copy.as_file().sync_data()?;
+            copy.persist(to).map(drop).map_err(|e| e.error)
+        }
+        other => other,
     }
 }

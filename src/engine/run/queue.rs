@@ -1,0 +1,569 @@
+//! The loop's part in landing: what waits, what the chain decides, and the checks of the target itself.
+//!
+//! The chain decides ([`crate::queue::chain`]); tasks do it side by side and tell what they did by letter; the facts they come back with
+//! are fed to the chain. Nothing here is kept over a crash: it is derived from the stories and the target again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::{RunError, Runner};
+use crate::base::id::{CommitId, StoryId};
+use crate::config::When;
+use crate::engine::crash;
+use crate::engine::perform::gate::{self, Case, Looked};
+use crate::engine::perform::{Desk, Hands, Trouble, Untold, blocked};
+use crate::event::{Finding, Kind};
+use crate::queue::chain::{Action, Chain, Fact, Verdict, Why};
+use crate::queue::gate::Definition;
+use crate::queue::land::{Aside, LandError};
+use crate::queue::order::{Waiting, order};
+use crate::queue::perform::{Keeper, Refusal, Ticket, Undone};
+use crate::role::{Stop, Workshop};
+use crate::story::facts::End;
+use crate::story::{Phase, Story};
+use crate::workspace::git::Repository;
+use crate::workspace::stories::Workspaces;
+
+/// What a task of the queue came to.
+pub(super) enum Done {
+    Facts(Vec<Fact>),
+    Landed {
+        facts: Vec<Fact>,
+        aside: Vec<Aside>,
+    },
+    /// A story that was at fault together with others was looked at again, alone on the target.
+    Settled {
+        story: StoryId,
+    },
+    Checked {
+        commit: CommitId,
+        looked: Looked,
+    },
+    Integrated {
+        commit: CommitId,
+        looked: Looked,
+        culprit: Option<StoryId>,
+    },
+    /// Something of our own went wrong: a human is asked.
+    Trouble {
+        story: Option<StoryId>,
+        trouble: Trouble,
+    },
+}
+
+/// The queue of one run.
+#[derive(Default)]
+pub(super) struct Keeping {
+    pub(super) repository: Option<Repository>,
+    pub(super) chain: Option<Chain>,
+    pub(super) fed: Vec<(StoryId, CommitId)>,
+    /// When each story entered, by the event that says so.
+    pub(super) entered: BTreeMap<StoryId, (CommitId, u64)>,
+    pub(super) tasks: JoinSet<Done>,
+    /// What is being tested, by candidate.
+    pub(super) stops: HashMap<CommitId, Arc<Stop>>,
+    /// Stops of everything else.
+    pub(super) others: Vec<Arc<Stop>>,
+    /// Stories that were at fault together with others that have not landed yet.
+    pub(super) aside: BTreeMap<StoryId, BTreeSet<StoryId>>,
+    /// The target's commit that was looked at last, and whether it is green.
+    pub(super) known: Option<(CommitId, bool)>,
+    pub(super) checking: bool,
+    pub(super) integrating: bool,
+    pub(super) landing: bool,
+    pub(super) recovered: bool,
+    /// Why the gates cannot be run at all.
+    pub(super) broken: Option<String>,
+    /// Why the target is red.
+    pub(super) red: Option<String>,
+}
+
+impl Keeping {
+    pub(super) fn is_busy(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    pub(super) fn ask_to_stop(&self) {
+        self.stops.values().chain(&self.others).for_each(|stop| stop.ask());
+    }
+
+    /// Why nothing new may start before the target was looked at.
+    pub(super) fn holds(&self) -> Option<String> {
+        match (&self.broken, &self.known) {
+            (Some(why), _) => Some(why.clone()),
+            (None, None) => Some("the target's own gates run first".to_owned()),
+            (None, Some(_)) => None,
+        }
+    }
+}
+
+/// Everything that a task needs to keep the target.
+#[derive(Clone)]
+struct Help {
+    shop: Arc<Workshop>,
+    desk: Desk,
+    target: String,
+    run: String,
+}
+
+impl Help {
+    fn with<T>(&self, act: impl FnOnce(&Keeper<'_>) -> Result<T, Undone<Untold>>) -> Result<T, Undone<Untold>> {
+        let Workspaces { repository, state } =
+            self.shop.workspaces().map_err(|error| std::io::Error::other(error.to_string())).map_err(|e| Undone::Git(e.into()))?;
+        let merge = self.shop.config().merge.clone();
+        act(&Keeper {
+            repository: &repository,
+            state: &state,
+            target: &self.target,
+            style: merge.style,
+            update: merge.update_checkout,
+            push: merge.push.as_deref(),
+            run: Some(self.run.clone()),
+        })
+    }
+
+    fn teller(&self) -> impl FnMut(&StoryId, Kind) -> Result<(), Untold> {
+        let desk = self.desk.clone();
+        move |story, kind| desk.tell(story, vec![kind])
+    }
+}
+
+/// A story that refuses the event has moved on: nothing is to be done. Anything else is ours.
+fn undone(story: &StoryId, error: Undone<Untold>) -> Done {
+    match error {
+        Undone::Told(_) => Done::Facts(Vec::new()),
+        error => {
+            let trouble =
+                Trouble::new(format!("it could not be landed: {error}"), format!("mend what it names, then cofferdam retry {story}"));
+            Done::Trouble { story: Some(story.clone()), trouble }
+        }
+    }
+}
+
+fn ticket(story: &Story, commit: &CommitId) -> Ticket {
+    let results = story.attempts.iter().rev().find(|a| a.change.as_ref().is_some_and(|change| change.commit == *commit));
+    let evaluators = results.into_iter().flat_map(|attempt| attempt.results.values().flat_map(|result| result.evidence.clone()));
+    let gates = results.into_iter().flat_map(|attempt| attempt.gates.values().flat_map(|run| run.evidence.clone()));
+    let mut evidence: Vec<_> = evaluators.chain(gates).collect();
+    evidence.sort();
+    evidence.dedup();
+    // A commit message is no archive: the log names the rest.
+    evidence.truncate(8);
+    Ticket {
+        story: story.id.clone(),
+        title: story.spec.title.clone(),
+        commit: commit.clone(),
+        gates: story.spec.rules.gates.clone(),
+        evidence,
+    }
+}
+
+impl Runner<'_> {
+    /// Looks at the target and at who waits, and begins what the chain asks for. True when something was begun.
+    pub(super) fn keep(&mut self) -> Result<bool, RunError> {
+        if self.stopping || self.keeping.broken.is_some() {
+            return Ok(false);
+        }
+        if !self.keeping.recovered {
+            self.keeping.recovered = true;
+            self.recover_landings()?;
+        }
+        let Some(tip) = self.tip()? else { return Ok(false) };
+        let mut acted = self.check_target(&tip);
+        let is_green = self.keeping.known.as_ref().is_some_and(|(commit, green)| *commit == tip && *green);
+        let slots = usize::try_from(self.reading.config.queue.slots).unwrap_or(1);
+        if self.keeping.chain.is_none() && is_green {
+            self.keeping.chain = Some(Chain::new(slots, tip.clone()));
+        }
+        let mut facts = Vec::new();
+        if let Some(chain) = &self.keeping.chain
+            && !self.keeping.landing
+            && is_green
+            && *chain.target() != tip
+        {
+            facts.push(Fact::Target(tip));
+        }
+        let waiting = self.waiting()?;
+        // In the middle of a landing the story is in the target and in the chain: its end comes first.
+        if self.keeping.chain.is_some() && !self.keeping.landing && waiting != self.keeping.fed {
+            self.keeping.fed.clone_from(&waiting);
+            facts.push(Fact::Queue(waiting));
+        }
+        acted |= self.feed(facts)?;
+        acted |= self.settle_aside();
+        acted |= self.integrate(false);
+        Ok(acted)
+    }
+
+    pub(super) fn tip(&mut self) -> Result<Option<CommitId>, RunError> {
+        let keeping = &mut self.keeping;
+        if keeping.repository.is_none() {
+            keeping.repository = self.shop.workspaces().ok().map(|workspaces| workspaces.repository);
+        }
+        let Some(repository) = &keeping.repository else { return Ok(None) };
+        let tip = repository.branch_tip(&self.reading.target).ok().flatten();
+        Ok(tip.and_then(|tip| tip.to_string().parse().ok()))
+    }
+
+    fn help(&self) -> Help {
+        Help { shop: self.shop.clone(), desk: self.desk.clone(), target: self.reading.target.clone(), run: self.run.to_string() }
+    }
+
+    /// A runner that died in the middle of a landing: the target tells what came of it.
+    fn recover_landings(&mut self) -> Result<(), RunError> {
+        let help = self.help();
+        let synced = help.with(|keeper| {
+            keeper.sync()?;
+            Ok(())
+        });
+        if let Err(error) = synced {
+            self.keeping.broken = Some(format!("the target cannot be brought together with its remote: {error}"));
+            return Ok(());
+        }
+        let open: Vec<_> = self
+            .view
+            .stories()
+            .filter_map(|story| {
+                let queue = story.queue.as_ref()?;
+                let candidate = queue.candidate.as_ref().filter(|candidate| candidate.landing)?;
+                Some((ticket(story, &queue.commit), candidate.commit.clone(), candidate.base.clone()))
+            })
+            .collect();
+        for (ticket, candidate, base) in open {
+            let mut told = Vec::new();
+            let recovered = help.with(|keeper| {
+                keeper.recover(&ticket, &candidate, &base, &mut |_, kind| {
+                    told.push(kind);
+                    Ok(())
+                })
+            });
+            if let Err(error) = recovered {
+                told.push(blocked(&Trouble::new(error, format!("cofferdam retry {}", ticket.story))));
+            }
+            for kind in told {
+                self.tell(&ticket.story, kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The proven stories, in the one order.
+    fn waiting(&mut self) -> Result<Vec<(StoryId, CommitId)>, RunError> {
+        let mut waiting = Vec::new();
+        for known in self.view.all() {
+            let (Phase::Queued { proof } | Phase::Merging { proof, .. }) = &known.phase else { continue };
+            let (story, commit) = (known.story.id.clone(), proof.commit().clone());
+            if self.keeping.aside.contains_key(&story) {
+                continue;
+            }
+            let entered = match self.keeping.entered.get(&story) {
+                Some((of, seq)) if *of == commit => *seq,
+                _ => {
+                    self.store.transitions(&story)?.iter().rev().find(|t| t.to == "queued" && t.kind == "story.queued").map_or(0, |t| t.seq)
+                }
+            };
+            self.keeping.entered.insert(story.clone(), (commit.clone(), entered));
+            let urgent = known.story.is_urgent();
+            let ordinal = known.story.spec.ordinal;
+            waiting.push((Waiting { priority: self.priority(&story), story, urgent, entered, ordinal }, commit));
+        }
+        waiting.sort_by(|(a, _), (b, _)| order(a, b));
+        Ok(waiting.into_iter().map(|(waiting, commit)| (waiting.story, commit)).collect())
+    }
+
+    fn priority(&self, story: &StoryId) -> u64 {
+        let stream = self.specs.get(story).and_then(|spec| spec.stream.as_ref());
+        stream.and_then(|stream| self.reading.config.streams.get(stream)).map_or(crate::config::DEFAULT_PRIORITY, |stream| stream.priority)
+    }
+
+    fn feed(&mut self, facts: Vec<Fact>) -> Result<bool, RunError> {
+        let mut acted = false;
+        for fact in facts {
+            let actions = self.keeping.chain.as_mut().map(|chain| chain.take(fact)).unwrap_or_default();
+            for action in actions {
+                acted = true;
+                self.begin_action(action)?;
+            }
+        }
+        Ok(acted)
+    }
+
+    fn begin_action(&mut self, action: Action) -> Result<(), RunError> {
+        match action {
+            Action::Build { story, commit, base, behind } => {
+                let Some(ticket) = self.view.get(&story).map(|known| ticket(&known.story, &commit)) else { return Ok(()) };
+                let help = self.help();
+                self.keeping.tasks.spawn_blocking(move || {
+                    crash::point("a candidate is built");
+                    let built = help.with(|keeper| keeper.build(&ticket, &base, &behind, &mut help.teller()));
+                    built.map_or_else(|error| undone(&story, error), |fact| Done::Facts(vec![fact]))
+                });
+            }
+            Action::Test { story, candidate } => self.begin_test(&story, &candidate)?,
+            Action::Stop { candidate } => {
+                if let Some(stop) = self.keeping.stops.remove(&candidate) {
+                    stop.ask();
+                }
+            }
+            Action::Drop { story, candidate } => {
+                let why = "what it stands on changed".to_owned();
+                self.tell(&story, Kind::CandidateDropped { candidate, why })?;
+            }
+            Action::Land { story, candidate, base } => self.begin_landing(story, candidate, base),
+            Action::Eject { story, candidate: Some(candidate), why: Why::Broken, .. } => {
+                let what = format!("the gates of its candidate {} cannot be run", candidate.short());
+                self.tell(&story, blocked(&Trouble::new(what, format!("cofferdam show {story}; then cofferdam retry {story}"))))?;
+            }
+            Action::Eject { story, candidate, why, behind } if behind.is_empty() => self.begin_refusal(story, candidate, why),
+            Action::Eject { story, behind, .. } => {
+                // Together with stories that have not landed: it is looked at again when they have, on a target that holds them.
+                self.keeping.aside.insert(story, behind.into_iter().collect());
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_test(&mut self, story: &StoryId, candidate: &CommitId) -> Result<(), RunError> {
+        let known = self.view.get(story).map(|known| &known.story);
+        let found = known.and_then(|s| Some((s, s.queue.as_ref()?))).and_then(|(s, queue)| Some((s, queue, queue.candidate.as_ref()?)));
+        let Some((facts, queue, built)) = found.filter(|(.., built)| built.commit == *candidate) else {
+            // The story has moved on, or a candidate that was asked for earlier came late: it is built again.
+            let again = Fact::NotLanded { candidate: candidate.clone() };
+            self.keeping.tasks.spawn_blocking(move || Done::Facts(vec![again]));
+            return Ok(());
+        };
+        let case = Case {
+            story: story.clone(),
+            candidate: candidate.clone(),
+            tree: built.tree.clone(),
+            base: built.base.clone(),
+            approved: facts.approvals.contains(&queue.commit),
+        };
+        let required = facts.spec.rules.gates.clone();
+        let gates: Vec<Definition> = self.gates(&[When::Always]).into_iter().filter(|gate| required.contains(&gate.name)).collect();
+        let stop = Arc::new(Stop::new()?);
+        self.keeping.stops.insert(candidate.clone(), stop.clone());
+        let hands = Hands { shop: self.shop.clone(), desk: self.desk.clone(), stop, words: self.words.clone() };
+        self.keeping.tasks.spawn_blocking(move || {
+            crash::point("a candidate is tested");
+            // Whoever does not take the result has moved on.
+            let verdict = gate::test(&hands, &case, &gates).unwrap_or(Verdict::Cancelled);
+            Done::Facts(vec![Fact::Verdict { candidate: case.candidate, verdict }])
+        });
+        Ok(())
+    }
+
+    fn begin_landing(&mut self, story: StoryId, candidate: CommitId, base: CommitId) {
+        let found = self.view.get(&story).and_then(|known| Some(ticket(&known.story, &known.story.queue.as_ref()?.commit)));
+        let Some(ticket) = found else { return };
+        self.keeping.landing = true;
+        let help = self.help();
+        self.keeping.tasks.spawn_blocking(move || {
+            let landed = help.with(|keeper| {
+                keeper.land(&ticket, &candidate, &base, &mut |step| crash::point(&format!("landing: {step:?}")), &mut help.teller())
+            });
+            match landed {
+                Ok((facts, aside)) => Done::Landed { facts, aside },
+                Err(Undone::Told(_)) => Done::Landed { facts: vec![Fact::NotLanded { candidate }], aside: Vec::new() },
+                Err(error @ (Undone::Push(_) | Undone::Diverged(_))) => {
+                    let trouble = Trouble::new(error, format!("mend it there, then cofferdam retry {story}"));
+                    Done::Trouble { story: Some(story), trouble }
+                }
+                Err(Undone::Land(error @ LandError::Checkout { .. })) => {
+                    let trouble = Trouble::new(error, format!("then cofferdam retry {story}"));
+                    Done::Trouble { story: Some(story), trouble }
+                }
+                Err(error) => undone(&story, error),
+            }
+        });
+    }
+
+    /// Tells a story that it is at fault. Everything it was merged with has landed.
+    fn begin_refusal(&mut self, story: StoryId, candidate: Option<CommitId>, why: Why) {
+        let Some(chain) = &self.keeping.chain else { return };
+        let (base, help) = (chain.target().clone(), self.help());
+        let Some(known) = self.view.get(&story) else { return };
+        let Some(queue) = &known.story.queue else { return };
+        let (ticket, neighbours) = (ticket(&known.story, &queue.commit), self.neighbours(&known.story));
+        let (red, evidence) = what_was_red(&known.story);
+        self.keeping.tasks.spawn_blocking(move || {
+            let refusal = Refusal {
+                candidate: candidate.as_ref(),
+                why,
+                base: &base,
+                neighbours: &neighbours,
+                red: &red,
+                evidence: evidence.as_ref(),
+            };
+            let refused = help.with(|keeper| keeper.refuse(&ticket, refusal, &mut help.teller()));
+            match refused {
+                Ok(()) => Done::Settled { story },
+                Err(error) => undone(&story, error),
+            }
+        });
+    }
+
+    /// The stories that landed since this one's base: those it did not know.
+    fn neighbours(&self, story: &Story) -> Vec<String> {
+        let (Some(repository), Some(change)) = (&self.keeping.repository, story.change()) else { return Vec::new() };
+        let Ok(base) = change.base.as_str().parse() else { return Vec::new() };
+        let landed = self.view.stories().filter_map(|other| match &other.end {
+            Some(End::Merged { commit, .. }) => Some((&other.id, commit.as_str().parse().ok()?)),
+            _ => None,
+        });
+        landed.filter(|(_, commit)| !repository.is_ancestor(*commit, base)).map(|(id, _)| id.to_string()).take(20).collect()
+    }
+
+    /// Stories that waited for their neighbours: on a target that holds these, the fault is theirs or nobody's.
+    fn settle_aside(&mut self) -> bool {
+        let is_open = |runner: &Self, story: &StoryId| {
+            runner.view.get(story).is_some_and(|known| matches!(known.phase, Phase::Queued { .. } | Phase::Merging { .. }))
+                && !runner.keeping.aside.contains_key(story)
+        };
+        let ready: Vec<StoryId> = self
+            .keeping
+            .aside
+            .iter()
+            .filter(|(story, behind)| !behind.is_empty() && (!behind.iter().any(|b| is_open(self, b)) || self.view.get(story).is_none()))
+            .map(|(story, _)| story.clone())
+            .collect();
+        let mut acted = false;
+        for story in ready {
+            acted = true;
+            self.settle_one(story);
+        }
+        acted
+    }
+
+    fn settle_one(&mut self, story: StoryId) {
+        let queue = self
+            .view
+            .get(&story)
+            .filter(|k| matches!(k.phase, Phase::Queued { .. } | Phase::Merging { .. }))
+            .and_then(|k| k.story.queue.clone());
+        let (Some(queue), Some(chain)) = (queue, &self.keeping.chain) else {
+            self.keeping.aside.remove(&story);
+            return;
+        };
+        // Marked as being looked at.
+        self.keeping.aside.insert(story.clone(), BTreeSet::new());
+        let Some(known) = self.view.get(&story) else { return };
+        let (base, ticket, neighbours) = (chain.target().clone(), ticket(&known.story, &queue.commit), self.neighbours(&known.story));
+        let (red, evidence) = what_was_red(&known.story);
+        let (help, shop) = (self.help(), self.shop.clone());
+        let gates: Vec<Definition> = self.gates(&[When::Always]);
+        self.keeping.tasks.spawn_blocking(move || {
+            let mut tell = help.teller();
+            let looked = help.with(|keeper| match keeper.build(&ticket, &base, &[], &mut tell)? {
+                Fact::Built { candidate, .. } => Ok((Some(candidate), Why::Red)),
+                _ => Ok((None, Why::Conflicts)),
+            });
+            let (candidate, why) = match looked {
+                Ok(looked) => looked,
+                Err(error) => return undone(&story, error),
+            };
+            let is_red = why == Why::Conflicts || candidate.as_ref().is_some_and(|candidate| gate::is_known_red(&shop, &gates, candidate));
+            if !is_red {
+                // Not the tree that was red: it goes back to the queue, and is tested like any other.
+                return Done::Settled { story };
+            }
+            let refusal = Refusal {
+                candidate: candidate.as_ref(),
+                why,
+                base: &base,
+                neighbours: &neighbours,
+                red: &red,
+                evidence: evidence.as_ref(),
+            };
+            let refused = help.with(|keeper| keeper.refuse(&ticket, refusal, &mut tell));
+            match refused {
+                Ok(()) => Done::Settled { story },
+                Err(error) => undone(&story, error),
+            }
+        });
+    }
+
+    /// One task of the queue has ended.
+    pub(super) fn kept(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), RunError> {
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => {
+                self.keeping.broken = Some(format!("cofferdam itself is at fault: {error}"));
+                return Ok(());
+            }
+        };
+        match done {
+            Done::Facts(facts) => {
+                for fact in &facts {
+                    if let Fact::Verdict { candidate, .. } = fact {
+                        self.keeping.stops.remove(candidate);
+                    }
+                }
+                self.feed(facts)?;
+            }
+            Done::Landed { facts, aside } => self.landed(facts, &aside)?,
+            Done::Settled { story } => {
+                self.keeping.aside.remove(&story);
+            }
+            Done::Checked { commit, looked } => self.checked(commit, looked)?,
+            Done::Integrated { commit, looked, culprit } => self.integrated(commit, looked, culprit)?,
+            Done::Trouble { story, trouble } => {
+                self.keeping.landing = false;
+                match story {
+                    Some(story) => drop(self.tell(&story, blocked(&trouble))?),
+                    None => self.keeping.broken = Some(trouble.what),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn landed(&mut self, facts: Vec<Fact>, aside: &[Aside]) -> Result<(), RunError> {
+        self.keeping.landing = false;
+        for one in aside {
+            self.watcher.say(&format!(
+                "{} was on the target and stays as it is, on the branch {}: `git pull` or `cofferdam land` there brings it along",
+                one.files.display(),
+                one.branch
+            ));
+        }
+        let landed = facts.iter().find_map(|fact| match fact {
+            Fact::Landed { candidate } => Some(candidate.clone()),
+            _ => None,
+        });
+        // Where somebody else moved the target to is looked at before anything is built on it.
+        self.feed(facts.into_iter().filter(|fact| !matches!(fact, Fact::Target(_))).collect())?;
+        let Some(commit) = landed else { return Ok(()) };
+        self.keeping.known = Some((commit.clone(), true));
+        let checked = Kind::TargetChecked { commit: commit.clone(), green: true, detail: None, evidence: None };
+        self.append(None, vec![checked])?;
+        let live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();
+        let (help, post) = (self.help(), self.gates(&[When::Post]));
+        let shop = self.shop.clone();
+        let looks = !post.is_empty();
+        self.spawn_other(move |stop| {
+            gate::settle_caches(&shop, &commit, &live);
+            // A ref too many is removed by the next landing.
+            drop(help.with(|keeper| Ok(keeper.tidy(&live)?)));
+            if looks { Done::Checked { looked: gate::look(&shop, stop, &post, &commit), commit } } else { Done::Facts(Vec::new()) }
+        });
+        Ok(())
+    }
+}
+
+/// What the candidate's gates said, for the repair.
+fn what_was_red(story: &Story) -> (Vec<Finding>, Option<crate::base::id::EvidenceId>) {
+    let candidate = story.queue.as_ref().and_then(|queue| queue.candidate.as_ref());
+    let red = candidate.into_iter().flat_map(|candidate| &candidate.gates).filter(|(_, run)| run.result == crate::event::GateResult::Red);
+    let mut evidence = None;
+    let findings = red
+        .map(|(name, run)| {
+            evidence = evidence.take().or_else(|| run.evidence.last().cloned());
+            let text = format!("gate {name} is red: {}", run.detail.as_deref().unwrap_or("it failed"));
+            Finding { text, severity: Some("error".to_owned()), ..Finding::default() }
+        })
+        .collect();
+    (findings, evidence)
+}

@@ -1,0 +1,147 @@
+//! The loop's part in keeping the target green: its own gates, the integration gates, and whose fault it is when they are red.
+
+use std::sync::Arc;
+
+use super::queue::Done;
+use super::{RunError, Runner};
+use crate::base::id::{CommitId, StoryId};
+use crate::config::When;
+use crate::engine::perform::gate::{self, Looked};
+use crate::event::{Finding, Kind, StopReason};
+use crate::queue::gate::Definition;
+use crate::role::Stop;
+use crate::story::facts::End;
+
+impl Runner<'_> {
+    pub(super) fn gates(&self, when: &[When]) -> Vec<Definition> {
+        self.reading.config.gates.iter().filter(|gate| when.contains(&gate.when)).map(Definition::from).collect()
+    }
+
+    /// Runs the target's gates on a commit of it that nobody proved.
+    pub(super) fn check_target(&mut self, tip: &CommitId) -> bool {
+        let gates = self.gates(&[When::Always]);
+        let is_known = self.keeping.known.as_ref().is_some_and(|(commit, _)| commit == tip);
+        if is_known || self.keeping.checking || self.keeping.landing {
+            return false;
+        }
+        if gates.is_empty() {
+            self.keeping.known = Some((tip.clone(), true));
+            return true;
+        }
+        self.keeping.checking = true;
+        let (shop, commit) = (self.shop.clone(), tip.clone());
+        self.spawn_other(move |stop| Done::Checked { looked: gate::look(&shop, stop, &gates, &commit), commit });
+        true
+    }
+
+    pub(super) fn spawn_other(&mut self, act: impl FnOnce(&Stop) -> Done + Send + 'static) {
+        match Stop::new() {
+            Ok(stop) => {
+                let stop = Arc::new(stop);
+                self.keeping.others.push(stop.clone());
+                self.keeping.tasks.spawn_blocking(move || act(&stop));
+            }
+            Err(error) => self.keeping.broken = Some(error.to_string()),
+        }
+    }
+
+    pub(super) fn checked(&mut self, commit: CommitId, looked: Looked) -> Result<(), RunError> {
+        self.keeping.checking = false;
+        let Some(green) = looked.green else {
+            if !self.stopping {
+                self.keeping.broken = Some(format!("the gates cannot be run: {}", looked.why));
+            }
+            return Ok(());
+        };
+        let overview = self.store.overview()?;
+        let is_news = overview.target.as_ref().is_none_or(|target| target.commit != commit || target.green != Some(green));
+        if is_news {
+            let detail = (!green).then(|| looked.why.clone());
+            self.append(None, vec![Kind::TargetChecked { commit: commit.clone(), green, detail, evidence: looked.evidence }])?;
+        }
+        self.red_target = !green;
+        self.keeping.red = (!green).then_some(looked.why);
+        self.keeping.known = Some((commit, green));
+        Ok(())
+    }
+
+    /// The integration gates, when they are due: every few landings, and at the end.
+    pub(super) fn integrate(&mut self, is_end: bool) -> bool {
+        let whens: &[When] = if is_end { &[When::Integration, When::Final] } else { &[When::Integration] };
+        let gates = self.gates(whens);
+        if gates.is_empty() || self.keeping.integrating || self.keeping.landing {
+            return false;
+        }
+        let Ok(overview) = self.store.overview() else { return false };
+        let last = overview.integration.as_ref();
+        let landed = overview.landings.saturating_sub(last.map_or(0, |last| last.landings));
+        let is_due = if is_end { landed > 0 } else { landed >= self.reading.config.run.integration_every };
+        let Some(commit) = overview.target.map(|target| target.commit).filter(|_| is_due) else { return false };
+        self.keeping.integrating = true;
+        // Since the last green one, oldest first: one of them is at fault when it is red.
+        let since = self.landings_since(last.filter(|last| last.green).map(|last| last.commit.clone()));
+        let shop = self.shop.clone();
+        self.spawn_other(move |stop| {
+            let looked = gate::look(&shop, stop, &gates, &commit);
+            let culprit = if looked.green == Some(false) { gate::culprit(&shop, stop, &gates, &since) } else { None };
+            Done::Integrated { commit, looked, culprit }
+        });
+        true
+    }
+
+    /// What landed after a commit, in the order of the target's history.
+    fn landings_since(&self, green: Option<CommitId>) -> Vec<(StoryId, CommitId)> {
+        let Some(repository) = &self.keeping.repository else { return Vec::new() };
+        let green = green.and_then(|commit| commit.as_str().parse().ok());
+        let mut landed: Vec<_> = self
+            .view
+            .stories()
+            .filter_map(|story| match &story.end {
+                Some(End::Merged { commit, .. }) => Some((story.id.clone(), commit.clone(), commit.as_str().parse().ok()?)),
+                _ => None,
+            })
+            .filter(|(.., id)| green.is_none_or(|green| !repository.is_ancestor(*id, green)))
+            .collect();
+        landed.sort_by(|(.., a), (.., b)| {
+            if a == b {
+                std::cmp::Ordering::Equal
+            } else if repository.is_ancestor(*a, *b) {
+                std::cmp::Ordering::Less
+            } else {
+                std::cmp::Ordering::Greater
+            }
+        });
+        landed.into_iter().map(|(story, commit, _)| (story, commit)).collect()
+    }
+
+    pub(super) fn integrated(&mut self, commit: CommitId, looked: Looked, culprit: Option<StoryId>) -> Result<(), RunError> {
+        self.keeping.integrating = false;
+        let Some(green) = looked.green else {
+            if !self.stopping {
+                self.keeping.broken = Some(format!("the gates cannot be run: {}", looked.why));
+            }
+            return Ok(());
+        };
+        let detail = (!green).then(|| looked.why.clone());
+        self.append(
+            None,
+            vec![Kind::IntegrationChecked { commit, green, detail, evidence: looked.evidence.clone(), points_to: culprit.clone() }],
+        )?;
+        if let Some(story) = culprit {
+            let findings = vec![Finding { text: looked.why.clone(), severity: Some("error".to_owned()), ..Finding::default() }];
+            let why = "the integration gates are green before its landing, and red with it".to_owned();
+            self.tell(&story, Kind::StoryReopened { why, findings, evidence: looked.evidence })?;
+        }
+        Ok(())
+    }
+
+    /// How the run ends because of the target, when it does.
+    pub(super) fn ended_by_target(&self) -> Option<(StopReason, Option<String>)> {
+        if let Some(why) = &self.keeping.broken {
+            return Some((StopReason::Error, Some(why.clone())));
+        }
+        let red = self.red_target.then(|| self.keeping.red.clone().unwrap_or_default())?;
+        let first = red.lines().next().unwrap_or_default().to_owned();
+        Some((StopReason::RedTarget, Some(format!("the target is red, so nothing may be built on it: {first}; see `cofferdam gate`"))))
+    }
+}

@@ -1,0 +1,184 @@
+//! `cofferdam queue`: what waits to land, in the order in which it will, and what each waits for.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::printer;
+use super::project::PlanArgs;
+use super::state::{self, State, VERSION};
+use crate::base::duration;
+use crate::base::text::one_line;
+use crate::config::{Config, DEFAULT_PRIORITY};
+use crate::event::{GateResult, Kind};
+use crate::queue::order::{Waiting, order};
+use crate::spec::Spec;
+use crate::store::{Filter, Store};
+use crate::story::facts::Candidate;
+use crate::story::{Phase, Story, phase};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    plan: PlanArgs,
+}
+
+/// Events that tell how long gates take.
+const LOOKED_BACK: u64 = 2_000;
+
+/// One story that waits.
+#[derive(Debug, Serialize)]
+struct Line {
+    story: String,
+    title: String,
+    commit: String,
+    candidate: Option<String>,
+    base: Option<String>,
+    /// `waiting`, `testing`, `green`, `red`, `landing`.
+    state: &'static str,
+    /// The stories that land, or leave, before it.
+    behind: Vec<String>,
+    /// What each gate said of its candidate so far.
+    gates: BTreeMap<String, Option<GateResult>>,
+    waits_for: String,
+    /// From now, when nothing before it is red.
+    expected_ms: Option<u64>,
+}
+
+/// # Errors
+/// When the store cannot be read.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let checked = args.plan.check()?;
+    let config = checked.loaded.as_ref().map(|loaded| &loaded.config);
+    let state = State::find()?;
+    let store = state.store()?;
+    let lines = store.as_ref().map(|store| lines(store, config, &checked.spec)).transpose()?.unwrap_or_default();
+    let overview = store.as_ref().map(Store::overview).transpose().map_err(state::failure)?;
+    let target = overview.and_then(|overview| overview.target);
+    if args.plan.json {
+        let target = target.map(|target| json!({"ref": target.reference, "commit": target.commit, "green": target.green}));
+        printer::json(&json!({"version": VERSION, "target": target, "slots": config.map(|c| c.queue.slots), "queue": lines}));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if lines.is_empty() {
+        printer::out("Nothing waits to land.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (at, line) in lines.iter().enumerate() {
+        let soon = line.expected_ms.map_or_else(String::new, |ms| format!(", in about {}", duration::display(Duration::from_millis(ms))));
+        let candidate = line.candidate.as_ref().map_or_else(String::new, |id| format!(" as {}", &id[..10]));
+        printer::out(&format!("{:>3}  {:<9}{}{candidate}: {}{soon}", at + 1, line.state, one_line(&line.story), line.waits_for));
+    }
+    if state.runner()?.pid.is_none() {
+        printer::err("No runner is working: `cofferdam run` goes on with them.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(store: &Store, config: Option<&Config>, spec: &Spec) -> Result<Vec<Line>, Failure> {
+    let priority = |story: &Story| {
+        let stream = spec.stories.iter().find(|s| s.id == story.id).and_then(|s| s.stream.as_ref());
+        stream.zip(config).and_then(|(stream, config)| config.streams.get(stream)).map_or(DEFAULT_PRIORITY, |stream| stream.priority)
+    };
+    let mut waiting = Vec::new();
+    for story in store.all_facts().map_err(state::failure)? {
+        if !matches!(phase(&story), Phase::Queued { .. } | Phase::Merging { .. }) {
+            continue;
+        }
+        let moves = store.transitions(&story.id).map_err(state::failure)?;
+        let entered = moves.iter().rev().find(|t| t.to == "queued" && t.kind == "story.queued").map_or(0, |t| t.seq);
+        let place = Waiting {
+            story: story.id.clone(),
+            urgent: story.is_urgent(),
+            priority: priority(&story),
+            entered,
+            ordinal: story.spec.ordinal,
+        };
+        waiting.push((place, story));
+    }
+    waiting.sort_by(|(a, _), (b, _)| order(a, b));
+    let took = gate_times(store)?;
+    let slots = config.map_or(1, |config| usize::try_from(config.queue.slots).unwrap_or(1));
+    let mut behind = Vec::new();
+    let mut lines = Vec::new();
+    for (at, (_, story)) in waiting.iter().enumerate() {
+        lines.push(line(story, &behind, at / slots, &took));
+        behind.push(story.id.to_string());
+    }
+    Ok(lines)
+}
+
+fn line(story: &Story, behind: &[String], rounds: usize, took: &BTreeMap<String, u64>) -> Line {
+    let queue = story.queue.as_ref();
+    let candidate = queue.and_then(|queue| queue.candidate.as_ref());
+    let gates: BTreeMap<String, Option<GateResult>> = story
+        .spec
+        .rules
+        .gates
+        .iter()
+        .map(|name| (name.clone(), candidate.and_then(|candidate| candidate.gates.get(name)).map(|run| run.result)))
+        .collect();
+    let open: Vec<&str> = gates.iter().filter(|(_, said)| **said != Some(GateResult::Pass)).map(|(name, _)| name.as_str()).collect();
+    let state = word(candidate, &gates);
+    let first = behind.first().map(String::as_str);
+    let waits_for = match (state, first) {
+        ("waiting", None) => "its candidate to be built".to_owned(),
+        ("waiting", Some(before)) => format!("a free slot, behind {before}"),
+        ("testing", _) => format!("its {} {}", if open.len() == 1 { "gate" } else { "gates" }, open.join(", ")),
+        ("green", Some(before)) => format!("{before} to land first"),
+        ("green", None) => "its landing".to_owned(),
+        ("red", _) => "whether it, or one before it, is at fault".to_owned(),
+        _ => "the target to move".to_owned(),
+    };
+    // Gates of one candidate run side by side, so the longest counts.
+    let one = story.spec.rules.gates.iter().map(|name| took.get(name).copied()).collect::<Option<Vec<_>>>();
+    let expected_ms = one.map(|all| all.into_iter().max().unwrap_or(0)).map(|longest| {
+        let rounds = rounds as u64 + u64::from(!matches!(state, "green" | "landing"));
+        longest.saturating_mul(rounds)
+    });
+    Line {
+        story: story.id.to_string(),
+        title: story.spec.title.clone(),
+        commit: queue.map(|queue| queue.commit.to_string()).unwrap_or_default(),
+        candidate: candidate.map(|candidate| candidate.commit.to_string()),
+        base: candidate.map(|candidate| candidate.base.to_string()),
+        state,
+        behind: behind.to_vec(),
+        gates,
+        waits_for,
+        expected_ms,
+    }
+}
+
+fn word(candidate: Option<&Candidate>, gates: &BTreeMap<String, Option<GateResult>>) -> &'static str {
+    match candidate {
+        None => "waiting",
+        Some(candidate) if candidate.landing => "landing",
+        Some(_) if gates.values().any(|said| *said == Some(GateResult::Red)) => "red",
+        Some(_) if gates.values().all(|said| *said == Some(GateResult::Pass)) => "green",
+        Some(_) => "testing",
+    }
+}
+
+/// How long each gate took on average, of those that really ran.
+fn gate_times(store: &Store) -> Result<BTreeMap<String, u64>, Failure> {
+    let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let filter = Filter { last: Some(LOOKED_BACK), ..Filter::default() };
+    let looked = store.events(&filter, |stored| {
+        if let Ok(event) = stored.event()
+            && let Kind::GateFinished { gate, wall_ms, cached: false, .. } = event.kind
+        {
+            let (sum, count) = sums.entry(gate).or_default();
+            *sum += wall_ms;
+            *count += 1;
+        }
+        ControlFlow::Continue(())
+    });
+    looked.map_err(state::failure)?;
+    Ok(sums.into_iter().map(|(gate, (sum, count))| (gate, sum / count.max(1))).collect())
+}
