@@ -47,7 +47,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("egress", &["event", "sandbox"]),
     ("queue", &["event", "config", "story", "store", "workspace", "sandbox"]),
     ("probe", &["sandbox"]),
-    ("role", &["event", "config", "sandbox", "workspace", "store"]),
+    ("role", &["event", "config", "egress", "sandbox", "workspace", "store"]),
     ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
     ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "queue"]),
     ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify", "queue"]),

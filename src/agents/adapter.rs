@@ -114,6 +114,8 @@ pub struct Provider {
     /// What that variable's value ends with.
     #[serde(default)]
     pub endpoint_path: String,
+    /// A model server of one's own, without a path: it takes the host's place.
+    pub url: Option<String>,
 }
 
 /// Why there is no adapter.

@@ -14,6 +14,7 @@ use super::folder::{OUT, PROMPT, TASK};
 use super::protocol::{Format, Reader, Session};
 use crate::base::text::one_line;
 use crate::config;
+use crate::role::network::Purse;
 use crate::role::process::{Listener, Process, ProcessError, Ran};
 use crate::role::{Stop, Workshop};
 use crate::sandbox::policy::{OwnFile, Policy};
@@ -33,6 +34,8 @@ pub struct Agent {
     config: config::Agent,
     adapter: Adapter,
     call: command::Invocation,
+    /// Where its model is, inside.
+    endpoint: Option<String>,
 }
 
 /// The provider's refusal for now.
@@ -57,7 +60,8 @@ impl Agent {
     /// When there is no such adapter, or its file is wrong.
     pub fn load(config: &config::Agent, story: &str, shop: &Workshop) -> Result<Self, AdapterError> {
         let adapter = adapter::load(&config.adapter, shop.adapters().as_deref())?;
-        Ok(Self { config: config.clone(), adapter, call: command::invocation(config, story) })
+        let endpoint = adapter.provider.as_ref().and_then(|provider| shop.endpoint_of(&provider.host));
+        Ok(Self { config: config.clone(), adapter, call: command::invocation(config, story), endpoint })
     }
 
     /// What the log calls it: `command`, `claude/…`.
@@ -109,7 +113,8 @@ impl Agent {
             story,
             model: self.config.model.as_deref(),
             home: HOME,
-            endpoint: None,
+            // The gateway's own door first; else a model server that the person's own adapter names.
+            endpoint: self.endpoint.as_deref().or_else(|| self.adapter.provider.as_ref()?.url.as_deref()),
         };
         let invocation = self.adapter.invocation(&call);
         for (name, value) in invocation.environment {
@@ -143,6 +148,7 @@ impl Agent {
         arguments: Vec<OsString>,
         stop: &Stop,
         listener: Option<Listener>,
+        purse: &Purse,
     ) -> Result<Done, ProcessError> {
         let heard = Arc::new(Mutex::new(Heard { reader: Reader::new(self.adapter.stream), session: Session::default(), ended: None }));
         let plain = self.adapter.stream == Format::Text;
@@ -166,13 +172,17 @@ impl Agent {
                 watch.asked.is_some()
             });
             let process = Process { shop, policy, arguments, stop: own, listener: listener.filter(|_| plain), tap: Some(tap) };
-            let ran = process.run();
+            let ran = process.run_paid(Some(purse));
             drop(ended);
             (ran, watch.join().unwrap_or(false))
         });
         let ran = ran?;
         let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.finish();
+        if ran.tally.spent.model_calls > 0 {
+            // The provider's numbers, counted outside: an agent's own are hearsay.
+            heard.session.spent = ran.tally.spent;
+        }
         Ok(Done { ran, session: std::mem::take(&mut heard.session), lingered: lingered && !stop.is_asked() })
     }
 }

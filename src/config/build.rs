@@ -292,7 +292,8 @@ impl Reader<'_> {
                 let what = format!("two credentials go to {host} in the header {header}");
                 self.problems.push(first.source.error("duplicate-id", &first.span, what, "keep one of them"));
             }
-            credentials.push(Credential { host, header, from });
+            let api = self.text(&format!("{at}.api"));
+            credentials.push(Credential { host, header, from, api });
         }
         credentials
     }

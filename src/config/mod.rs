@@ -174,6 +174,8 @@ pub struct Credential {
     pub host: String,
     pub header: String,
     pub from: Secret,
+    /// The model API that the host speaks, when it is not one of the providers' own hosts.
+    pub api: Option<String>,
 }
 
 /// Where a credential is taken from. The credential itself is never part of the configuration.

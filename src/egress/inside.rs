@@ -106,6 +106,10 @@ pub fn furnish(policy: &mut Policy, rules: &Rules, endpoints: &[Endpoint]) -> In
             policy.files.push(OwnFile { inside, content });
         }
     }
+    for endpoint in endpoints {
+        // Whatever is there is no key of this provider: the placeholder is the one that is looked for on its way elsewhere.
+        policy.environment.retain(|(known, _)| known != endpoint.provider.key_variable());
+    }
     for (name, value) in environment().into_iter().chain(endpoints.iter().flat_map(Endpoint::environment)) {
         if !policy.environment.iter().any(|(known, _)| known == name) {
             policy.environment.push((OsString::from(name), value.into()));

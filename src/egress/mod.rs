@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -93,6 +94,10 @@ impl Gateway {
                 inside.services.len()
             )));
         }
+        if !endpoints.is_empty() {
+            // Keys are in this process's memory. 1, not 0: it keeps core handlers that are programs away as well.
+            setrlimit(Resource::RLIMIT_CORE, 1, 1)?;
+        }
         // The certificates of authorities are read only by whoever speaks TLS to the outside itself.
         let outward = if endpoints.is_empty() { None } else { Some(tls::Outward::new()?) };
         let names = inside.names;
@@ -120,13 +125,42 @@ impl Gateway {
     }
 }
 
-/// A runtime for gateways, of a process that has none. Made after the process has forked for the last time.
-///
-/// # Errors
-/// When its threads cannot be started.
-pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_io().enable_time().build()
+/// The threads that gateways are served from, of a process that has none. Made after the process has forked for the last time, or by one
+/// whose forks a helper makes.
+#[derive(Debug)]
+pub struct Threads(Option<tokio::runtime::Runtime>);
+
+impl Threads {
+    /// # Errors
+    /// When they cannot be started.
+    pub fn start() -> io::Result<Self> {
+        // As many descriptors as this process may have: every connection takes two.
+        if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+            && soft < hard
+        {
+            // Where it is refused, sandboxes get fewer connections.
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+        }
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("gateway").enable_io().enable_time().build();
+        runtime.map(|runtime| Self(Some(runtime)))
+    }
+
+    /// # Panics
+    /// Never: they are there until this is dropped.
+    pub fn handle(&self) -> &Handle {
+        self.0.as_ref().expect("they are there until this is dropped").handle()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waits for nobody: this may be dropped by a thread that must not wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// The name server to ask: the host's own, or the one that was named.

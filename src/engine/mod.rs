@@ -7,12 +7,14 @@
 //! - [`sync`]: the plan's files to `story.created`, `story.changed`, `story.removed`. Pure.
 //! - [`turn`]: what to do now: pure.
 //! - [`perform`]: one function per effect.
+//! - [`around`]: what a run needs from outside, and what it tells.
 //! - [`recover`]: what a dead runner left.
 //! - [`run`]: the loop itself: the one owner of the store; [`stack`]: what a story starts from when it builds on what has not landed.
 //!
 //! What is to be done is not a queue that could be lost: it is derived from the facts, less what is being done at this moment. A crash
 //! therefore loses nothing but the work at hand.
 
+pub mod around;
 pub mod crash;
 pub mod perform;
 pub mod recover;

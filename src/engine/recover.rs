@@ -35,7 +35,8 @@ pub fn interrupted<'a>(stories: impl Iterator<Item = &'a Story>) -> Vec<(StoryId
 /// When something cannot be removed.
 pub fn sweep<'a>(shop: &Workshop, stories: impl Iterator<Item = &'a Story>) -> Result<Vec<Kind>, String> {
     let workspaces = shop.workspaces().map_err(|error| error.to_string())?;
-    let half_made = workspaces.sweep().map_err(|error| error.to_string())?;
+    let unfinished = crate::store::place::sweep(workspaces.state.root()).map_err(|error| error.to_string())?;
+    let half_made = unfinished + workspaces.sweep().map_err(|error| error.to_string())?;
     let kept: BTreeSet<PathBuf> = stories
         .filter(|story| wanted(story).iter().any(|effect| matches!(effect, Effect::Collect { .. })))
         .filter_map(|story| Some(folder_of(&workspaces, &story.id, story.attempts.last()?.no)))
@@ -48,7 +49,7 @@ pub fn sweep<'a>(shop: &Workshop, stories: impl Iterator<Item = &'a Story>) -> R
         }
     }
     let swept = |what: &str, count| (count > 0).then(|| Kind::LeftoverSwept { what: what.to_owned(), count });
-    Ok([swept("half-made workspaces", half_made), swept("folders of ended processes", folders)].into_iter().flatten().collect())
+    Ok([swept("half-made files and workspaces", half_made), swept("folders of ended processes", folders)].into_iter().flatten().collect())
 }
 
 /// What such an attempt had written is collected, so that the next one goes on from it. None when it had come to nothing: whatever is

@@ -5,28 +5,27 @@ mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
+pub use super::around::{Counts, Ended, Glance, Reading, RunError, Signals, Source, Watcher, fingerprint};
 use super::perform::{Desk, Hands, Letter, Trouble, Untold, Words, Work, blocked, perform};
 use super::turn::{Action, Situation, Turn, key, turn};
 use super::view::View;
 use super::{crash, recover, sync};
 use crate::base::id::{AttemptNo, CommitId, RunId, StoryId};
-use crate::config::{Config, StartOn};
+use crate::config::StartOn;
 use crate::event::{Actor, AttemptEnd, Event, Kind, StopReason};
+use crate::plan::Plan;
 use crate::plan::next::Reason;
-use crate::plan::{Plan, Rules};
 use crate::role::{Stop, Workshop};
-use crate::spec::{self, Spec};
+use crate::spec;
 use crate::store::health::{Health, Progress, Status};
-use crate::store::{Filter, Store, StoreError, Stored};
+use crate::store::{Filter, Store, StoreError};
 use crate::story::{Effect, Phase, Story};
 
 /// How often the store is looked at for what people in other terminals said, and the plan's files for what they wrote.
@@ -35,94 +34,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const LETTERS: usize = 64;
 /// Looking whether the plan changed takes at most this part of the time.
 const LOOK_SHARE: u32 = 20;
-
-/// The plan and the configuration, as they are now.
-#[derive(Debug)]
-pub struct Reading {
-    pub spec: Spec,
-    pub plan: Plan,
-    pub rules: Rules,
-    pub config: Arc<Config>,
-    /// The ref that stories land on, and its commit.
-    pub target: String,
-    pub commit: CommitId,
-}
-
-/// Where the plan comes from. It is read again whenever its fingerprint changes.
-pub trait Source {
-    /// Something that differs when the plan, its configuration or the target differs.
-    fn fingerprint(&mut self) -> u64;
-    /// The whole of it.
-    ///
-    /// # Errors
-    /// What is wrong, for a person. Nothing of a half-read plan is used.
-    fn read(&mut self) -> Result<Reading, String>;
-}
-
-/// Whoever watches. Nothing they do changes what happens.
-pub trait Watcher {
-    /// An event was stored, by this run or by somebody else. The phases are those of its story, when it moved it.
-    fn stored(&mut self, event: &Stored, moved: Option<(&str, &Phase)>, story: Option<&Story>);
-    /// Time passed.
-    fn look(&mut self, state: &Glance<'_>);
-    /// A sentence for a person.
-    fn say(&mut self, text: &str);
-}
-
-/// What is shown while a run goes on.
-#[derive(Debug)]
-pub struct Glance<'a> {
-    pub view: &'a View,
-    pub plan: &'a Plan,
-    pub only: Option<&'a BTreeSet<usize>>,
-    pub words: &'a Words,
-    /// Since when each story is in its phase.
-    pub since: &'a HashMap<StoryId, Instant>,
-    pub paused: Option<&'a str>,
-    pub stopping: bool,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    pub reason: StopReason,
-    pub detail: Option<String>,
-    /// Why each story of the run that is not done is not.
-    pub not: Vec<(StoryId, Reason)>,
-    pub counts: Counts,
-}
-
-/// Stories of the run, by how they stand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub total: usize,
-    pub landed: usize,
-    pub ready: usize,
-    pub blocked: usize,
-    pub escalated: usize,
-    pub cancelled: usize,
-    pub waiting: usize,
-}
-
-/// Why a run could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the plan cannot be used: {0}")]
-    Plan(String),
-    #[error("there is no story `{0}` in the plan")]
-    NoStory(String),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
-
-/// Requests from the terminal: the first is orderly, the second immediate.
-#[derive(Clone, Debug, Default)]
-pub struct Signals {
-    pub first: CancellationToken,
-    pub second: CancellationToken,
-}
+/// A batch of more events is a plan that was taken in: its stories are read in one go.
+const LARGE: usize = 500;
 
 /// What is being done.
 struct Doing {
@@ -329,7 +242,7 @@ impl Runner<'_> {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            if let Some(end) = tokio::task::block_in_place(|| self.turns())? {
+            if let Some(end) = tokio::task::block_in_place(|| self.turns(signals))? {
                 return Ok(end);
             }
             tokio::select! {
@@ -352,8 +265,11 @@ impl Runner<'_> {
     }
 
     /// Decides and begins, until there is nothing more to begin. Some when the run is over.
-    fn turns(&mut self) -> Result<Option<(StopReason, Option<String>)>, RunError> {
+    fn turns(&mut self, signals: &Signals) -> Result<Option<(StopReason, Option<String>)>, RunError> {
         loop {
+            if signals.first.is_cancelled() && !self.stopping {
+                self.stop();
+            }
             if self.stopping {
                 let idle = self.doing.is_empty() && !self.keeping.is_busy();
                 return Ok(idle.then_some((StopReason::Interrupted, None)));
@@ -543,11 +459,17 @@ impl Runner<'_> {
         self.seen = last.seq;
         let touched: BTreeSet<StoryId> = new.iter().filter_map(|stored| stored.story.as_deref()?.parse().ok()).collect();
         let mut before = HashMap::new();
+        let all = if new.len() > LARGE { self.store.all_facts()? } else { Vec::new() };
+        let mut all: HashMap<StoryId, Story> = all.into_iter().map(|story| (story.id.clone(), story)).collect();
         for id in &touched {
             if let Some(known) = self.view.get(id) {
                 before.insert(id.clone(), known.phase.name());
             }
-            if let Some(story) = self.store.story(id)? {
+            let now = match all.remove(id) {
+                Some(story) => Some(story),
+                None => self.store.story(id)?,
+            };
+            if let Some(story) = now {
                 self.view.put(story);
             }
             let now = self.view.get(id).map(|known| known.phase.name());
@@ -564,7 +486,9 @@ impl Runner<'_> {
             let id: Option<StoryId> = stored.story.as_deref().and_then(|id| id.parse().ok());
             let known = id.as_ref().and_then(|id| self.view.get(id));
             let moved = match &id {
-                Some(id) => self.store.moved(id.as_str(), stored.seq)?,
+                Some(id) if new.len() <= LARGE => self.store.moved(id.as_str(), stored.seq)?,
+                // Of so many, the last event of a story tells where it stands.
+                Some(_) => known.map(|known| known.phase.name().to_owned()),
                 None => None,
             };
             let moved = moved.as_deref().zip(known.map(|known| &known.phase));
@@ -737,26 +661,4 @@ fn only(plan: &Plan, named: &[StoryId]) -> Result<Option<BTreeSet<usize>>, RunEr
         }
     }
     Ok(Some(only))
-}
-
-/// A fingerprint of files and folders: their names, sizes, times and inodes.
-pub fn fingerprint(paths: &[&Path]) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    use std::os::unix::fs::MetadataExt;
-    let mut hasher = DefaultHasher::new();
-    let mut open: Vec<(std::path::PathBuf, usize)> = paths.iter().map(|path| ((*path).to_owned(), 0)).collect();
-    while let Some((path, depth)) = open.pop() {
-        let Ok(metadata) = fs_err::symlink_metadata(&path) else {
-            (&path, "missing").hash(&mut hasher);
-            continue;
-        };
-        (&path, metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec(), metadata.ino())
-            .hash(&mut hasher);
-        if metadata.is_dir() && depth < 5 {
-            let mut names: Vec<_> = fs_err::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-            names.sort();
-            open.extend(names.into_iter().map(|path| (path, depth + 1)));
-        }
-    }
-    hasher.finish()
 }

@@ -7,6 +7,7 @@
 //! Agents, evaluators and gates all come through here: there is no other way to start a process for a story.
 
 pub mod form;
+pub mod network;
 pub mod policy;
 pub mod process;
 pub mod redact;
@@ -21,6 +22,7 @@ use crate::sandbox::toolchains::Surroundings;
 use crate::store::Evidence;
 use crate::workspace::stories::{WorkspaceError, Workspaces};
 
+pub use network::Purse;
 pub use policy::{Files, PolicyError, policy};
 pub use process::{Process, ProcessError, Ran};
 pub use redact::Secrets;
@@ -38,12 +40,22 @@ pub struct Workshop {
     /// The configuration as it is now: it is read anew when the target moves.
     config: RwLock<Arc<Config>>,
     pub(crate) policies: policy::Known,
+    doors: network::Doors,
 }
 
 impl Workshop {
     pub fn new(engine: Engine, evidence: Evidence, around: Surroundings, root: &Path, config: Arc<Config>) -> Self {
         let secrets = known_secrets(&around, &config);
-        Self { engine, evidence, secrets, around, root: root.to_owned(), config: RwLock::new(config), policies: policy::Known::default() }
+        Self {
+            engine,
+            evidence,
+            secrets,
+            around,
+            root: root.to_owned(),
+            config: RwLock::new(config),
+            policies: policy::Known::default(),
+            doors: network::Doors::default(),
+        }
     }
 
     /// The repository's workspaces: opened by each thread for itself.

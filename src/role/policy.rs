@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::Workshop;
+use super::{Workshop, network};
 use crate::config::Role;
 use crate::sandbox::plan::{Unenforceable, plan};
 use crate::sandbox::policy::{Access, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
@@ -74,7 +74,13 @@ pub fn policy(shop: &Workshop, role: Role, files: Files, program: Option<&Path>)
             let name = shop.profile_of(role);
             let profile = load::load(&name, shop.around.profiles.as_deref())?;
             let limits = shop.config().limits.get(&role).copied().unwrap_or_default();
+            let config = shop.config();
+            let allow = config.network.get(&role).cloned().unwrap_or_default();
+            let models = network::is_agent(role) && !network::endpoints(&config, &shop.around).is_empty();
             let options = ExecOptions {
+                // Nothing is opened that nobody configured: without a host or a model there is no network at all.
+                net: (models || !allow.is_empty()).then_some(NetworkMode::Gateway),
+                allow,
                 program: key.1.clone(),
                 limits: crate::sandbox::policy::Limits {
                     memory: limits.memory,

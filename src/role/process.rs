@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::network::{Open, Purse};
 use super::redact::Redactor;
 use super::{Stop, Workshop};
 use crate::base::id::EvidenceId;
 use crate::base::text::one_line;
+use crate::egress::Tally;
 use crate::sandbox::{Destination, Outcome, Policy, SandboxError};
 use crate::store::evidence::EvidenceWriter;
 
@@ -49,6 +51,8 @@ pub struct Ran {
     pub receipt: EvidenceId,
     /// The end of the transcript.
     pub tail: String,
+    /// What its gateway saw.
+    pub tally: Tally,
     /// What took the writes of an overlay that is not the workspace's own folder.
     pub upper: Option<std::os::fd::OwnedFd>,
 }
@@ -62,6 +66,8 @@ pub enum ProcessError {
     Nothing,
     #[error("its transcript cannot be kept: {0}")]
     Evidence(io::Error),
+    #[error("its gateway cannot be opened, so it was not run or was ended: {0}")]
+    Gateway(io::Error),
     #[error("no request to stop could reach it: {0}")]
     Stop(io::Error),
     #[error("it ran, and what it wrote to memory could not be taken: {0}")]
@@ -127,6 +133,14 @@ impl Process<'_> {
     /// # Errors
     /// When it could not be started, or its words could not be kept.
     pub fn run(self) -> Result<Ran, ProcessError> {
+        self.run_paid(None)
+    }
+
+    /// The same for an agent: the configured models are there, and the purse pays for their calls.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_paid(self, purse: Option<&Purse>) -> Result<Ran, ProcessError> {
         let shop = self.shop;
         let mut arguments = self.arguments.into_iter();
         let program = arguments.next().ok_or(ProcessError::Nothing)?;
@@ -142,17 +156,22 @@ impl Process<'_> {
             let sink = sink.clone();
             Destination::Function(Box::new(move |bytes| sink.lock().unwrap_or_else(PoisonError::into_inner).take(number, bytes)))
         };
-        let command = shop.engine.sandbox(self.policy).command(program).args(arguments).stdout(stream(0)).stderr(stream(1));
+        let mut policy = self.policy.clone();
+        let door = shop.furnish(&mut policy, purse).map_err(ProcessError::Gateway)?;
+        let command = shop.engine.sandbox(&policy).command(program).args(arguments).stdout(stream(0)).stderr(stream(1));
         let requests = self.stop.requests().map_err(ProcessError::Stop)?;
         let mut running = command.spawn()?;
         running.stop_on(requests);
-        let finished = running.wait()?;
+        let open = door.map(|door| shop.open(door, running.listeners())).transpose().map_err(ProcessError::Gateway)?;
+        let finished = running.wait();
+        let tally = open.map(Open::close).unwrap_or_default();
+        let finished = finished?;
         let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
         let transcript = sink.finish().map_err(ProcessError::Evidence)?;
         let receipt = serde_json::to_vec_pretty(&finished.outcome.receipt).map_err(|e| ProcessError::Evidence(e.into()))?;
         let receipt = shop.evidence.put(&receipt).map_err(ProcessError::Evidence)?;
         let tail = String::from_utf8_lossy(&sink.tail).into_owned();
-        Ok(Ran { outcome: finished.outcome, transcript, receipt, tail, upper: finished.upper })
+        Ok(Ran { outcome: finished.outcome, transcript, receipt, tail, upper: finished.upper, tally })
     }
 }
 
@@ -164,6 +183,7 @@ impl ProcessError {
             Self::Sandbox(_) => "cofferdam doctor tells whether a sandbox can be built here".to_owned(),
             Self::Nothing => "name a program in agents.ROLE.command".to_owned(),
             Self::Evidence(_) | Self::Keep(_) => "free some space on the disk that holds the state folder".to_owned(),
+            Self::Gateway(_) => "check network in cofferdam.toml; cofferdam doctor tells about this host".to_owned(),
             Self::Stop(_) => "raise the limit of open files (ulimit -n)".to_owned(),
         }
     }

@@ -154,11 +154,33 @@ pub fn make_private(folder: &Path) -> io::Result<()> {
         .map_err(|error| io::Error::new(error.kind(), format!("the folder {} cannot be made: {error}", folder.display())))
 }
 
+/// How files begin that are not in their place yet; the process that writes them follows.
+const UNFINISHED: &str = ".new-";
+
+/// Removes what writers of whole files left that were killed. Those that live are left alone. Returns how many there were.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn sweep(folder: &Path) -> io::Result<u64> {
+    let mut swept = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let writer = name.strip_prefix(UNFINISHED).and_then(|rest| rest.split_once('-')).and_then(|(pid, _)| pid.parse::<u32>().ok());
+        if writer.is_some_and(|pid| fs::symlink_metadata(format!("/proc/{pid}")).is_err()) {
+            fs::remove_file(entry.path())?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
 /// Replaces a file as a whole: a reader sees the old content or the new one, never a part.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let prefix = format!("{UNFINISHED}{}-", std::process::id());
+    let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
@@ -177,6 +199,19 @@ mod tests {
         assert_eq!(home(Some("/s"), Some("/h")), Some("/s/cofferdam".into()));
         assert_eq!(home(Some("relative"), Some("/h")), Some("/h/.local/state/cofferdam".into()));
         assert_eq!(home(None, None), None);
+    }
+
+    #[test]
+    fn what_dead_writers_left_is_swept_and_what_the_living_write_is_not() {
+        let dir = tempfile::tempdir().expect("dir");
+        // No process has the highest number there is.
+        for name in [".new-4194304-a", ".new-x", "other"].map(str::to_owned).into_iter().chain([format!(".new-{}-b", std::process::id())]) {
+            fs::write(dir.path().join(name), "x").expect("written");
+        }
+        assert_eq!(sweep(dir.path()).expect("swept"), 1);
+        assert_eq!(fs::read_dir(dir.path()).expect("read").count(), 3);
+        write_whole(&dir.path().join("health.json"), b"{}").expect("written");
+        assert_eq!(fs::read_dir(dir.path()).expect("read").count(), 4);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::phase::{Lacking, Phase, Proof, Verdicts, phase};
 use super::stagnation;
 use super::wanted::{Effect, owes_contract, wanted};
 use crate::base::id::StoryId;
-use crate::event::{Amount, Block, Finding, GateResult, Kind, Task, Verdict};
+use crate::event::{Amount, AttemptEnd, Block, Finding, GateResult, Kind, Task, Verdict};
 
 mod command;
 mod world;
@@ -109,11 +109,20 @@ fn settle(story: &mut Story) {
     let Some(attempt) = story.unjudged() else { return };
     let Some(change) = &attempt.change else { return };
     let approach = attempt.approach();
+    // Whoever was cut off, or had no model, understood nothing and misunderstood nothing.
+    let failed = match &attempt.ended {
+        Some(AttemptEnd::Failed { cause }) => Some(format!("the agent did not finish: {cause}")),
+        _ => None,
+    };
+    if let (true, Some(why)) = (owes_contract(story), &failed) {
+        return conclude(story, vec![finding(why)], vec!["agent".to_owned()], false);
+    }
     if owes_contract(story) {
         return block_contract(story, "it left no contract that names the title and all criteria");
     }
     if change.files == 0 {
-        return conclude(story, vec![finding("the attempt changed nothing")], vec!["change".to_owned()], false);
+        let text = failed.unwrap_or_else(|| "the attempt changed nothing".to_owned());
+        return conclude(story, vec![finding(&text)], vec!["change".to_owned()], false);
     }
     if let Some(blocked) = story.memory.blocks(&approach, story.spec.rules.limits.same_approach) {
         let text = format!(

@@ -14,6 +14,7 @@ use crate::base::id::EvidenceId;
 use crate::base::text::{cut, one_line};
 use crate::config::Role;
 use crate::event::{CriterionVerdict, Finding, Verdict};
+use crate::role::network::Purse;
 use crate::role::process::Ran;
 use crate::role::{Files, policy};
 use crate::sandbox::Cause;
@@ -144,7 +145,8 @@ fn ask(case: &Case<'_>, agent: &crate::config::Agent, number: usize, one: &mut O
     folder.grant(&mut policy, programs.map(|(layers, _)| layers));
     policy.trees.push(Tree { lower: before, inside: super::verifier::BEFORE.into(), reason: "the tree before the change".to_owned() });
     let arguments = agent.arguments(case.story.id.as_str(), &prompt, &mut policy);
-    let done = agent.run(shop, &policy, arguments, case.stop, case.listener.clone());
+    let purse = Purse::of_story(&case.story.spec.rules.limits, case.story.spent);
+    let done = agent.run(shop, &policy, arguments, case.stop, case.listener.clone(), &purse);
     let answer = folder.answer("verdict.json", verdict::LONGEST);
     let flooded = folder.is_flooded();
     drop(folder.remove());

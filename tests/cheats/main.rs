@@ -6,5 +6,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod implementers;
+mod kvstore;
 mod project;
 mod reviewers;

@@ -54,19 +54,38 @@ impl Project {
             );
             fs_err::write(here.join(format!("stories/{number:03}-{id}.md")), text).expect("a story");
         }
+        project.begin(config);
+        project
+    }
+
+    /// The project of a folder of fixtures, with these stories.
+    pub(crate) fn of(fixture: &str, who: Who, config: &str, stories: &[(&str, &str)]) -> Self {
+        let project = Self { world: World::new(who) };
+        let here = project.world.workspace();
+        copy(&fixtures().join(fixture), &here);
+        fs_err::create_dir_all(here.join("stories")).expect("a folder");
+        for (id, text) in stories {
+            fs_err::write(here.join(format!("stories/{id}.md")), text).expect("a story");
+        }
+        project.begin(config);
+        project
+    }
+
+    /// The first commit.
+    fn begin(&self, config: &str) {
+        let here = self.world.workspace();
         fs_err::write(here.join("cofferdam.toml"), config).expect("the configuration");
         fs_err::write(here.join(".gitignore"), "build/\n__pycache__/\n").expect("written");
-        project.git(&["init", "-q", "-b", "main"]);
-        project.git(&["add", "-A"]);
-        project.git(&["commit", "-q", "-m", "base"]);
+        self.git(&["init", "-q", "-b", "main"]);
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "-m", "base"]);
         let mut open = vec![here];
         while let Some(path) = open.pop() {
-            project.world.own(&path);
+            self.world.own(&path);
             if path.is_dir() && !path.is_symlink() {
                 open.extend(fs_err::read_dir(&path).expect("a folder").flatten().map(|entry| entry.path()));
             }
         }
-        project
     }
 
     pub(crate) fn git(&self, args: &[&str]) -> String {

@@ -9,6 +9,7 @@ mod common;
 mod door;
 mod hostile;
 mod models;
+mod runner;
 mod sandboxed;
 mod support;
 mod tools;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cofferdam::base::host::{Authority, Name};
 use cofferdam::egress::inside::Service;
 use cofferdam::egress::names::Names;
-use cofferdam::egress::{Gateway, Inside, Resolver, Rules, Setup};
+use cofferdam::egress::{Gateway, Inside, Resolver, Rules, Setup, Threads};
 
 /// A server that counts its connections and remembers what they sent first.
 pub(crate) struct Site {
@@ -50,6 +50,27 @@ impl Site {
                 seen(&request);
                 answer(&String::from_utf8_lossy(&request), before.fetch_add(1, Ordering::SeqCst), &mut stream);
                 if stream.flush().is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Serves what a function knows by path; everything else is not there.
+    pub(crate) fn pages(address: &str, page: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self::start(address, String::new(), move |mut stream, seen| {
+            let mut bytes = Vec::new();
+            while let Some(request) = one_request(&mut stream, &mut bytes) {
+                seen(&request);
+                let text = String::from_utf8_lossy(&request).into_owned();
+                let path = text.split(' ').nth(1).unwrap_or_default();
+                let found = page(path.split('?').next().unwrap_or_default());
+                let status = if found.is_some() { "200 OK" } else { "404 Not Found" };
+                let kind = if path.starts_with("/simple") { "text/html" } else { "application/octet-stream" };
+                let page = found.unwrap_or_default();
+                let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", page.len());
+                let body = if text.starts_with("HEAD") { &[][..] } else { &page };
+                if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).is_err() {
                     return;
                 }
             }
@@ -251,13 +272,13 @@ pub(crate) struct Rig {
     pub(crate) socks: SocketAddr,
     pub(crate) fixed: SocketAddr,
     pub(crate) gateway: Gateway,
-    _runtime: tokio::runtime::Runtime,
+    _threads: Threads,
 }
 
 impl Rig {
     /// `fixed` is where the third socket leads.
     pub(crate) fn new(rules: &[&str], names: &NameServer, fixed: &str) -> Self {
-        let runtime = cofferdam::egress::runtime().expect("threads");
+        let threads = Threads::start().expect("threads");
         let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port")).collect();
         let at = |n: usize| listeners[n].local_addr().expect("an address");
         let (proxy, socks, fixed_at) = (at(0), at(1), at(2));
@@ -271,8 +292,8 @@ impl Rig {
             endpoints: Vec::new(),
             accounts: None,
         };
-        let gateway = Gateway::start(runtime.handle(), setup, listeners.into_iter().map(OwnedFd::from).collect()).expect("a gateway");
-        Self { proxy, socks, fixed: fixed_at, gateway, _runtime: runtime }
+        let gateway = Gateway::start(threads.handle(), setup, listeners.into_iter().map(OwnedFd::from).collect()).expect("a gateway");
+        Self { proxy, socks, fixed: fixed_at, gateway, _threads: threads }
     }
 
     /// Sends bytes to the proxy and reads to the end.

@@ -104,7 +104,8 @@ pub(crate) fn is_root() -> bool {
 
 /// The folder tests work in: on a disk, as an overlay's upper folder must be.
 pub(crate) fn scratch() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("cofferdam-test-").tempdir_in("/var/tmp").unwrap()
+    let place = std::env::var_os("COFFERDAM_TEST_SCRATCH").unwrap_or_else(|| "/var/tmp".into());
+    tempfile::Builder::new().prefix("cofferdam-test-").tempdir_in(place).unwrap()
 }
 
 /// The program under test, where whoever runs this can read it.
@@ -126,6 +127,8 @@ pub(crate) fn again_as_ordinary(filters: &[&str]) -> usize {
     command.args([&format!("--reuid={ORDINARY}"), &format!("--regid={ORDINARY}"), "--clear-groups", "--"]).arg(tests);
     command.args(filters).args(["--test-threads", "2"]).current_dir(scratch.path()).env("COFFERDAM_TEST_PROGRAM", copy);
     command.env("HOME", scratch.path().join("home")).env_remove("XDG_STATE_HOME");
+    // An overlay's work folder is locked: only root can remove what is left of one.
+    command.env("COFFERDAM_TEST_SCRATCH", scratch.path());
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));

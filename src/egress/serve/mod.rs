@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::Backlog;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -40,7 +41,7 @@ const QUEUE: i32 = 1024;
 /// Serves each socket with its service until the set is dropped.
 pub(super) fn all(door: &Arc<Door>, sockets: Vec<(Service, OwnedFd)>) -> io::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(most_connections()));
     for (service, socket) in sockets {
         if service == Service::DnsUdp {
             let socket = std::net::UdpSocket::from(socket);
@@ -55,6 +56,12 @@ pub(super) fn all(door: &Arc<Door>, sockets: Vec<(Service, OwnedFd)>) -> io::Res
         tasks.spawn(accept(door.clone(), TcpListener::from_std(listener)?, service, slots.clone()));
     }
     Ok(tasks)
+}
+
+/// Each connection takes two descriptors of the supervisor, which other sandboxes need too: one sandbox gets no more than an eighth.
+fn most_connections() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(MOST_CONNECTIONS as u64, |(soft, _)| soft);
+    MOST_CONNECTIONS.min(usize::try_from(limit / 16).unwrap_or(MOST_CONNECTIONS)).max(8)
 }
 
 async fn accept(door: Arc<Door>, listener: TcpListener, service: Service, slots: Arc<Semaphore>) {

@@ -21,6 +21,7 @@ use crate::config::Role;
 use crate::engine::crash;
 use crate::event::{Amount, AttemptEnd, ContractMode, Kind};
 use crate::role::form::form;
+use crate::role::network::{Purse, denials};
 use crate::role::process::{Process, ProcessError, Ran};
 use crate::role::{Files, policy};
 use crate::sandbox::{Cause, Policy};
@@ -253,7 +254,8 @@ fn run(
             }
             watch.look(true);
         });
-        let ran = agent.run(&hands.shop, policy, arguments, &hands.stop, Some(hands.words.listener(&work.story.id)));
+        let purse = Purse::of_story(&work.story.spec.rules.limits, work.story.spent);
+        let ran = agent.run(&hands.shop, policy, arguments, &hands.stop, Some(hands.words.listener(&work.story.id)), &purse);
         drop(ended);
         ran
     })
@@ -354,7 +356,9 @@ fn ending(
         missing,
         evidence: ran.receipt,
     };
-    vec![ended, receipt, spent(agent, &session, wall_ms)]
+    let mut events = vec![ended, receipt, spent(agent, &session, wall_ms)];
+    events.extend(denials(Role::Implementer, &ran.tally));
+    events
 }
 
 /// Why an agent that speaks ended without being done, in its own words.
@@ -375,6 +379,9 @@ fn how(hands: &Hands, agent: &Agent, done: &Done) -> AttemptEnd {
     // Whatever it did with the request: its end is ours. What it left is collected all the same.
     if hands.stop.is_asked() {
         return AttemptEnd::Interrupted;
+    }
+    if let Some(exceeded) = ran.tally.exceeded {
+        return AttemptEnd::Failed { cause: format!("budget: {exceeded}") };
     }
     if let Some(limited) = agent.limited(session) {
         return AttemptEnd::ProviderLimit { provider: limited.provider, until: limited.until };

@@ -7,7 +7,9 @@ use super::failure::{Exit, Failure};
 use super::printer;
 use crate::base::host::Authority;
 use crate::base::text::{one_line, plural};
-use crate::egress::{self, Accounts, Budget, Endpoint, Gateway, Inside, Ledger, Prices, Provider, Resolver, Rules, Setup, Source, Tally};
+use crate::egress::{
+    self, Accounts, Budget, Endpoint, Gateway, Inside, Ledger, Prices, Provider, Resolver, Rules, Setup, Source, Tally, Threads,
+};
 use crate::event::Amount;
 use crate::sandbox::policy::{NetworkMode, Policy, Tier};
 use crate::sandbox::toolchains::Surroundings;
@@ -72,7 +74,7 @@ pub(super) struct Ready {
 #[derive(Debug)]
 pub(super) struct Serving {
     gateway: Gateway,
-    runtime: tokio::runtime::Runtime,
+    _threads: Threads,
 }
 
 /// Puts into the policy what the gateway needs inside. Nothing when the policy has no gateway: then no thread is started for it either.
@@ -105,7 +107,7 @@ impl Ready {
     /// Serves the sockets that came out of the sandbox. From here on this process has threads: nothing may be forked any more.
     pub(super) fn serve(self, running: &mut Running<'_>) -> Result<Serving, Failure> {
         let failed = |e: std::io::Error| Failure::new(Exit::ExecOurs, "the gateway cannot be started; the command was ended").because(&e);
-        let runtime = egress::runtime().map_err(failed)?;
+        let threads = Threads::start().map_err(failed)?;
         let resolver = Arc::new(self.wishes.resolver.map_or_else(Resolver::of_host, Resolver::with_server));
         let setup = Setup {
             rules: self.rules,
@@ -116,16 +118,14 @@ impl Ready {
             endpoints: self.wishes.endpoints,
             accounts: self.wishes.accounts,
         };
-        let gateway = Gateway::start(runtime.handle(), setup, running.listeners()).map_err(failed)?;
-        Ok(Serving { gateway, runtime })
+        let gateway = Gateway::start(threads.handle(), setup, running.listeners()).map_err(failed)?;
+        Ok(Serving { gateway, _threads: threads })
     }
 }
 
 impl Serving {
     pub(super) fn stop(self) -> Tally {
-        let tally = self.gateway.stop();
-        self.runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-        tally
+        self.gateway.stop()
     }
 }
 

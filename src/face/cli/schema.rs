@@ -14,7 +14,7 @@ const SCHEMAS: [Schema; 6] = [
     ("config", crate::config::schema::schema),
     ("story", crate::spec::schema::schema),
     ("task", crate::agents::task::schema),
-    ("verdict", super::schemas::verdict),
+    ("verdict", crate::verify::verdict::schema),
     ("outcome", super::schemas::outcome),
     ("events", super::schemas::events),
 ];

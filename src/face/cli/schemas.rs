@@ -106,28 +106,3 @@ pub(super) fn outcome() -> Value {
         },
     })
 }
-
-/// `out/verdict.json`, which a reviewer leaves.
-pub(super) fn verdict() -> Value {
-    let text = || json!({"type": "string"});
-    json!({
-        "$schema": DRAFT,
-        "title": "cofferdam verdict",
-        "description": "What a reviewer leaves as /run/cofferdam/out/verdict.json: one result for each criterion of the story, and no other",
-        "type": "object",
-        "required": ["decision", "criteria"],
-        "properties": {
-            "decision": {"enum": ["pass", "changes", "error"]},
-            "criteria": {"type": "array", "items": {
-                "type": "object", "required": ["id", "result", "evidence"],
-                "properties": {"id": text(), "result": {"enum": ["pass", "fail"]}, "evidence": text()},
-            }},
-            "findings": {"type": "array", "items": {
-                "type": "object", "required": ["text"],
-                "properties": {"severity": text(), "criterion": text(), "file": text(), "line": {"type": "integer", "minimum": 1}, "text": text()},
-            }},
-            "confidence": {"type": "number", "minimum": 0, "maximum": 1},
-            "recovery": text(),
-        },
-    })
-}

@@ -1,0 +1,157 @@
+//! The network of a role's process: a gateway with the configured hosts, and for agents the models, whose keys stay outside.
+
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use crate::base::host::{Authority, Host};
+use crate::base::text::one_line;
+use crate::config::{Config, Credential, Role, Secret};
+use crate::egress::{self, Accounts, Budget, Endpoint, Gateway, Ledger, Prices, Provider, Resolver, Rules, Setup, Source, Tally, Threads};
+use crate::event::{Amount, Kind};
+use crate::sandbox::policy::{NetworkMode, Policy};
+use crate::sandbox::toolchains::Surroundings;
+
+use super::Workshop;
+
+/// No more refused targets of one process are stored.
+const MOST_DENIALS: usize = 50;
+
+/// What all gateways of a run share.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    threads: Mutex<Option<Arc<Threads>>>,
+    resolver: OnceLock<Arc<Resolver>>,
+    prices: OnceLock<Arc<Prices>>,
+}
+
+/// What one process may spend on models, and is counted against.
+#[derive(Clone, Debug)]
+pub struct Purse {
+    ledgers: Vec<Arc<Ledger>>,
+}
+
+impl Purse {
+    /// Of a story: what its rules allow, less what it has spent.
+    pub fn of_story(limits: &crate::event::Limits, spent: Amount) -> Self {
+        let budget = Budget { model_calls: limits.model_calls, tokens: limits.tokens, cost_microusd: limits.cost_microusd };
+        Self { ledgers: vec![Arc::new(Ledger::new(budget, spent))] }
+    }
+}
+
+/// A gateway that waits for its sandbox.
+pub(super) struct Door {
+    rules: Rules,
+    inside: egress::Inside,
+    endpoints: Vec<Endpoint>,
+    accounts: Option<Accounts>,
+}
+
+/// One that serves, and the threads that it is served from.
+pub(super) struct Open {
+    gateway: Gateway,
+    _threads: Arc<Threads>,
+}
+
+impl Open {
+    pub(super) fn close(self) -> Tally {
+        self.gateway.stop()
+    }
+}
+
+/// Does this role talk to a model?
+pub(super) const fn is_agent(role: Role) -> bool {
+    match role {
+        Role::Planner | Role::Implementer | Role::Reviewer | Role::Diagnoser => true,
+        Role::Verifier | Role::Gate => false,
+    }
+}
+
+/// The models that the configuration has keys for: by `[[credential]]`, else, for an agent that needs one, by the variable that holds it.
+pub(super) fn endpoints(config: &Config, around: &Surroundings) -> Vec<Endpoint> {
+    let mut found: Vec<Endpoint> = config.credentials.iter().filter_map(of_credential).collect();
+    for agent in config.agents.values() {
+        let provider = match agent.adapter.as_str() {
+            "claude" => Provider::Anthropic,
+            "codex" | "qwen" | "aider" | "opencode" => Provider::OpenAi,
+            "gemini" => Provider::Gemini,
+            _ => continue,
+        };
+        let has_key = around.variables.get(provider.key_variable()).is_some_and(|key| !key.is_empty());
+        if has_key && !found.iter().any(|endpoint| endpoint.provider == provider) {
+            found.push(Endpoint::new(provider, None, None));
+        }
+    }
+    found
+}
+
+fn of_credential(credential: &Credential) -> Option<Endpoint> {
+    let upstream = Authority::parse(&credential.host, Some(443)).ok()?;
+    let by_host = || Provider::ALL.into_iter().find(|p| matches!(&upstream.host, Host::Name(name) if name.as_str() == p.host()));
+    let provider = credential.api.as_deref().and_then(|api| api.parse().ok()).or_else(by_host)?;
+    let source = match &credential.from {
+        Secret::Env(name) => Source::Env(name.clone()),
+        Secret::File(path) => Source::File(path.into()),
+        Secret::Command(command) => Source::Command(command.clone()),
+    };
+    Some(Endpoint::new(provider, Some(upstream), Some((credential.header.clone(), source))))
+}
+
+impl Workshop {
+    /// Where the model of this provider's host is, inside an agent's sandbox. None when there is no key for it.
+    pub fn endpoint_of(&self, host: &str) -> Option<String> {
+        let provider = Provider::ALL.into_iter().find(|provider| provider.host() == host)?;
+        let there = endpoints(&self.config(), &self.around).iter().any(|endpoint| endpoint.provider == provider);
+        there.then(|| Endpoint::address(provider))
+    }
+
+    /// Puts into a policy what its gateway needs inside. Nothing when it has none.
+    pub(super) fn furnish(&self, policy: &mut Policy, purse: Option<&Purse>) -> io::Result<Option<Door>> {
+        if policy.network.mode != NetworkMode::Gateway {
+            return Ok(None);
+        }
+        let bad = |(rule, why): (String, &str)| io::Error::other(format!("the rule {} cannot be read: {why}", one_line(&rule)));
+        let rules = Rules::parse(&policy.network.allow).map_err(bad)?;
+        let endpoints = purse.map(|_| endpoints(&self.config(), &self.around)).unwrap_or_default();
+        let inside = egress::furnish(policy, &rules, &endpoints);
+        let accounts = purse.map(|purse| self.prices().map(|prices| Accounts { ledgers: purse.ledgers.clone(), prices })).transpose()?;
+        Ok(Some(Door { rules, inside, endpoints, accounts }))
+    }
+
+    /// Serves the sockets that came out of the sandbox.
+    pub(super) fn open(&self, door: Door, sockets: Vec<std::os::fd::OwnedFd>) -> io::Result<Open> {
+        let threads = {
+            let mut threads = self.doors.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*threads {
+                Some(threads) => threads.clone(),
+                None => threads.insert(Arc::new(Threads::start()?)).clone(),
+            }
+        };
+        let resolver = self.doors.resolver.get_or_init(|| Arc::new(Resolver::of_host())).clone();
+        let Door { rules, inside, endpoints, accounts } = door;
+        let setup = Setup { rules, inside, resolver, notices: None, observe: false, endpoints, accounts };
+        let gateway = Gateway::start(threads.handle(), setup, sockets)?;
+        Ok(Open { gateway, _threads: threads })
+    }
+
+    fn prices(&self) -> io::Result<Arc<Prices>> {
+        if let Some(prices) = self.doors.prices.get() {
+            return Ok(prices.clone());
+        }
+        let own = self.around.profiles.as_ref().and_then(|profiles| profiles.parent()).map(|config| config.join("prices.toml"));
+        let text = own.and_then(|path| fs_err::read_to_string(path).ok());
+        let prices = Prices::with(text.as_deref()).map_err(|why| io::Error::other(format!("prices.toml cannot be read: {why}")))?;
+        Ok(self.doors.prices.get_or_init(|| Arc::new(prices)).clone())
+    }
+}
+
+/// The events of what a process was refused.
+pub fn denials(role: Role, tally: &Tally) -> Vec<Kind> {
+    let refused = tally.lines().filter(|line| line.refused).take(MOST_DENIALS);
+    let event = |line: &egress::tally::Line| Kind::NetworkDenied {
+        role: role.name().to_owned(),
+        target: line.target.clone(),
+        rule: line.why.clone(),
+        count: line.count,
+    };
+    refused.map(event).collect()
+}
