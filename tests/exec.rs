@@ -47,6 +47,25 @@ fn the_outcome_has_every_field() {
 }
 
 #[test]
+fn real_time_scheduling_is_not_handed_on() {
+    if !common::is_root() {
+        eprintln!("SKIPPED real_time_scheduling_is_not_handed_on: only root can have it to hand on");
+        return;
+    }
+    let world = World::new(Who::Caller);
+    // Field 41 of `stat`: 0 is the ordinary policy, 1 first in, first out.
+    let policy = ["cut", "-d ", "-f41", "/proc/self/stat"];
+    let real_time = |program: &std::path::Path, arguments: &[&str]| {
+        let mut command = std::process::Command::new("chrt");
+        command.args(["-f", "10"]).arg(program).args(arguments).args(policy).current_dir(world.workspace()).env("HOME", world.home());
+        let ran = command.output().expect("chrt");
+        (String::from_utf8_lossy(&ran.stdout).trim().to_owned(), String::from_utf8_lossy(&ran.stderr).into_owned())
+    };
+    assert_eq!(real_time(std::path::Path::new("env"), &[]).0, "1", "control");
+    assert_eq!(real_time(&world.program(), &["exec", "--cpus", "1", "--"]), ("0".to_owned(), String::new()));
+}
+
+#[test]
 fn the_wall_limit_ends_the_grandchildren_too() {
     for world in everybody() {
         for (n, tier) in ["full", "no-userns"].into_iter().enumerate() {

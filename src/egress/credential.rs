@@ -47,9 +47,9 @@ pub struct Credential {
 }
 
 impl fmt::Debug for Credential {
-    /// Without the key.
+    /// Without the key, and without its command, which may hold one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("header", &self.header).field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("Credential").field("header", &self.header).field("source", &format_args!("{}", self.source)).finish_non_exhaustive()
     }
 }
 

@@ -49,6 +49,7 @@ fn live(hull: &Hull, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), F
     let keep: Vec<i32> = mapped.iter().chain([control]).map(AsRawFd::as_raw_fd).collect();
     sys::close_all_but(&keep).map_err(begin)?;
     no_streams().map_err(begin)?;
+    sys::ordinary_scheduling().map_err(begin)?;
     // The helper ignores the end of its children; init must hear of it.
     sys::default_signal(libc::SIGCHLD).map_err(begin)?;
     if hull.has(Namespace::Network) {

@@ -247,6 +247,22 @@ pub fn default_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
+/// Gives up real-time scheduling, if whoever started us had it: what runs here could keep everybody else from the processor, and control
+/// groups that share processors do not take such processes.
+///
+/// # Errors
+/// What the kernel said.
+pub fn ordinary_scheduling() -> io::Result<()> {
+    let policy = raw(libc::SYS_sched_getscheduler, [0; 6])?;
+    // Batch and idle are ordinary too, only less so; the flag says what a fork of it would be.
+    let ordinary = [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE];
+    if ordinary.iter().any(|kind| policy == *kind as isize) {
+        return Ok(());
+    }
+    let parameters = libc::sched_param { sched_priority: 0 };
+    raw(libc::SYS_sched_setscheduler, [0, libc::SCHED_OTHER as usize, &raw const parameters as usize, 0, 0, 0]).map(drop)
+}
+
 /// Restricts this process to the first `count` processors.
 ///
 /// # Errors
