@@ -81,7 +81,18 @@ struct Dir {
 /// What the kernel said.
 pub fn join(tasks: BorrowedFd<'_>) -> nix::Result<()> {
     // `0` is the writing thread itself, the one case in which the kernel needs no lock over all forks and exits of the host.
-    nix::unistd::write(tasks, b"0").map(drop)
+    uninterrupted(|| nix::unistd::write(tasks, b"0")).map(drop)
+}
+
+/// Does it again when a signal came in between: the kernel gives up setting a limit for any signal that waits, also for one that only
+/// says that a child has ended.
+fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
 }
 
 impl Group {
@@ -409,7 +420,7 @@ impl Dir {
 
     fn write(&self, name: &'static str, value: &str) -> Result<(), Error> {
         let fd = self.open(name, OFlag::O_WRONLY)?;
-        nix::unistd::write(&fd, value.as_bytes()).map(drop).map_err(|error| self.failed("write to", name, error))
+        uninterrupted(|| nix::unistd::write(&fd, value.as_bytes())).map(drop).map_err(|error| self.failed("write to", name, error))
     }
 
     /// Like `write`, but a file that this kernel does not have is told by `false`.

@@ -148,7 +148,8 @@ impl NamespaceHolder {
         let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let ends = (reader.as_raw_fd() as usize) << 32 | writer.as_raw_fd() as usize;
         let mut stack = Stack::new(HOLDER_STACK);
-        let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD;
+        // Its end is nobody's signal: a program that waits for children of its own must not hear of it, nor reap it.
+        let flags = libc::CLONE_VM | libc::CLONE_NEWUSER;
         // SAFETY: the stack is freed only after the child was waited for. The child runs `hold` alone, which uses nothing else of this
         // memory: its argument is two numbers, not an address.
         let pid = unsafe { libc::clone(hold, stack.top(), flags, std::ptr::without_provenance_mut(ends)) };
@@ -168,8 +169,9 @@ impl NamespaceHolder {
 impl Drop for NamespaceHolder {
     fn drop(&mut self) {
         self.let_go();
-        // Before its stack is freed. With SIGCHLD ignored there is nothing to reap, and this returns when it is gone.
-        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
+        // Before its stack is freed. A child without a signal is waited for only by who asks for it.
+        let all = nix::sys::wait::WaitPidFlag::__WALL;
+        while matches!(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), Some(all)), Err(nix::Error::EINTR)) {}
     }
 }
 
