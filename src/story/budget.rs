@@ -48,9 +48,11 @@ pub fn iterations(story: &Story) -> u32 {
 /// Repairs that followed a failed verification.
 pub fn cycles(story: &Story) -> u32 {
     let attempts: Vec<_> = story.counted().collect();
+    // What came right after it, counted or not, tells a repair of it from work that was begun anew, was cut short, and goes on.
+    let right_after = |no| story.attempts.iter().find(|attempt| attempt.no > no).map(|attempt| attempt.task);
     let repairs = attempts.windows(2).filter(|pair| {
         let failed = matches!(&pair[0].conclusion, Some(Conclusion::Failed(failure)) if failure.reviewed);
-        failed && pair[1].task == Task::Repair
+        failed && pair[1].task == Task::Repair && right_after(pair[0].no) == Some(Task::Repair)
     });
     u32::try_from(repairs.count()).unwrap_or(u32::MAX)
 }
