@@ -46,6 +46,7 @@ mod standing;
 mod state;
 pub mod stats;
 pub mod status;
+mod throwaway;
 pub mod why;
 pub mod workspace;
 
