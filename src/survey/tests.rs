@@ -70,7 +70,7 @@ proptest! {
         folder in "[a-z;$ \u{1b}\n'\"-]{0,6}",
         name in prop::sample::select(vec!["Cargo.toml", "package.json", "pyproject.toml", "go.mod", "go.work", "pom.xml", "CMakeLists.txt", "Makefile", ".circleci/x", "a.py", "test_a.py"]),
         text in "(\\{\"scripts\": \\{\"test\": \"x\"\\}\\}|\\PC{0,60}|test:|use ./[a-z;]{1,4}|import pytest)",
-        agent in "[a-z/ {}\"'\\\\\u{1b}]{0,20}",
+        agent in "([a-z/ \"'\\\\\u{1b}]|\\{task\\}){0,20}",
     ) {
         let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
         let seen = seen(&[(&path, &text), ("Makefile", &text)]);

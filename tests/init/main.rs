@@ -167,6 +167,9 @@ fn agents_are_who_was_asked_for() {
     let output = cofferdam(&repository(&[]), &["init", "--agent", "claud"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("did you mean claude?"), "{}", text(&output));
+    let output = cofferdam(&repository(&[]), &["init", "--agent", "./agent {tusk}"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("`{tusk}` is none of the placeholders"), "{}", text(&output));
 }
 
 #[test]

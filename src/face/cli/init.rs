@@ -15,6 +15,7 @@ use crate::base::text::{list, one_line, plural};
 use crate::config::build;
 use crate::config::layer::{self, Origin};
 use crate::config::load::{Environment, FILE, Options, Target, load};
+use crate::config::value::argument_flaw;
 use crate::sandbox::toolchains::Surroundings;
 use crate::spec::import::Write;
 use crate::spec::load::{self as stories, USUAL};
@@ -93,6 +94,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 /// An adapter that there is, or a program.
 fn known(asked: &str, host: &Host) -> Result<(), Failure> {
+    if let Some(why) = asked.split_whitespace().find_map(argument_flaw) {
+        return Err(Failure::usage(format!("`{}` cannot be written down as a command", one_line(asked)))
+            .why(why)
+            .next("see cofferdam help init"));
+    }
     if asked.contains(['/', ' ']) || host.agents.iter().any(|agent| agent.name == asked) {
         return Ok(());
     }
