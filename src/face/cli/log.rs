@@ -247,6 +247,10 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
         }
         Kind::LeftoverSwept { what, count } => format!("{what}: {count}"),
         Kind::NetworkDenied { role, target, rule, count } => format!("{role}: {target} ({rule}), {}", plural(*count, "time", "times")),
+        Kind::SandboxDenied { role, operation, target, rule, errno, count, .. } => {
+            let errno = errno.as_deref().map(|errno| format!(": {errno}")).unwrap_or_default();
+            format!("{role}: {operation} {target}{errno} ({rule}), {}", plural(*count, "time", "times"))
+        }
         other => fields(&other.data()),
     }
 }
