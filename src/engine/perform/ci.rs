@@ -30,7 +30,7 @@ pub struct Question<'a> {
 /// Asks external CI until it has a verdict. A candidate is pushed first, and its branch taken away afterwards.
 pub fn ask(shop: &Workshop, stop: &Stop, question: &Question<'_>) -> Said {
     let config = shop.config();
-    let (began, mut log) = (Instant::now(), String::new());
+    let (began, mut log) = (Instant::now(), Vec::new());
     let remote = config.ci.push.as_deref().filter(|_| !question.landed);
     let branch = format!("refs/heads/cofferdam/queue/{}", question.commit.short());
     let published = remote.map(|name| publish(shop, &Remote { name, branch: &branch }, question.commit));
@@ -46,7 +46,7 @@ pub fn ask(shop: &Workshop, stop: &Stop, question: &Question<'_>) -> Said {
                 reference: if question.landed { Some(question.target) } else { remote.map(|_| branch.as_str()) },
                 required,
             };
-            let mut say = |line: &str| log += &format!("{} {line}\n", Timestamp::now());
+            let mut say = |line: &str| log.push(format!("{} {line}\n", Timestamp::now()));
             ci::ask(&config.ci, shop.root(), &subject, &|time: Duration| stop.sleep(time), &mut say)
         }
     };
@@ -66,7 +66,7 @@ pub fn ask(shop: &Workshop, stop: &Stop, question: &Question<'_>) -> Said {
         judged: Judgement { result, problems: u32::from(result == GateResult::Red), why },
         flaky: false,
         cached: false,
-        evidence: kept(shop, &log).into_iter().collect(),
+        evidence: kept(shop, &log.concat()).into_iter().collect(),
         wall_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
 }

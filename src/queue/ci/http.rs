@@ -162,20 +162,16 @@ impl Client {
     }
 
     fn request(&self, path: &str, tag: Option<&str>) -> Vec<u8> {
-        let mut head = format!(
+        let token = self.token.as_ref().map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+        let tag = tag.map_or_else(String::new, |tag| format!("If-None-Match: {tag}\r\n"));
+        let head = format!(
             "GET {}{path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: cofferdam/{}\r\nAccept: application/vnd.github+json\r\n\
-             X-GitHub-Api-Version: 2022-11-28\r\nConnection: close\r\n",
+             X-GitHub-Api-Version: 2022-11-28\r\nConnection: close\r\n{token}{tag}\r\n",
             self.address.prefix,
             self.address.authority,
             env!("CARGO_PKG_VERSION")
         );
-        if let Some(token) = &self.token {
-            head += &format!("Authorization: Bearer {token}\r\n");
-        }
-        if let Some(tag) = tag {
-            head += &format!("If-None-Match: {tag}\r\n");
-        }
-        (head + "\r\n").into_bytes()
+        head.into_bytes()
     }
 }
 
