@@ -27,6 +27,7 @@ use crate::role::{Stop, Workshop};
 use crate::spec;
 use crate::store::Store;
 use crate::store::health::Status;
+use crate::store::live;
 use crate::story::{Effect, Phase};
 
 /// How often the store is looked at for what people in other terminals said, and the plan's files for what they wrote.
@@ -160,6 +161,7 @@ impl Runner<'_> {
         let overview = self.store.overview()?;
         self.seen = overview.events;
         self.set_overview(&overview);
+        live::clear(self.store.folder());
         self.beat(Status::Starting, None);
         if let Some(died) = recover::died(&overview) {
             self.append(None, vec![died])?;

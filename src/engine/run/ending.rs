@@ -5,6 +5,7 @@ use crate::engine::turn::Turn;
 use crate::event::{Kind, StopReason};
 use crate::plan::next::Reason;
 use crate::store::health::Status;
+use crate::store::live;
 use crate::story::Phase;
 
 impl Runner<'_> {
@@ -54,6 +55,7 @@ impl Runner<'_> {
     }
 
     pub(super) fn end(&mut self, ended: Result<(StopReason, Option<String>), RunError>) -> Result<Ended, RunError> {
+        live::clear(self.store.folder());
         let (reason, detail) = match ended {
             Ok(end) => end,
             Err(error) => {

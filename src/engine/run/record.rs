@@ -121,6 +121,7 @@ impl Runner<'_> {
             stopping: self.stopping,
         };
         self.watcher.look(&glance);
+        self.words.write_down(self.store.folder());
         Ok(())
     }
 

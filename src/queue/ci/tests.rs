@@ -190,7 +190,7 @@ fn what_waiting_does_not_mend_is_said_at_once() {
         let server = checks(vec![answer(status, "", "{}")]);
         let (verdict, _, slept) = asked(&server.ci());
         assert!(matches!(&verdict, Verdict::Unknown(why) if why.contains(what)), "{verdict:?}");
-        assert_eq!(slept, []);
+        assert!(slept.is_empty());
     }
     let server = checks(vec![]);
     let wrong = Ci { api: "http://api.example.org".to_owned(), ..server.ci() };
