@@ -143,6 +143,11 @@ impl IndexFile {
     }
 }
 
+/// The name that a blob of this content has.
+pub fn blob_name(content: &[u8]) -> Result<Oid, GitError> {
+    Oid::hash_object(ObjectKind::Blob, content).or_else(doing(|| "name a blob".to_owned()))
+}
+
 /// Where trees and blobs are read from.
 pub trait Objects {
     fn tree(&self, id: Oid) -> Result<Vec<Entry>, GitError>;
