@@ -293,7 +293,9 @@ impl Reader<'_> {
                 self.problems.push(first.source.error("duplicate-id", &first.span, what, "keep one of them"));
             }
             let api = self.text(&format!("{at}.api"));
-            credentials.push(Credential { host, header, from, api });
+            let methods = self.texts(&format!("{at}.methods"));
+            let (path, variable) = (self.text(&format!("{at}.path")), self.text(&format!("{at}.variable")));
+            credentials.push(Credential { host, header, from, api, methods, path, variable });
         }
         credentials
     }
@@ -481,6 +483,8 @@ mod tests {
             ("[agents.gate]\nadapter = \"claude\"\n", "unknown-key", Some(1)),
             ("[limits.gate]\nmemory = \"4Gb\"\n", "bad-value", Some(2)),
             ("[network]\nimplementer = [\"https://x.org/\"]\n", "bad-value", Some(2)),
+            ("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"env:X\"\npath = \"/a/../b\"\n", "bad-value", Some(5)),
+            ("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"env:X\"\nvariable = \"A B\"\n", "bad-value", Some(5)),
             ("[[credential]]\nhost = \"x.org\"\nheader = \"a b\"\nfrom = \"env:X\"\n", "bad-value", Some(3)),
             ("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"sk-123\"\n", "bad-value", Some(4)),
             ("[agents.implementer]\nadapter = \"command\"\ncommand = [\"x\", \"{tsk}\"]\n", "bad-value", Some(3)),
