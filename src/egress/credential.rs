@@ -102,8 +102,8 @@ impl Credential {
             }
         }
         let source = self.source.clone();
-        let read = tokio::task::spawn_blocking(move || read(&source)).await.unwrap_or_else(|_| Err("it could not be read".to_owned()));
-        let found = read.and_then(|key| self.formed(key));
+        let read = tokio::task::spawn_blocking(move || source.key()).await.unwrap_or_else(|_| Err("it could not be read".to_owned()));
+        let found = read.map(|key| self.formed(key));
         // Files and variables are read in no time, and a file may change at any time.
         *kept = matches!(self.source, Source::Command(_)).then(|| Kept { found: found.clone(), at: Instant::now() });
         found
@@ -114,16 +114,27 @@ impl Credential {
         self.refused.store(true, Ordering::Relaxed);
     }
 
-    fn formed(&self, key: String) -> Result<String, String> {
+    fn formed(&self, key: String) -> String {
+        let bare = self.header.eq_ignore_ascii_case("authorization") && !key.contains(' ');
+        if bare { format!("Bearer {key}") } else { key }
+    }
+}
+
+impl Source {
+    /// The key as a header may hold it.
+    ///
+    /// # Errors
+    /// Where it was looked for and not found; never the key.
+    pub fn key(&self) -> Result<String, String> {
+        let key = read(self)?;
         let key = key.trim();
         if key.is_empty() {
-            return Err(format!("{} is empty", self.source));
+            return Err(format!("{self} is empty"));
         }
         if !key.bytes().all(|b| (b' '..127).contains(&b)) {
-            return Err(format!("{} holds characters that no header may hold", self.source));
+            return Err(format!("{self} holds characters that no header may hold"));
         }
-        let bare = self.header.eq_ignore_ascii_case("authorization") && !key.contains(' ');
-        Ok(if bare { format!("Bearer {key}") } else { key.to_owned() })
+        Ok(key.to_owned())
     }
 }
 
