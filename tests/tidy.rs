@@ -45,11 +45,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("workspace", &["event", "store", "sandbox"]),
     // The sandbox for its policy, as data: what a sandbox with a gateway must have inside.
     ("egress", &["event", "sandbox"]),
-    ("queue", &["event", "config", "story", "store", "workspace", "sandbox"]),
+    // The gateway for its strict reader of HTTP, and for what may be trusted outside.
+    ("queue", &["event", "config", "story", "store", "workspace", "sandbox", "egress"]),
     ("probe", &["sandbox"]),
     ("role", &["event", "config", "egress", "sandbox", "workspace", "store"]),
     ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
     ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "queue"]),
+    ("survey", &["config", "spec", "workspace", "agents"]),
     ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify", "queue"]),
 ];
 
@@ -136,8 +138,15 @@ const PURE: &[&str] = &[
     "src/egress/notice.rs",
     "src/egress/request.rs",
     "src/egress/tally.rs",
+    "src/survey/agents.rs",
+    "src/survey/ci.rs",
+    "src/survey/kinds/",
+    "src/survey/mod.rs",
+    "src/survey/story.rs",
+    "src/survey/write.rs",
     "src/queue/order.rs",
     "src/queue/chain.rs",
+    "src/queue/ci/checks.rs",
     "src/queue/gate.rs",
     "src/queue/report.rs",
     "src/sandbox/policy.rs",
@@ -146,6 +155,13 @@ const PURE: &[&str] = &[
     "src/sandbox/outcome.rs",
     "src/sandbox/receipt.rs",
     "src/sandbox/denial.rs",
+    "src/face/tui/data.rs",
+    "src/face/tui/draw/",
+    "src/face/tui/keys.rs",
+    "src/face/tui/model.rs",
+    "src/face/tui/problems.rs",
+    "src/face/tui/text.rs",
+    "src/face/tui/theme.rs",
 ];
 
 #[test]

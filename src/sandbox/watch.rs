@@ -63,9 +63,36 @@ impl Connections {
                 continue;
             }
             let (operation, rule) = (operation.to_owned(), rule.clone());
-            denials.push(Denial { operation, target, rule, allow: Some(allow), count: *count });
+            denials.push(Denial { operation, target, rule, errno: None, allow: Some(allow), count: *count });
         }
         denials
+    }
+}
+
+/// Errors of the kernel, by the words that programs print for them.
+const ERRORS: [(&str, &str); 9] = [
+    ("ENOENT", "No such file or directory"),
+    ("EACCES", "Permission denied"),
+    ("EROFS", "Read-only file system"),
+    ("EPERM", "Operation not permitted"),
+    ("ENETUNREACH", "Network is unreachable"),
+    ("EHOSTUNREACH", "No route to host"),
+    ("ECONNREFUSED", "Connection refused"),
+    ("ETIMEDOUT", "Connection timed out"),
+    ("EAFNOSUPPORT", "Address family not supported by protocol"),
+];
+
+/// The error that a message names.
+fn error_of(line: &str) -> Option<String> {
+    let found = ERRORS.iter().find(|(name, words)| line.contains(words) || line.contains(name));
+    found.map(|(name, _)| (*name).to_owned())
+}
+
+/// What the kernel answered to refused connections, where the command's own messages name their addresses.
+pub(super) fn answers_told(denials: &mut [Denial], message: &[u8]) {
+    let text = String::from_utf8_lossy(message);
+    for denial in denials.iter_mut().filter(|denial| denial.operation == "connect" && denial.errno.is_none()) {
+        denial.errno = text.lines().filter(|line| line.contains(&denial.target)).find_map(error_of);
     }
 }
 
@@ -99,9 +126,9 @@ pub(super) fn paths_denied(policy: &Policy, message: &[u8]) -> Vec<Denial> {
         for path in absolute_paths(line) {
             if denials.len() < MOST_PATHS
                 && let Some(denial) = path_denial(policy, &path, read_only)
-                && !denials.contains(&denial)
+                && !denials.iter().any(|known| (&known.operation, &known.target) == (&denial.operation, &denial.target))
             {
-                denials.push(denial);
+                denials.push(Denial { errno: error_of(line), ..denial });
             }
         }
     }
@@ -135,7 +162,8 @@ fn path_denial(policy: &Policy, path: &Path, read_only: bool) -> Option<Denial> 
     // Only paths that are there on the host: about anything else nothing is known.
     let host = on_local_disk(path) && path.symlink_metadata().is_ok();
     let inside = |top: &Path| path.starts_with(top);
-    let private = ["/proc", "/dev"].iter().any(|top| inside(Path::new(top)));
+    // Shared memory is private inside as /tmp is: what lies there on the host is not there.
+    let private = inside(Path::new("/proc")) || (inside(Path::new("/dev")) && !inside(Path::new("/dev/shm")));
     let grant = policy.grants.iter().rfind(|g| inside(&g.inside));
     let workspace = inside(&policy.workspace.inside);
     let rule = |what: &str| format!("profile {}: {what}", policy.profile);
@@ -143,6 +171,7 @@ fn path_denial(policy: &Policy, path: &Path, read_only: bool) -> Option<Denial> 
         operation: operation.to_owned(),
         target: path.display().to_string(),
         rule,
+        errno: None,
         allow: Some(allow),
         count: 1,
     };
@@ -152,4 +181,30 @@ fn path_denial(policy: &Policy, path: &Path, read_only: bool) -> Option<Denial> 
     }
     let hidden = host && !private && !workspace && grant.is_none() && !policy.caches.iter().any(|c| inside(&c.inside));
     hidden.then(|| denial("open", rule("not granted"), format!("--read {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_answer_is_taken_from_the_line_that_names_the_target() {
+        let denial = |operation: &str, target: &str| Denial {
+            operation: operation.to_owned(),
+            target: target.to_owned(),
+            rule: String::new(),
+            errno: None,
+            allow: None,
+            count: 1,
+        };
+        let message = b"open /x: No such file or directory\nconnect 192.0.2.7:443: Network is unreachable (os error 101)\n\xff\n";
+        let mut denials = [denial("connect", "192.0.2.7:443"), denial("connect", "192.0.2.8:443"), denial("resolve", "192.0.2.7:443")];
+        answers_told(&mut denials, message);
+        assert_eq!(denials.map(|denial| denial.errno), [Some("ENETUNREACH".to_owned()), None, None]);
+        for (name, words) in ERRORS {
+            assert_eq!(error_of(&format!("cat: /x: {words}")).as_deref(), Some(name));
+            assert_eq!(error_of(&format!("Error: {name}, open '/x'")).as_deref(), Some(name));
+        }
+        assert_eq!(error_of("all is well"), None);
+    }
 }

@@ -1,13 +1,18 @@
-//! How a run is told: lines for a pipe, lines of JSON for a script, one line a story for a person at a terminal.
+//! How a run is told: lines for a pipe, lines of JSON for a script, one line a story for a person at a terminal, or the screen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use wait_timeout::ChildExt;
 
+use super::failure::{Exit, Failure};
 use super::log::{line, summary};
 use super::printer;
+use crate::base::columns::hang;
 use crate::base::id::StoryId;
 use crate::base::text::{cut, one_line};
 use crate::engine::run::{Glance, Watcher};
@@ -18,15 +23,16 @@ use crate::story::{Phase, Story};
 #[derive(Debug)]
 pub(super) struct Lines {
     json: bool,
+    columns: Option<usize>,
 }
 
 impl Lines {
     pub(super) fn plain() -> Self {
-        Self { json: false }
+        Self { json: false, columns: printer::columns() }
     }
 
     pub(super) fn json() -> Self {
-        Self { json: true }
+        Self { json: true, columns: None }
     }
 }
 
@@ -35,7 +41,7 @@ impl Watcher for Lines {
         if self.json {
             return printer::out(&event.json());
         }
-        printer::out(&line(event, moved.map(|(to, _)| to)));
+        printer::out(&line(event, moved.map(|(to, _)| to), self.columns));
     }
 
     fn look(&mut self, _: &Glance<'_>) {}
@@ -66,6 +72,7 @@ impl Live {
     }
 
     fn print(&self, text: &str) {
+        let text = printer::columns_of_errors().map_or_else(|| text.to_owned(), |columns| hang(text, columns));
         // A terminal that went away cannot be told.
         drop(self.screen.println(text));
     }
@@ -143,10 +150,93 @@ impl Live {
         self.bar.set_length(ours.count() as u64);
         self.bar.set_position(done);
         let mut parts = vec![format!("done, {working} at work")];
-        parts.extend((stopped > 0).then(|| format!("{stopped} need a human")));
+        parts.extend((stopped > 0).then(|| format!("{stopped} {} a human", if stopped == 1 { "needs" } else { "need" })));
         parts.extend(glance.paused.map(|_| "paused: cofferdam resume goes on".to_owned()));
         parts.extend(glance.stopping.then(|| "stopping".to_owned()));
         self.bar.set_message(parts.join(", "));
+    }
+}
+
+/// The screen, as a process of its own beside the run: whatever befalls it, the run goes on. When it is left, lines take over.
+#[derive(Debug)]
+pub(super) struct Watched {
+    screen: Option<Child>,
+    /// Sentences that had no place on the screen.
+    said: Vec<String>,
+    lines: Option<Live>,
+}
+
+/// A screen that does not end on request within this time is ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Watched {
+    /// # Errors
+    /// When no process can be started.
+    pub(super) fn open(program: &Path) -> Result<Self, Failure> {
+        let screen = Command::new(program).args(["watch", super::watch::OF_RUN]).spawn();
+        let screen = screen.map_err(|error| {
+            Failure::new(Exit::Failure, "the screen cannot be opened; nothing was begun").because(&error).next("cofferdam run --plain")
+        })?;
+        Ok(Self { screen: Some(screen), said: Vec::new(), lines: None })
+    }
+
+    /// Closes the screen, when it is open, and gives back the terminal.
+    fn close(&mut self) {
+        let Some(mut screen) = self.screen.take() else { return };
+        let pid = i32::try_from(screen.id()).map(nix::unistd::Pid::from_raw);
+        if let (Ok(pid), Ok(None)) = (pid, screen.try_wait()) {
+            // It gives the terminal back before it ends.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        }
+        if !matches!(screen.wait_timeout(PATIENCE), Ok(Some(_))) {
+            drop(screen.kill());
+            drop(screen.wait());
+        }
+    }
+
+    /// Lines take over once the screen was left.
+    fn take_over(&mut self) -> Option<&mut Live> {
+        if self.lines.is_none() {
+            let left = self.screen.as_mut().is_none_or(|screen| !matches!(screen.try_wait(), Ok(None)));
+            if !left {
+                return None;
+            }
+            self.screen = None;
+            let mut lines = Live::new();
+            lines.say("the screen is closed; the run goes on. Ctrl-C stops it in order; cofferdam watch opens the screen again, here or elsewhere.");
+            self.said.drain(..).for_each(|text| lines.say(&text));
+            self.lines = Some(lines);
+        }
+        self.lines.as_mut()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.close();
+        // What was said meanwhile is still worth reading.
+        self.said.drain(..).for_each(|text| printer::err(&format!("cofferdam: {text}")));
+    }
+}
+
+impl Watcher for Watched {
+    fn stored(&mut self, event: &Stored, moved: Option<(&str, &Phase)>, story: Option<&Story>) {
+        if let Some(lines) = &mut self.lines {
+            lines.stored(event, moved, story);
+        }
+    }
+
+    fn look(&mut self, glance: &Glance<'_>) {
+        if let Some(lines) = self.take_over() {
+            lines.look(glance);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        match &mut self.lines {
+            Some(lines) => lines.say(text),
+            None => self.said.push(text.to_owned()),
+        }
     }
 }
 

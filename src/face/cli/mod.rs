@@ -11,6 +11,7 @@ pub mod checkout;
 pub mod clean;
 pub mod command;
 pub mod config;
+pub mod demo;
 pub mod diff;
 pub mod doctor;
 mod door;
@@ -21,6 +22,7 @@ pub mod files;
 pub mod gate;
 pub mod graph;
 pub mod import;
+pub mod init;
 mod inplace;
 pub mod land;
 mod learn;
@@ -43,9 +45,11 @@ mod schemas;
 pub mod shell;
 pub mod show;
 mod standing;
-mod state;
+pub(in crate::face) mod state;
 pub mod stats;
 pub mod status;
+mod throwaway;
+pub mod watch;
 pub mod why;
 pub mod workspace;
 
@@ -63,12 +67,16 @@ struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Watch five stories land, in a temporary repository: no key, no network
+    Demo(demo::Args),
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
     /// Try the attacks of the threat model from inside a sandbox
     Probe(probe::Args),
     /// Can this host enforce a sandbox? Every layer, and what mends it
     Doctor(doctor::Args),
+    /// Look at this repository and write its first configuration and story
+    Init(init::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
     /// One safe worktree per story: new, exec, collect, list, remove
@@ -113,6 +121,8 @@ enum Command {
     Why(why::Args),
     /// What happened, event by event
     Log(log::Args),
+    /// All of it on a screen that follows, with the commands of a human at hand
+    Watch(watch::Args),
     /// Counts: stories, attempts, evaluators, gates
     Stats(stats::Args),
     /// What was spent, by story, role and model
@@ -165,6 +175,9 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
         return crate::verify::verifier::main();
     }
+    if std::env::args_os().nth(1).is_some_and(|first| first == demo::agent::COMMAND) {
+        return demo::agent::main(std::env::args_os().skip(2));
+    }
     if std::env::args_os().nth(1).is_some_and(|first| first == "exec") {
         let early = exec::begin(std::env::args_os().skip(2));
         if let Some(args) = exec_alone(std::env::args_os().skip(1)) {
@@ -179,7 +192,7 @@ pub fn main() -> ExitCode {
 
 fn end(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {
-        printer::err(&failure.to_string());
+        printer::say(&failure.to_string());
         ExitCode::from(failure.exit as u8)
     })
 }
@@ -206,10 +219,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args, None),
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Attack(args) => attack::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Graph(args) => graph::run(args),
@@ -224,6 +239,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Show(args) => show::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Evidence(args) => evidence::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Costs(args) => stats::run_costs(&args),

@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             if args.json {
                 printer::json(&document(&story, &because, &moves));
             } else {
-                printer::out(&text(&story, &because, &moves));
+                printer::prose(&text(&story, &because, &moves));
             }
         }
         None => everything(store.as_ref(), &runner, args.json)?,
@@ -61,13 +61,19 @@ fn phases(rows: &[StoryRow]) -> BTreeMap<String, String> {
 
 /// The one reason why a story is not getting on, or what it is doing; and what a human can do, if anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Because {
-    why: String,
-    next: Option<String>,
+pub(in crate::face) struct Because {
+    pub(in crate::face) why: String,
+    pub(in crate::face) next: Option<String>,
 }
 
 /// The reason, from facts alone. The order of the checks is the order in which a human would mend them.
-fn because(story: &Story, phases: &BTreeMap<String, String>, overview: &Overview, runner: &Runner, now: Timestamp) -> Because {
+pub(in crate::face) fn because(
+    story: &Story,
+    phases: &BTreeMap<String, String>,
+    overview: &Overview,
+    runner: &Runner,
+    now: Timestamp,
+) -> Because {
     let phase = phase(story);
     let say = |why: String, next: Option<&str>| Because { why, next: next.map(str::to_owned) };
     if let Some((reason, question)) = phase.reason() {
@@ -230,7 +236,7 @@ fn everything(store: Option<&Store>, runner: &Runner, as_json: bool) -> Result<(
     }
     for (story, because) in &reasons {
         let next = because.next.as_deref().map(|next| format!("\n    next: {}", one_line(next))).unwrap_or_default();
-        printer::out(&format!("{} is {}, because {}{next}", one_line(story.id.as_str()), phase(story).name(), one_line(&because.why)));
+        printer::prose(&format!("{} is {}, because {}{next}", one_line(story.id.as_str()), phase(story).name(), one_line(&because.why)));
     }
     Ok(())
 }
