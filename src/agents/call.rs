@@ -11,12 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::adapter::{self, Adapter, AdapterError, Answers, Call};
 use super::command;
 use super::folder::{OUT, PROMPT, TASK};
-use super::protocol::{Format, Reader, Session};
+use super::protocol::{Format, Reader, Reset, Session};
 use crate::base::text::one_line;
 use crate::config;
 use crate::role::network::Purse;
 use crate::role::process::{Listener, Process, ProcessError, Ran};
 use crate::role::{Stop, Workshop};
+use crate::sandbox::outcome::Cause;
 use crate::sandbox::policy::{OwnFile, Policy};
 use crate::sandbox::toolchains::HOME;
 
@@ -126,15 +127,28 @@ impl Agent {
     }
 
     /// Did its provider refuse for now, so that nothing of this is its fault?
-    pub fn limited(&self, session: &Session) -> Option<Limited> {
+    pub fn limited(&self, session: &Session, ran: &Ran) -> Option<Limited> {
+        let limited = |provider: &str, reset: Reset, reason: &str| {
+            let until = reset.until(Timestamp::now(), UNKNOWN_RESET);
+            Some(Limited { provider: provider.to_owned(), until, reason: one_line(reason).into_owned() })
+        };
         // Words of any program are no proof of a provider.
-        if self.adapter.stream == Format::Text && self.is_command() {
-            return None;
+        if let Some((reset, message)) = session.stopped_by_limit()
+            && let Some(provider) = self.provider()
+        {
+            return limited(provider, reset, message);
         }
-        let (reset, message) = session.stopped_by_limit()?;
-        let provider = self.adapter.provider.as_ref().map_or(&self.adapter.name, |provider| &provider.host);
-        let until = reset.until(Timestamp::now(), UNKNOWN_RESET);
-        Some(Limited { provider: provider.clone(), until, reason: one_line(message).into_owned() })
+        // The gateway heard it from the provider itself, whatever the agent is and says, and the agent did not end well after it.
+        let well = session.ended.unwrap_or(ran.outcome.cause == Cause::Exited && ran.outcome.exit_code == 0);
+        let (provider, wait) = ran.tally.paused.filter(|_| !well)?;
+        let reset = wait.and_then(|wait| SignedDuration::try_from(wait).ok()).map_or(Reset::Unknown, Reset::After);
+        limited(provider.host(), reset, "it refused the last model call for now, as the gateway saw")
+    }
+
+    /// What its pauses are told of: the host of its provider, or its adapter's name. None for a program that may use any.
+    pub fn provider(&self) -> Option<&str> {
+        let any = self.adapter.stream == Format::Text && self.is_command();
+        (!any).then(|| self.adapter.provider.as_ref().map_or(self.adapter.name.as_str(), |provider| provider.host.as_str()))
     }
 
     /// Runs it to its end, or until it is asked to stop, or lingers.

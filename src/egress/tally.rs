@@ -32,7 +32,7 @@ pub struct Tally {
     pub spent: Amount,
     /// The budget that was met last.
     pub exceeded: Option<Exceeded>,
-    /// The provider that wanted a pause last, and for how long.
+    /// The provider that wanted a pause at its last call, and for how long.
     pub paused: Option<(Provider, Option<Duration>)>,
 }
 
@@ -40,7 +40,11 @@ impl Tally {
     pub fn note(&mut self, notice: &Notice) {
         match notice {
             Notice::Refused(Refusal { target, why, allow }) => self.line(target, why, allow.as_ref(), true),
-            Notice::Spent { amount, .. } => self.spent = self.spent.plus(*amount),
+            Notice::Spent { provider, amount, .. } => {
+                self.spent = self.spent.plus(*amount);
+                // It answers again.
+                self.paused = self.paused.filter(|(paused, _)| paused != provider);
+            }
             Notice::Exceeded { provider, exceeded } => {
                 self.exceeded = Some(*exceeded);
                 self.line(provider.name(), &exceeded.to_string(), None, true);

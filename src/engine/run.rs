@@ -64,6 +64,7 @@ struct Runner<'a> {
     seen: u64,
     paused: Option<String>,
     red_target: bool,
+    refused_until: Option<Timestamp>,
     named: Vec<StoryId>,
     only: Option<BTreeSet<usize>>,
     doing: HashMap<(StoryId, String), Doing>,
@@ -124,6 +125,7 @@ pub async fn run(beginning: Beginning<'_>, signals: Signals) -> Result<Ended, Ru
         seen: 0,
         paused: None,
         red_target: false,
+        refused_until: None,
         named,
         only: None,
         doing: HashMap::new(),
@@ -249,6 +251,7 @@ impl Runner<'_> {
             doing: &self.names,
             paused: held.as_deref(),
             red_target: self.red_target,
+            refused_until: self.refused_until,
             now: Timestamp::now(),
         })
     }

@@ -23,6 +23,8 @@ pub struct Situation<'a> {
     /// A human's pause, or a budget of the whole run: nothing new starts.
     pub paused: Option<&'a str>,
     pub red_target: bool,
+    /// Until when the provider of those who implement refuses.
+    pub refused_until: Option<Timestamp>,
     pub now: Timestamp,
 }
 
@@ -74,8 +76,9 @@ fn may_be_abandoned(key: &str) -> bool {
 pub fn turn(situation: &Situation<'_>) -> Turn {
     let mut turn = Turn::default();
     let mut wanted = BTreeSet::new();
+    let mut held = false;
     for known in situation.view.all() {
-        effects(situation, known, &mut turn.actions, &mut wanted);
+        held |= effects(situation, known, &mut turn.actions, &mut wanted);
     }
     for (story, key) in situation.doing {
         if may_be_abandoned(key) && !wanted.contains(&(story.clone(), key.clone())) {
@@ -83,13 +86,27 @@ pub fn turn(situation: &Situation<'_>) -> Turn {
         }
     }
     let Choice { start, not } = choose(situation.plan, situation.rules, &facts(situation));
-    turn.actions.extend(start.into_iter().map(|story| Action::Start { story: situation.plan.id(story).clone() }));
     turn.not = not;
-    turn.until = situation.view.all().filter_map(|known| not_before(known, situation.now)).min();
+    let pauses = situation.view.all().filter_map(|known| not_before(known, situation.now));
+    let mut until = pauses.min();
+    match refused_until(situation) {
+        None => turn.actions.extend(start.into_iter().map(|story| Action::Start { story: situation.plan.id(story).clone() })),
+        // What one story was told is true for all: each would only pay for a process to hear it again.
+        Some(moment) => {
+            if held || !start.is_empty() {
+                until = until.into_iter().chain([moment]).min();
+            }
+            let reason = || Reason::Later { reason: format!("its provider pauses until {moment}") };
+            turn.not.extend(start.into_iter().map(|story| (story, reason())));
+        }
+    }
+    turn.until = until;
     turn
 }
 
-fn effects(situation: &Situation<'_>, known: &Known, actions: &mut Vec<Action>, wanted: &mut BTreeSet<(StoryId, String)>) {
+/// True when a process is not begun because its provider refuses.
+fn effects(situation: &Situation<'_>, known: &Known, actions: &mut Vec<Action>, wanted: &mut BTreeSet<(StoryId, String)>) -> bool {
+    let mut held = false;
     let id = &known.story.id;
     // What a story of another run left unfinished waits for a run that is about it.
     let is_ours = situation.plan.position(id.as_str()).is_none_or(|position| situation.only.is_none_or(|only| only.contains(&position)));
@@ -102,9 +119,11 @@ fn effects(situation: &Situation<'_>, known: &Known, actions: &mut Vec<Action>, 
             _ if is_being_done || !is_ours => {}
             // An attempt is a new process: a paused run begins none. What was begun is judged to its end.
             Effect::StartAttempt { .. } | Effect::AskContract { .. } if situation.paused.is_some() => {}
+            Effect::StartAttempt { .. } | Effect::AskContract { .. } if refused_until(situation).is_some() => held = true,
             _ => actions.push(Action::Perform { story: id.clone(), effect: effect.clone() }),
         }
     }
+    held
 }
 
 /// Where every story of the plan stands, as the picker knows it.
@@ -128,6 +147,10 @@ pub fn facts(situation: &Situation<'_>) -> Facts {
 
 fn is_being_done(situation: &Situation<'_>, id: &StoryId) -> bool {
     situation.doing.range((id.clone(), String::new())..).next().is_some_and(|(story, _)| story == id)
+}
+
+fn refused_until(situation: &Situation<'_>) -> Option<Timestamp> {
+    situation.refused_until.filter(|until| *until > situation.now)
 }
 
 fn not_before(known: &Known, now: Timestamp) -> Option<Timestamp> {

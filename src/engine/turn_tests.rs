@@ -18,6 +18,7 @@ struct World {
     /// Turns that the work of each story takes, and that are left.
     left: BTreeMap<StoryId, u32>,
     second: i64,
+    refused_until: Option<Timestamp>,
 }
 
 impl World {
@@ -33,7 +34,7 @@ impl World {
             view.put(Story::new(planned.id.clone(), spec));
         }
         let rules = Rules { parallel, start_on: StartOn::ReadyForReview, streams: BTreeMap::new(), serial: Vec::new() };
-        Self { plan, rules, view, doing: BTreeSet::new(), left: BTreeMap::new(), second: 0 }
+        Self { plan, rules, view, doing: BTreeSet::new(), left: BTreeMap::new(), second: 0, refused_until: None }
     }
 
     fn tell(&mut self, id: &StoryId, kind: Kind) -> bool {
@@ -52,6 +53,7 @@ impl World {
             doing: &self.doing,
             paused,
             red_target: false,
+            refused_until: self.refused_until,
             now: at(self.second),
         })
     }
@@ -213,6 +215,33 @@ fn turn_for(world: &World, only: &BTreeSet<usize>) -> Turn {
         doing: &world.doing,
         paused: None,
         red_target: false,
+        refused_until: None,
         now: at(world.second),
     })
+}
+
+#[test]
+fn while_the_provider_refuses_nobody_begins_and_afterwards_everybody_does() {
+    let mut world = World::new(&[vec![], vec![], vec![0]], 2);
+    let first = world.decide(None);
+    world.obey(&first, 1);
+    // One story is about to begin its process, one waits for nothing, one waits for another story.
+    world.refused_until = Some(at(world.second + 100));
+    let turn = world.decide(None);
+    assert_eq!(turn.actions, vec![], "no process is begun");
+    assert_eq!(turn.until, world.refused_until, "and somebody looks again");
+    world.second += 100;
+    let turn = world.decide(None);
+    assert!(turn.actions.iter().any(|action| matches!(action, Action::Perform { effect: Effect::StartAttempt { .. }, .. })), "{turn:?}");
+    // A slot that is free meanwhile goes to nobody, and the reason is told.
+    let mut world = World::new(&[vec![], vec![0]], 2);
+    world.refused_until = Some(at(world.second + 100));
+    let turn = world.decide(None);
+    assert!(turn.actions.is_empty() && turn.until == world.refused_until);
+    assert!(matches!(&turn.not[&0], Reason::Later { reason } if reason.contains("its provider pauses until")), "{:?}", turn.not);
+    assert!(matches!(&turn.not[&1], Reason::After { .. }), "{:?}", turn.not);
+    // A pause that holds nobody up keeps no run from its end.
+    let mut world = World::new(&[], 2);
+    world.refused_until = Some(at(100));
+    assert_eq!(world.decide(None).until, None);
 }

@@ -153,7 +153,7 @@ fn ask(case: &Case<'_>, agent: &crate::config::Agent, number: usize, one: &mut O
     let Done { ran, session, lingered } = done.map_err(|e| e.to_string())?;
     one.evidence.extend([ran.transcript.clone(), ran.receipt.clone()]);
     one.spent = Some(Spent { role: "reviewer".to_owned(), model: agent.model().or(session.model.clone()), amount: session.spent });
-    one.limited = agent.limited(&session);
+    one.limited = agent.limited(&session, &ran);
     if let Some(limited) = &one.limited {
         return Err(format!("its provider refuses for now: {}", one_line(&cut(&limited.reason, 300))));
     }

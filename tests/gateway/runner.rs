@@ -92,3 +92,59 @@ fn a_story_s_model_calls_end_with_its_budget_and_its_key_stays_outside() {
         assert!(!place.contains(KEY) && !place.contains(TOKEN));
     }
 }
+
+/// Asks its model once, and gives up when it is refused.
+const ASKS: &str = r#"#!/bin/sh
+curl -sS -f --max-time 20 -H "x-api-key: $ANTHROPIC_API_KEY" -d '{}' -o /dev/null "$ANTHROPIC_BASE_URL/v1/messages" || exit 7
+echo good > "$1.txt"
+echo '{"summary": "done", "message": "done"}' > /run/cofferdam/out/report.json
+"#;
+
+#[test]
+fn a_provider_s_refusal_at_the_door_pauses_everybody_and_fails_nobody() {
+    let world = World::new(Who::Caller);
+    let refused = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let times = refused.clone();
+    let begun = std::time::Instant::now();
+    // It refuses for three seconds from the first call on.
+    let model = Site::model("127.0.0.1", move |_, _, out| {
+        let mut times = times.lock().expect("no poison");
+        let answer = match times.first() {
+            Some(first) if begun.elapsed() - *first > std::time::Duration::from_millis(2500) => {
+                let body = "{\"model\":\"claude-sonnet-4-5\",\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}";
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+            }
+            _ => {
+                times.push(begun.elapsed());
+                "HTTP/1.1 429 Too Many\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n".to_owned()
+            }
+        };
+        out.write_all(answer.as_bytes()).ok();
+    });
+    let roots = world.write("home/roots.pem", &model.certificate);
+    let agent = world.write("home/project/agent.sh", ASKS);
+    fs_err::set_permissions(agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
+    for id in ["US-1", "US-2", "US-3"] {
+        let story = format!("---\nid: {id}\ntitle: {id}\nchecks:\n  - grep -q good {id}.txt\n---\n- [ ] AC-1: good\n");
+        world.write(&format!("home/project/stories/{id}.md"), &story);
+    }
+    let configuration = format!(
+        "[run]\nparallel = 1\n\n[agents.implementer]\nadapter = \"command\"\ncommand = [\"./agent.sh\", \"{{story}}\"]\n\n\
+         [[credential]]\nhost = \"127.0.0.1:{}\"\nheader = \"x-api-key\"\nfrom = \"env:REAL_KEY\"\napi = \"anthropic\"\n",
+        model.port()
+    );
+    world.write("home/project/cofferdam.toml", &configuration);
+    git(&world, &["init", "-q", "-b", "main"]);
+    git(&world, &["add", "-A"]);
+    git(&world, &["commit", "-q", "-m", "base"]);
+    let output = world.command().arg("run").env("SSL_CERT_FILE", &roots).env("REAL_KEY", KEY).output().expect("runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let log = world.command().args(["log", "--json"]).output().expect("runs");
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}\n{log}");
+    // One process heard it; nobody was begun to hear it again, and nobody failed.
+    assert_eq!(refused.lock().expect("no poison").len(), 1, "{said}\n{log}");
+    assert_eq!(model.seen().len(), 4, "{said}\n{log}");
+    assert!(log.contains("provider.paused") && log.contains("as the gateway saw"), "{log}");
+    assert!(!log.contains("\"failed\""), "{log}");
+}

@@ -129,7 +129,7 @@ impl Tap for Counter<'_> {
         let text = |name: &str| http1::only(&head.headers, name).ok().flatten().map(|v| String::from_utf8_lossy(v).into_owned());
         self.status = head.status;
         self.meter = Some(Meter::new(self.endpoint.provider, &text("content-type").unwrap_or_default()));
-        self.retry_after = text("retry-after").and_then(|v| v.trim().parse::<u64>().ok()).map(Duration::from_secs);
+        self.retry_after = pause(text, jiff::Timestamp::now());
     }
 
     fn content(&mut self, bytes: &[u8]) {
@@ -137,6 +137,15 @@ impl Tap for Counter<'_> {
             meter.push(bytes);
         }
     }
+}
+
+/// How long the provider wants no further call, as far as its headers say.
+fn pause(header: impl Fn(&str) -> Option<String>, now: jiff::Timestamp) -> Option<Duration> {
+    let number = |name: &str| header(name).and_then(|value| value.trim().parse::<u64>().ok());
+    // A subscription's window ends at a moment; its usual `retry-after` is shorter than that.
+    let window = number("anthropic-ratelimit-unified-reset").and_then(|at| at.checked_sub(now.as_second().unsigned_abs()));
+    let seconds = window.or_else(|| number("retry-after")).map(Duration::from_secs);
+    seconds.or_else(|| number("retry-after-ms").map(Duration::from_millis))
 }
 
 async fn bad(client: &mut Conn<TcpStream>, flaw: Flaw) -> Option<()> {

@@ -83,7 +83,7 @@ pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
     crash::point("the agent ended");
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     drop(held);
-    let limited = ran.as_ref().ok().and_then(|(done, _)| agent.limited(&done.session));
+    let limited = ran.as_ref().ok().and_then(|(done, _)| agent.limited(&done.session, &done.ran));
     let events = ending(hands, attempt, &folder, &agent, ran, wall_ms);
     let interrupted = matches!(events.first(), Some(Kind::AttemptEnded { end: AttemptEnd::Interrupted, .. }));
     hands.desk.tell(id, events)?;
@@ -401,7 +401,7 @@ fn how(hands: &Hands, agent: &Agent, done: &Done) -> AttemptEnd {
     if let Some(exceeded) = ran.tally.exceeded {
         return AttemptEnd::Failed { cause: format!("budget: {exceeded}") };
     }
-    if let Some(limited) = agent.limited(session) {
+    if let Some(limited) = agent.limited(session, ran) {
         return AttemptEnd::ProviderLimit { provider: limited.provider, until: limited.until };
     }
     match outcome.cause {

@@ -4,16 +4,21 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Glance, LARGE, RunError, Runner};
+use crate::agents::call::Agent;
 use crate::base::id::StoryId;
+use crate::config::Role;
 use crate::engine::crash;
 use crate::engine::perform::{Letter, Untold};
 use crate::event::{Actor, Event, Kind};
 use crate::store::health::{Health, Progress, Status};
 use crate::store::{Filter, StoreError};
 use crate::story::Story;
+
+/// Longer pauses of a provider are not believed.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Runner<'_> {
     /// Stores one event of a story. False when the story refuses it.
@@ -88,7 +93,18 @@ impl Runner<'_> {
 
     pub(super) fn set_overview(&mut self, overview: &crate::store::fold::Overview) {
         self.paused.clone_from(&overview.paused);
+        self.refused_until = self.implementers_wait(overview);
         self.red_target = self.keeping.fallen.is_some() || overview.target.as_ref().is_some_and(|target| target.green == Some(false));
+    }
+
+    /// Until when the provider of whoever implements refuses; of a program that may use any, the latest of all.
+    fn implementers_wait(&self, overview: &crate::store::fold::Overview) -> Option<Timestamp> {
+        let latest = overview.providers.values().max()?;
+        let agent = self.reading.config.agents.get(&Role::Implementer)?;
+        let provider = Agent::load(agent, "", &self.shop).ok().and_then(|agent| agent.provider().map(str::to_owned));
+        let until = provider.map_or(Some(latest), |provider| overview.providers.get(&provider))?;
+        // A story does not believe in more either.
+        Some((*until).min(Timestamp::now().saturating_add(LONGEST_PAUSE).unwrap_or(Timestamp::MAX)))
     }
 
     pub(super) fn take(&mut self, letter: Letter) -> Result<(), RunError> {
