@@ -61,7 +61,7 @@ fn requests_over_tls_are_judged_where_a_rule_is_about_them() {
         assert_eq!(api.seen().len(), before + 3, "only what is allowed was sent: {:?}", api.seen());
         // Who stands behind TLS: ours where a rule needs it, the server itself elsewhere, and when no rule needs it.
         let issuers = format!(
-            "for at in {at}/v1/ {beside}/; do curl -svS --max-time 20 $at 2>&1 | grep -c 'issuer: CN=cofferdam'; done; grep -c BEGIN $SSL_CERT_FILE; ! grep KEY $SSL_CERT_FILE"
+            "for at in {at}/v1/ {beside}/; do curl -svS --max-time 20 $at 2>&1 | grep -c 'issuer: CN=cofferdam'; done; grep -c BEGIN $SSL_CERT_FILE; ! grep 'PRIVATE KEY' $SSL_CERT_FILE"
         );
         let ran = scene.run(&world, &["--allow", &rule, "--allow", &whole], &issuers);
         assert_eq!(ran.out(), "1\n0\n3\n", "{}", ran.err());
