@@ -216,6 +216,7 @@ fn spec(n: u32) -> StorySpec {
             evaluators: vec!["checks".to_owned()],
             gates: vec!["test".to_owned()],
             diagnose: false,
+            propose: false,
             landing: Landing::Queue,
             limits: Limits::default(),
         },

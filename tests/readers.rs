@@ -194,6 +194,7 @@ fn spec(id: &str, ordinal: usize, after: Option<&str>) -> StorySpec {
             evaluators: vec!["review".to_owned()],
             gates: vec!["test".to_owned()],
             diagnose: false,
+            propose: false,
             landing: Landing::Queue,
             limits: Limits::default(),
         },

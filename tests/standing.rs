@@ -58,6 +58,7 @@ fn created(id: &str) -> Kind {
         evaluators: vec!["checks".into()],
         gates: Vec::new(),
         diagnose: false,
+        propose: false,
         landing: Landing::Stop,
         limits: Limits::default(),
     };

@@ -92,6 +92,8 @@ pub enum Contract {
 pub struct Version {
     pub arguments: Vec<String>,
     pub minimum: String,
+    /// What to do about one that is older.
+    pub update: Option<String>,
 }
 
 /// A small file below the agent's private home.

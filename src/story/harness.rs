@@ -38,6 +38,7 @@ pub(crate) fn spec() -> StorySpec {
             evaluators: vec!["checks".to_owned(), "review".to_owned()],
             gates: vec!["test".to_owned()],
             diagnose: false,
+            propose: false,
             landing: Landing::Queue,
             limits: Limits::default(),
         },

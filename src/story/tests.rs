@@ -427,7 +427,8 @@ fn a_diagnosis_comes_between_when_it_is_configured() {
     let mut w = World::new(spec);
     w.start().work(1, "a").judge(1, Verdict::Fail, Verdict::Pass);
     assert_eq!((w.state(), w.effects.clone()), ("diagnosing", vec![Effect::Diagnose { attempt: no(1), commit: commit(1) }]));
-    let diagnosis = Kind::DiagnosisMade { commit: commit(1), summary: "off by one".to_owned(), tasks: Vec::new(), evidence: None };
+    let diagnosis =
+        Kind::DiagnosisMade { commit: commit(1), summary: "off by one".to_owned(), tasks: Vec::new(), evidence: None, error: None };
     w.ok(diagnosis.clone());
     assert_eq!(w.state(), "repairing");
     assert_eq!(feedback::feedback(&w.story)[0].summary, "off by one");
