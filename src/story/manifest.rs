@@ -197,7 +197,8 @@ mod tests {
         let id = EvidenceId::of(&ready.bytes());
         w.ok(crate::event::Kind::EvidenceSealed { attempt: no(2), manifest: id });
         assert_eq!(due(&w.story).len(), 1);
-        let spoilt: [(fn(&mut Manifest), &str); 5] = [
+        type Spoil = fn(&mut Manifest);
+        let spoilt: [(Spoil, &str); 5] = [
             (|m| drop(m.verdicts.remove("review")), "review said nothing"),
             (|m| m.verdicts.values_mut().for_each(|said| said.proof = "p0".to_owned()), "another text"),
             (|m| m.verdicts.values_mut().for_each(|said| said.verdict = Verdict::NeedsApproval), "NeedsApproval"),

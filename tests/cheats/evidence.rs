@@ -28,6 +28,8 @@ fn replace(path: &Path, from: &str, to: &str) {
     fs_err::write(path, text.replacen(from, to, 1)).expect("written");
 }
 
+type Change<'a> = &'a dyn Fn(&Path);
+
 #[test]
 fn an_export_proves_a_landing_and_tells_where_it_was_changed() {
     let project = Project::new(Who::Caller, CONFIG, &["honest", "weakens-tests"], &[]);
@@ -51,13 +53,13 @@ fn an_export_proves_a_landing_and_tells_where_it_was_changed() {
         let index: serde_json::Value = serde_json::from_slice(&fs_err::read(folder.join("index.json")).expect("read")).expect("JSON");
         folder.join(index["manifests"][0]["manifest"].as_str().expect("an id"))
     };
-    let changes: [(&str, &dyn Fn(&Path), &str); 7] = [
+    let changes: [(&str, Change<'_>, &str); 7] = [
         ("changed", &|f| replace(&manifest(f), "honest", "h0nest"), "was changed"),
         (
             "signed",
             &|f| {
                 replace(&manifest(f), "honest", "h0nest");
-                sign_again(f)
+                sign_again(f);
             },
             "which is not there",
         ),
@@ -65,7 +67,7 @@ fn an_export_proves_a_landing_and_tells_where_it_was_changed() {
             "removed",
             &|f| {
                 fs_err::remove_file(manifest(f)).expect("removed");
-                sign_again(f)
+                sign_again(f);
             },
             "which is not there",
         ),
@@ -73,7 +75,7 @@ fn an_export_proves_a_landing_and_tells_where_it_was_changed() {
             "log",
             &|f| {
                 replace(&f.join("events.jsonl"), "\"verdict\":\"pass\"", "\"verdict\":\"fail\"");
-                sign_again(f)
+                sign_again(f);
             },
             "it was changed",
         ),

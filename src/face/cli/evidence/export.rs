@@ -148,7 +148,7 @@ fn check(folder: &Path) -> Result<Checked, String> {
                 checked.bytes += bytes;
             }
             Ok((found, _)) => {
-                checked.wrong.push(format!("{name} was changed: its content has the hash {}…", cut(&found, 13).trim_end_matches('…')))
+                checked.wrong.push(format!("{name} was changed: its content has the hash {}…", cut(&found, 13).trim_end_matches('…')));
             }
             Err(why) => checked.wrong.push(format!("{name}: {why}")),
         }
