@@ -23,6 +23,7 @@
 //! - [`verify`]: is it good: evaluators, each of which judges one commit.
 //! - [`store`]: memory: events (append-only, hash-chained), the folds shown from them, evidence, the runner's lock.
 //! - [`engine`]: the only loop: what the stories want is performed, and what comes of it is stored.
+//! - [`survey`]: what a repository is made of and which commands prove it, for its first configuration.
 //! - [`face`]: readers of what happened and writers of commands: the command line.
 
 pub mod base;
@@ -55,5 +56,7 @@ pub mod verify;
 pub mod store;
 
 pub mod engine;
+
+pub mod survey;
 
 pub mod face;

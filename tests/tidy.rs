@@ -50,6 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("role", &["event", "config", "egress", "sandbox", "workspace", "store"]),
     ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
     ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "queue"]),
+    ("survey", &["config", "spec", "workspace", "agents"]),
     ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify", "queue"]),
 ];
 
@@ -136,6 +137,12 @@ const PURE: &[&str] = &[
     "src/egress/notice.rs",
     "src/egress/request.rs",
     "src/egress/tally.rs",
+    "src/survey/agents.rs",
+    "src/survey/ci.rs",
+    "src/survey/kinds/",
+    "src/survey/mod.rs",
+    "src/survey/story.rs",
+    "src/survey/write.rs",
     "src/queue/order.rs",
     "src/queue/chain.rs",
     "src/queue/gate.rs",

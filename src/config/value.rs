@@ -92,6 +92,11 @@ fn unknown_word(source: &Source, span: &Span, key: &str, word: &str, words: &[&s
     source.error("bad-value", span, format!("`{key}`: `{}` is none of its words", shown(word)), next)
 }
 
+/// Why a text cannot be an argument of a configured command.
+pub fn argument_flaw(text: &str) -> Option<String> {
+    one_of_list(Kind::Argv, text)
+}
+
 /// Why one item of a list is not allowed there.
 fn one_of_list(kind: Kind, text: &str) -> Option<String> {
     match kind {

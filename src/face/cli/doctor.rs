@@ -136,7 +136,7 @@ fn state(layer: &Line) -> &'static str {
 }
 
 /// `text` after `head`, continued below its own start.
-fn wrapped(head: &str, text: &str) -> Vec<String> {
+pub(super) fn wrapped(head: &str, text: &str) -> Vec<String> {
     let indent = head.chars().count();
     let mut lines = vec![head.to_owned()];
     let mut width = indent;

@@ -21,6 +21,7 @@ pub mod files;
 pub mod gate;
 pub mod graph;
 pub mod import;
+pub mod init;
 mod inplace;
 pub mod land;
 mod learn;
@@ -69,6 +70,8 @@ enum Command {
     Probe(probe::Args),
     /// Can this host enforce a sandbox? Every layer, and what mends it
     Doctor(doctor::Args),
+    /// Look at this repository and write its first configuration and story
+    Init(init::Args),
     /// What a sandbox may touch: list, show, check and explain profiles
     Profile(profile::Args),
     /// One safe worktree per story: new, exec, collect, list, remove
@@ -210,6 +213,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Attack(args) => attack::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Profile(args) => profile::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Graph(args) => graph::run(args),
