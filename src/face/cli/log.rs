@@ -207,6 +207,10 @@ pub(super) fn summary(kind: &Kind) -> String {
             plural(amount.tokens_in.saturating_add(amount.tokens_out), "token", "tokens")
         ),
         Kind::NetworkDenied { role, target, rule, count } => format!("{role}: {target} ({rule}), {}", plural(*count, "time", "times")),
+        Kind::SandboxDenied { role, operation, target, rule, errno, count, .. } => {
+            let errno = errno.as_deref().map(|errno| format!(": {errno}")).unwrap_or_default();
+            format!("{role}: {operation} {target}{errno} ({rule}), {}", plural(*count, "time", "times"))
+        }
         other => fields(&other.data()),
     }
 }

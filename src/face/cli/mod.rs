@@ -11,6 +11,7 @@ pub mod checkout;
 pub mod clean;
 pub mod command;
 pub mod config;
+pub mod demo;
 pub mod diff;
 pub mod doctor;
 mod door;
@@ -64,6 +65,8 @@ struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Watch five stories land, in a temporary repository: no key, no network
+    Demo(demo::Args),
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
     /// Try the attacks of the threat model from inside a sandbox
@@ -168,6 +171,9 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
         return crate::verify::verifier::main();
     }
+    if std::env::args_os().nth(1).is_some_and(|first| first == demo::agent::COMMAND) {
+        return demo::agent::main(std::env::args_os().skip(2));
+    }
     if std::env::args_os().nth(1).is_some_and(|first| first == "exec") {
         let early = exec::begin(std::env::args_os().skip(2));
         if let Some(args) = exec_alone(std::env::args_os().skip(1)) {
@@ -209,6 +215,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args, None),
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Attack(args) => attack::run(args),
         Command::Probe(args) => probe::run(args),
