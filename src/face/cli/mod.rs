@@ -45,9 +45,10 @@ mod schemas;
 pub mod shell;
 pub mod show;
 mod standing;
-mod state;
+pub(in crate::face) mod state;
 pub mod stats;
 pub mod status;
+pub mod watch;
 pub mod why;
 pub mod workspace;
 
@@ -119,6 +120,8 @@ enum Command {
     Why(why::Args),
     /// What happened, event by event
     Log(log::Args),
+    /// All of it on a screen that follows, with the commands of a human at hand
+    Watch(watch::Args),
     /// Counts: stories, attempts, evaluators, gates
     Stats(stats::Args),
     /// What was spent, by story, role and model
@@ -235,6 +238,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Show(args) => show::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Evidence(args) => evidence::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Costs(args) => stats::run_costs(&args),
