@@ -247,7 +247,6 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
             let commit = commit.as_ref().map(|commit| format!("{}: ", commit.short())).unwrap_or_default();
             format!("{commit}{reason}")
         }
-        Kind::DiagnosisMade { commit, summary, .. } => format!("{}: {summary}", commit.short()),
         Kind::BudgetExceeded { which, limit, spent } => format!("{which}: {spent} of {limit}"),
         Kind::SandboxReceipt { role, attempt, tier, missing, .. } => {
             let attempt = attempt.map(|attempt| format!(" of attempt {attempt}")).unwrap_or_default();
