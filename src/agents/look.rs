@@ -2,7 +2,7 @@
 //!
 //! The reviewer, the planner and the diagnoser are called through here; each reads its own answer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::adapter::Answers;
@@ -25,6 +25,7 @@ use crate::sandbox::policy::{Access, Tree};
 use crate::story::Story;
 use crate::workspace::base::Layers;
 use crate::workspace::git::Oid;
+use crate::workspace::private_git;
 use crate::workspace::stories::Workspaces;
 
 /// Who looks, at what.
@@ -175,7 +176,7 @@ fn answered(
 /// When the commit's layers cannot be made.
 pub fn files_of(workspaces: &Workspaces, commit: &str) -> Result<(Vec<PathBuf>, PathBuf), String> {
     let stack = Layers::new(&workspaces.state, &workspaces.repository).ensure(oid(commit)?).map_err(|e| e.to_string())?;
-    Ok((stack.trees(), Path::new("/workspace").join(workspaces.repository.name())))
+    Ok((stack.trees(), private_git::folder_inside(&workspaces.repository)))
 }
 
 /// # Errors
