@@ -46,8 +46,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // The sandbox for its policy, as data: what a sandbox with a gateway must have inside.
     ("egress", &["event", "sandbox"]),
     ("report", &["config"]),
-    ("report", &["config"]),
-    ("queue", &["event", "config", "story", "store", "workspace", "sandbox", "report", "report"]),
+    // The gateway for its strict reader of HTTP, and for what may be trusted outside.
+    ("queue", &["event", "config", "story", "store", "workspace", "sandbox", "egress", "report"]),
     ("probe", &["sandbox"]),
     ("role", &["event", "config", "egress", "sandbox", "workspace", "store"]),
     ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
@@ -147,6 +147,7 @@ const PURE: &[&str] = &[
     "src/survey/write.rs",
     "src/queue/order.rs",
     "src/queue/chain.rs",
+    "src/queue/ci/checks.rs",
     "src/queue/gate.rs",
     "src/report.rs",
     "src/sandbox/policy.rs",

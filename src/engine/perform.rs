@@ -2,6 +2,7 @@
 
 mod advise;
 mod attempt;
+pub mod ci;
 mod collect;
 mod evaluate;
 pub mod gate;
