@@ -51,7 +51,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("probe", &["sandbox"]),
     ("role", &["event", "config", "egress", "sandbox", "workspace", "store"]),
     ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
-    ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "queue"]),
+    ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "report"]),
     ("survey", &["config", "spec", "workspace", "agents"]),
     ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify", "queue"]),
 ];

@@ -436,3 +436,18 @@ fn a_diagnosis_comes_between_when_it_is_configured() {
     w.ok(diagnosis);
     assert_eq!(w.story, before, "twice is once");
 }
+
+#[test]
+fn a_story_that_comes_back_to_the_plan_has_its_old_budget() {
+    let mut spec = spec();
+    spec.rules.limits.review_cycles = 0;
+    let mut w = World::new(spec.clone());
+    w.start().work(1, "a").judge(1, Verdict::Fail, Verdict::Pass);
+    assert_eq!(w.state(), "escalated");
+    w.ok(Kind::StoryRemoved {}).ok(Kind::StoryCreated { spec });
+    assert_eq!(w.state(), "pending");
+    w.start();
+    assert_eq!(w.state(), "escalated", "a repair is a review-fix cycle, whoever moved the story meanwhile");
+    w.ok(Kind::StoryRetried {}).start();
+    assert_eq!(w.state(), "repairing", "a human grants a fresh budget");
+}

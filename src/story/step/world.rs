@@ -9,7 +9,7 @@ use crate::base::id::{AttemptNo, CommitId, TreeId};
 use crate::event::{AttemptEnd, Block, Finding, GateResult, Kind, Landing, Verdict};
 use crate::story::budget;
 use crate::story::facts::{
-    Candidate, Change, Conclusion, Diagnosis, End, Failure, GateRun, Halt, Judgement, Paper, Proposal, Queue, Story,
+    Attempt, Candidate, Change, Conclusion, Diagnosis, End, Failure, GateRun, Halt, Judgement, Paper, Proposal, Queue, Story,
 };
 use crate::story::phase::{Phase, green_candidate};
 use crate::story::wanted::{may_start, owes_contract};
@@ -171,7 +171,11 @@ fn plan(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Taken 
             }
             story.not_before = None;
             if story.unjudged().is_none() {
-                if let Some(spent) = budget::forbids_attempt(story, false) {
+                // A story that was taken out of the plan and put back has its old budget.
+                let failed = |a: &Attempt| matches!(&a.conclusion, Some(Conclusion::Failed(failure)) if failure.reviewed);
+                let goes_on = story.resume_from.is_some() || story.onto.is_some();
+                let repair = goes_on && story.counted().next_back().is_some_and(failed);
+                if let Some(spent) = budget::forbids_attempt(story, repair) {
                     halt(story, Halt::Escalated { reason: spent.which.to_owned(), detail: spent.to_string() });
                     return Ok(());
                 }
