@@ -342,6 +342,19 @@ kinds! {
         missing: Vec<String>,
         evidence: EvidenceId,
     }
+    /// A process tried what its sandbox keeps from it, and was refused by the kernel.
+    SandboxDenied = "sandbox.denied" {
+        role: String,
+        attempt: Option<AttemptNo>,
+        /// `connect`, `open`, `write`.
+        operation: String,
+        target: String,
+        /// The line that refuses it.
+        rule: String,
+        /// What the kernel answered, as the process itself reported it: `ENOENT`.
+        errno: Option<String>,
+        count: u64,
+    }
     /// A sandbox tried to reach what its rules do not allow.
     NetworkDenied = "network.denied" { role: String, target: String, rule: String, count: u64 }
     /// A start after a crash removed what the runner before it had left.

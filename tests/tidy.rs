@@ -153,6 +153,13 @@ const PURE: &[&str] = &[
     "src/sandbox/outcome.rs",
     "src/sandbox/receipt.rs",
     "src/sandbox/denial.rs",
+    "src/face/tui/data.rs",
+    "src/face/tui/draw/",
+    "src/face/tui/keys.rs",
+    "src/face/tui/model.rs",
+    "src/face/tui/problems.rs",
+    "src/face/tui/text.rs",
+    "src/face/tui/theme.rs",
 ];
 
 #[test]

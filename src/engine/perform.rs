@@ -5,8 +5,8 @@ mod collect;
 mod evaluate;
 pub mod gate;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +16,7 @@ use crate::event::{Block, Kind};
 use crate::role::process::Listener;
 use crate::role::{Stop, Workshop};
 use crate::spec;
+use crate::store::live;
 use crate::story::facts::Attempt;
 use crate::story::{Effect, Refused, Story};
 
@@ -74,23 +75,65 @@ impl Desk {
     }
 }
 
+/// Lines that are kept of what one story's processes say.
+const KEPT: usize = 200;
+
 /// The last words of what runs, by story: shown, and never decided by.
 #[derive(Clone, Debug, Default)]
-pub struct Words(Arc<Mutex<BTreeMap<StoryId, String>>>);
+pub struct Words(Arc<Mutex<BTreeMap<StoryId, Said>>>);
+
+#[derive(Debug, Default)]
+struct Said {
+    lines: VecDeque<String>,
+    /// Something was said that was not written down yet.
+    is_new: bool,
+    /// What is written down is of the past.
+    is_over: bool,
+}
 
 impl Words {
     /// Takes what a process of this story says.
     pub fn listener(&self, story: &StoryId) -> Listener {
-        let (words, story) = (self.0.clone(), story.clone());
-        Arc::new(move |line| drop(words.lock().unwrap_or_else(PoisonError::into_inner).insert(story.clone(), line.to_owned())))
+        let (words, story) = (self.clone(), story.clone());
+        Arc::new(move |line| {
+            let mut words = words.all();
+            let said = words.entry(story.clone()).or_default();
+            if std::mem::take(&mut said.is_over) {
+                said.lines.clear();
+            }
+            said.lines.push_back(line.to_owned());
+            said.lines.drain(..said.lines.len().saturating_sub(KEPT));
+            said.is_new = true;
+        })
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<StoryId, Said>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn of(&self, story: &StoryId) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(story).cloned()
+        self.all().get(story).filter(|said| !said.is_over)?.lines.back().cloned()
     }
 
     pub fn forget(&self, story: &StoryId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(story);
+        if let Some(said) = self.all().get_mut(story) {
+            said.is_over = true;
+        }
+    }
+
+    /// Writes down what is new, for readers beside this process.
+    pub fn write_down(&self, folder: &std::path::Path) {
+        self.all().retain(|story, said| {
+            if said.is_over {
+                live::remove(folder, story);
+                return false;
+            }
+            // On a full disk nobody reads along; the run is not ended by it.
+            if std::mem::take(&mut said.is_new) {
+                drop(live::write(folder, story, &said.lines));
+            }
+            true
+        });
     }
 }
 

@@ -25,7 +25,7 @@ use crate::plan::next::Reason;
 use crate::role::{Stop, Workshop};
 use crate::spec;
 use crate::store::health::{Health, Progress, Status};
-use crate::store::{Filter, Store, StoreError};
+use crate::store::{Filter, Store, StoreError, live};
 use crate::story::{Effect, Phase, Story};
 
 /// How often the store is looked at for what people in other terminals said, and the plan's files for what they wrote.
@@ -159,6 +159,7 @@ impl Runner<'_> {
         let overview = self.store.overview()?;
         self.seen = overview.events;
         self.set_overview(&overview);
+        live::clear(self.store.folder());
         self.beat(Status::Starting, None);
         if let Some(died) = recover::died(&overview) {
             self.append(None, vec![died])?;
@@ -551,6 +552,7 @@ impl Runner<'_> {
             stopping: self.stopping,
         };
         self.watcher.look(&glance);
+        self.words.write_down(self.store.folder());
         Ok(())
     }
 
@@ -624,6 +626,7 @@ impl Runner<'_> {
     }
 
     fn end(&mut self, ended: Result<(StopReason, Option<String>), RunError>) -> Result<Ended, RunError> {
+        live::clear(self.store.folder());
         let (reason, detail) = match ended {
             Ok(end) => end,
             Err(error) => {

@@ -1,3 +1,4 @@
 //! Faces: readers of what happened, writers of commands.
 
 pub mod cli;
+mod tui;

@@ -5,18 +5,59 @@ use std::fmt::Write as _;
 use super::Plan;
 use crate::base::text::{cut, one_line};
 
-/// A tree: below each story, those that come after it. A story with several parents is drawn once, and named again with a `↑`.
-pub fn tree(plan: &Plan, mark: &dyn Fn(usize) -> String) -> String {
-    let mut out = String::new();
-    let mut drawn = vec![false; plan.stories.len()];
-    let roots: Vec<usize> = (0..plan.stories.len()).filter(|s| plan.after[*s].is_empty()).collect();
+/// A line of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twig {
+    pub story: usize,
+    /// What the line begins with.
+    pub branch: String,
+    /// It stands above already, with everything below it.
+    pub again: bool,
+}
+
+/// Deeper branches than this are not indented any further: a terminal's width is finite.
+const DEEPEST: usize = 60;
+
+/// A tree: below each story, those that come after it. A story with several parents is drawn once, and named again.
+/// Branches are not indented beyond `deepest` columns.
+pub fn twigs(after: &[Vec<usize>], dependents: &[Vec<usize>], deepest: usize) -> Vec<Twig> {
+    let mut twigs = Vec::new();
+    let mut drawn = vec![false; after.len()];
+    let roots: Vec<usize> = (0..after.len()).filter(|s| after[*s].is_empty()).collect();
     // What is still to be drawn: the story, its line's beginning, and what its children's lines begin with.
     let mut todo: Vec<(usize, String, String)> = roots.into_iter().rev().map(|s| (s, String::new(), String::new())).collect();
-    while let Some((story, first, rest)) = todo.pop() {
-        // A story is drawn below the last of those it waits for, where all of these already stand above it.
+    loop {
+        while let Some((story, branch, rest)) = todo.pop() {
+            let again = std::mem::replace(&mut drawn[story], true);
+            twigs.push(Twig { story, branch, again });
+            if again {
+                continue;
+            }
+            let children = &dependents[story];
+            for (i, child) in children.iter().enumerate().rev() {
+                let last = i + 1 == children.len();
+                let flat = rest.chars().count() >= deepest;
+                let (branch, below) = match (flat, last) {
+                    (true, _) => ("", ""),
+                    (false, true) => ("└─ ", "   "),
+                    (false, false) => ("├─ ", "│  "),
+                };
+                todo.push((*child, format!("{rest}{branch}"), format!("{rest}{below}")));
+            }
+        }
+        // Stories of plans that were, and that wait for each other in a circle, hang on no root.
+        let Some(left) = drawn.iter().position(|drawn| !drawn) else { return twigs };
+        todo.push((left, String::new(), String::new()));
+    }
+}
+
+/// The tree as text, with a mark before each story.
+pub fn tree(plan: &Plan, mark: &dyn Fn(usize) -> String) -> String {
+    let mut out = String::new();
+    for Twig { story, branch, again } in twigs(&plan.after, &plan.dependents, DEEPEST) {
         let planned = &plan.stories[story];
-        if std::mem::replace(&mut drawn[story], true) {
-            let _ = writeln!(out, "{first}{} ↑", planned.id);
+        if again {
+            let _ = writeln!(out, "{branch}{} ↑", planned.id);
             continue;
         }
         let others = if plan.after[story].len() > 1 {
@@ -25,19 +66,7 @@ pub fn tree(plan: &Plan, mark: &dyn Fn(usize) -> String) -> String {
         } else {
             String::new()
         };
-        let _ = writeln!(out, "{first}{}{}  {}{others}", mark(story), planned.id, one_line(&cut(&planned.title, 60)));
-        let children = &plan.dependents[story];
-        for (i, child) in children.iter().enumerate().rev() {
-            let last = i + 1 == children.len();
-            // Deep chains are not indented without end: the terminal's width is finite.
-            let flat = rest.chars().count() >= 60;
-            let (branch, below) = match (flat, last) {
-                (true, _) => ("", ""),
-                (false, true) => ("└─ ", "   "),
-                (false, false) => ("├─ ", "│  "),
-            };
-            todo.push((*child, format!("{rest}{branch}"), format!("{rest}{below}")));
-        }
+        let _ = writeln!(out, "{branch}{}{}  {}{others}", mark(story), planned.id, one_line(&cut(&planned.title, 60)));
     }
     out
 }

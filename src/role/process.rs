@@ -1,5 +1,6 @@
 //! One process of a role: run to its end, with everything it says kept as evidence.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ const TAIL: usize = 4 << 10;
 /// A line that is shown while the process runs.
 const SHOWN: usize = 200;
 
-/// Takes the last line that a process said, safe to print.
+/// Takes a line that a process said, safe to print.
 pub type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Takes the bytes of standard output (0) and error (1).
@@ -81,7 +82,39 @@ struct Sink {
     redactors: [Redactor; 2],
     tail: Vec<u8>,
     listener: Option<Listener>,
+    lines: [Lines; 2],
     tap: Option<Tap>,
+}
+
+/// Lines that are shown of one piece of output: a flood is not read along.
+const AT_ONCE: usize = 50;
+
+/// The beginning of a line whose end has not come.
+#[derive(Debug, Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    /// The last of the lines that are whole now, safe to print. What overwrites itself, such as a bar, is a line each time.
+    fn push(&mut self, bytes: &[u8]) -> VecDeque<String> {
+        let mut lines = VecDeque::new();
+        for part in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            let (part, is_whole) = match part {
+                [part @ .., b'\n' | b'\r'] => (part, true),
+                part => (part, false),
+            };
+            let room = SHOWN.saturating_sub(self.0.len()).min(part.len());
+            self.0.extend_from_slice(&part[..room]);
+            if is_whole {
+                let line = std::mem::take(&mut self.0);
+                let line = line.trim_ascii();
+                if !line.is_empty() {
+                    lines.push_back(one_line(&String::from_utf8_lossy(line)).into_owned());
+                    lines.drain(..lines.len().saturating_sub(AT_ONCE));
+                }
+            }
+        }
+        lines
+    }
 }
 
 impl Sink {
@@ -107,10 +140,10 @@ impl Sink {
         self.tail.extend_from_slice(clean);
         let over = self.tail.len().saturating_sub(TAIL);
         self.tail.drain(..over);
-        let last = clean.split(|byte| *byte == b'\n').rev().map(<[u8]>::trim_ascii).find(|line| !line.is_empty());
-        if let (Some(listener), Some(line)) = (&self.listener, last) {
-            let line = String::from_utf8_lossy(&line[..line.len().min(SHOWN)]);
-            listener(&one_line(&line));
+        if let Some(listener) = &self.listener {
+            for line in self.lines[stream].push(clean) {
+                listener(&line);
+            }
         }
     }
 
@@ -150,6 +183,7 @@ impl Process<'_> {
             redactors: [Redactor::new(shop.secrets.clone()), Redactor::new(shop.secrets.clone())],
             tail: Vec::new(),
             listener: self.listener,
+            lines: Default::default(),
             tap: self.tap,
         }));
         let stream = |number: usize| {

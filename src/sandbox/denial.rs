@@ -11,6 +11,9 @@ pub struct Denial {
     pub target: String,
     /// The line that refuses it: `profile default: network = none`.
     pub rule: String,
+    /// What the kernel answered, where the command's own message says so: `ENOENT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
     /// The option that would allow it, when there is one.
     pub allow: Option<String>,
     /// How often it was seen.

@@ -515,7 +515,9 @@ impl<'a> Running<'a> {
         if exit_code != 0
             && let Some(errors) = self.stderr.as_ref().or(self.stdout.as_ref())
         {
-            denials.extend(watch::paths_denied(self.policy, &errors.tail()));
+            let errors = errors.tail();
+            watch::answers_told(&mut denials, &errors);
+            denials.extend(watch::paths_denied(self.policy, &errors));
         }
         let kept = Kept {
             group: self.enforced,

@@ -63,9 +63,36 @@ impl Connections {
                 continue;
             }
             let (operation, rule) = (operation.to_owned(), rule.clone());
-            denials.push(Denial { operation, target, rule, allow: Some(allow), count: *count });
+            denials.push(Denial { operation, target, rule, errno: None, allow: Some(allow), count: *count });
         }
         denials
+    }
+}
+
+/// Errors of the kernel, by the words that programs print for them.
+const ERRORS: [(&str, &str); 9] = [
+    ("ENOENT", "No such file or directory"),
+    ("EACCES", "Permission denied"),
+    ("EROFS", "Read-only file system"),
+    ("EPERM", "Operation not permitted"),
+    ("ENETUNREACH", "Network is unreachable"),
+    ("EHOSTUNREACH", "No route to host"),
+    ("ECONNREFUSED", "Connection refused"),
+    ("ETIMEDOUT", "Connection timed out"),
+    ("EAFNOSUPPORT", "Address family not supported by protocol"),
+];
+
+/// The error that a message names.
+fn error_of(line: &str) -> Option<String> {
+    let found = ERRORS.iter().find(|(name, words)| line.contains(words) || line.contains(name));
+    found.map(|(name, _)| (*name).to_owned())
+}
+
+/// What the kernel answered to refused connections, where the command's own messages name their addresses.
+pub(super) fn answers_told(denials: &mut [Denial], message: &[u8]) {
+    let text = String::from_utf8_lossy(message);
+    for denial in denials.iter_mut().filter(|denial| denial.operation == "connect" && denial.errno.is_none()) {
+        denial.errno = text.lines().filter(|line| line.contains(&denial.target)).find_map(error_of);
     }
 }
 
@@ -99,9 +126,9 @@ pub(super) fn paths_denied(policy: &Policy, message: &[u8]) -> Vec<Denial> {
         for path in absolute_paths(line) {
             if denials.len() < MOST_PATHS
                 && let Some(denial) = path_denial(policy, &path, read_only)
-                && !denials.contains(&denial)
+                && !denials.iter().any(|known| (&known.operation, &known.target) == (&denial.operation, &denial.target))
             {
-                denials.push(denial);
+                denials.push(Denial { errno: error_of(line), ..denial });
             }
         }
     }
@@ -143,6 +170,7 @@ fn path_denial(policy: &Policy, path: &Path, read_only: bool) -> Option<Denial> 
         operation: operation.to_owned(),
         target: path.display().to_string(),
         rule,
+        errno: None,
         allow: Some(allow),
         count: 1,
     };

@@ -6,6 +6,7 @@
 //!   evidence/        files named by their SHA-256
 //!   runner.lock      held by the one runner, dies with it
 //!   health.json      the runner's heartbeat
+//!   live/            the last words of what runs, while it runs
 //!   repository.json  whose state this is
 //! ```
 //!
@@ -26,6 +27,7 @@ mod error;
 pub mod evidence;
 pub mod fold;
 pub mod health;
+pub mod live;
 pub mod lock;
 pub mod place;
 mod read;

@@ -197,6 +197,15 @@ impl Store {
         })
     }
 
+    /// A number that differs when another connection has changed the store since it was last asked. Costs some microseconds.
+    ///
+    /// # Errors
+    /// When the store is gone, or cannot be read.
+    pub fn version(&self) -> Result<i64, StoreError> {
+        self.still_there()?;
+        self.sql(self.connection.pragma_query_value(None, "data_version", |row| row.get(0)))
+    }
+
     /// What is known beside the stories.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use crate::role::form::form;
 use crate::role::network::{Purse, denials};
 use crate::role::process::{Process, ProcessError, Ran};
 use crate::role::{Files, policy};
+use crate::sandbox::denial::Denial;
 use crate::sandbox::{Cause, Policy};
 use crate::story::facts::Attempt;
 use crate::workspace::base::Layers;
@@ -347,6 +348,7 @@ fn ending(
         Err(why) => (Some(format!("(its report was not read: {why})")), None),
     };
     let ended = Kind::AttemptEnded { attempt: attempt.no, end, summary, question, transcript: Some(ran.transcript.clone()), wall_ms };
+    let denied = refused(hands, attempt, &ran.outcome.denials);
     let receipt = &ran.outcome.receipt;
     let missing = receipt.missing().map(|layer| layer.name.to_string()).collect();
     let receipt = Kind::SandboxReceipt {
@@ -357,8 +359,24 @@ fn ending(
         evidence: ran.receipt,
     };
     let mut events = vec![ended, receipt, spent(agent, &session, wall_ms)];
+    events.extend(denied);
     events.extend(denials(Role::Implementer, &ran.tally));
     events
+}
+
+/// What its sandbox saw it try in vain.
+fn refused(hands: &Hands, attempt: &Attempt, denials: &[Denial]) -> Vec<Kind> {
+    let clean = |text: &str| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
+    let event = |denial: &Denial| Kind::SandboxDenied {
+        role: Role::Implementer.name().to_owned(),
+        attempt: Some(attempt.no),
+        operation: denial.operation.clone(),
+        target: clean(&denial.target),
+        rule: denial.rule.clone(),
+        errno: denial.errno.clone(),
+        count: denial.count,
+    };
+    denials.iter().map(event).collect()
 }
 
 /// Why an agent that speaks ended without being done, in its own words.

@@ -12,6 +12,7 @@ use super::state::{self, State, VERSION};
 use crate::base::id::{CommitId, StoryId};
 use crate::base::text::one_line;
 use crate::event::Kind;
+use crate::store::health::Status;
 use crate::story::{Story, phase};
 
 /// Longer texts belong into the story's file.
@@ -106,42 +107,48 @@ pub struct Resume {
 /// When the story does not exist, or its state does not allow it.
 pub fn note(args: &Text) -> Result<ExitCode, Failure> {
     let text = words(&args.text)?;
-    tell(&args.story, args.json, |_| Ok(Kind::StoryNoted { text }))
+    order(&args.story, args.json, |_| Ok(Kind::StoryNoted { text }))
 }
 
 /// # Errors
 /// As [`note`].
 pub fn answer(args: &Text) -> Result<ExitCode, Failure> {
     let text = words(&args.text)?;
-    tell(&args.story, args.json, |_| Ok(Kind::StoryAnswered { text }))
+    order(&args.story, args.json, |_| Ok(Kind::StoryAnswered { text }))
 }
 
 /// # Errors
 /// As [`note`].
 pub fn replan(args: &Text) -> Result<ExitCode, Failure> {
     let reason = words(&args.text)?;
-    tell(&args.story, args.json, |_| Ok(Kind::StoryReplanned { reason }))
+    order(&args.story, args.json, |_| Ok(Kind::StoryReplanned { reason }))
 }
 
 /// # Errors
 /// As [`note`].
 pub fn approve(args: &Approve) -> Result<ExitCode, Failure> {
-    tell(&args.story, args.json, |story| {
-        let Some(change) = story.change() else {
-            return Err(Failure::new(Exit::Failure, "there is nothing to approve")
-                .why("nothing was collected yet")
-                .next(format!("cofferdam why {}", story.id)));
-        };
-        let commit = args.commit.as_deref().map(|typed| meant(story, typed)).transpose()?;
-        Ok(Kind::StoryApproved { commit: commit.unwrap_or_else(|| change.commit.clone()) })
-    })
+    order(&args.story, args.json, |story| approval(story, args.commit.as_deref()))
+}
+
+/// The approval of the commit that a person looked at, or of the story's own.
+///
+/// # Errors
+/// When there is nothing to approve, or the commit is none.
+pub(in crate::face) fn approval(story: &Story, commit: Option<&str>) -> Result<Kind, Failure> {
+    let Some(change) = story.change() else {
+        return Err(Failure::new(Exit::Failure, "there is nothing to approve")
+            .why("nothing was collected yet")
+            .next(format!("cofferdam why {}", story.id)));
+    };
+    let commit = commit.map(|typed| meant(story, typed)).transpose()?;
+    Ok(Kind::StoryApproved { commit: commit.unwrap_or_else(|| change.commit.clone()) })
 }
 
 /// # Errors
 /// As [`note`].
 pub fn reject(args: &Reject) -> Result<ExitCode, Failure> {
     let reason = words(&args.text)?;
-    tell(&args.story, args.json, |story| {
+    order(&args.story, args.json, |story| {
         let commit = args.commit.as_deref().map(|typed| meant(story, typed)).transpose()?;
         Ok(Kind::StoryRejected { commit, reason })
     })
@@ -150,20 +157,23 @@ pub fn reject(args: &Reject) -> Result<ExitCode, Failure> {
 /// # Errors
 /// As [`note`].
 pub fn retry(args: &Only) -> Result<ExitCode, Failure> {
-    tell(&args.story, args.json, |_| Ok(Kind::StoryRetried {}))
+    order(&args.story, args.json, |_| Ok(Kind::StoryRetried {}))
 }
 
 /// # Errors
 /// As [`note`].
 pub fn reset(args: &Reset) -> Result<ExitCode, Failure> {
-    tell(&args.story, args.json, |_| Ok(Kind::StoryReset { forget: args.forget }))
+    order(&args.story, args.json, |_| Ok(Kind::StoryReset { forget: args.forget }))
 }
+
+/// The reason of whoever gives none.
+pub(in crate::face) const CANCELLED: &str = "a human cancelled it";
 
 /// # Errors
 /// As [`note`].
 pub fn cancel(args: &Cancel) -> Result<ExitCode, Failure> {
-    let reason = optional(&args.text)?.unwrap_or_else(|| "a human cancelled it".to_owned());
-    tell(&args.story, args.json, |_| Ok(Kind::StoryCancelled { reason }))
+    let reason = optional(&args.text)?.unwrap_or_else(|| CANCELLED.to_owned());
+    order(&args.story, args.json, |_| Ok(Kind::StoryCancelled { reason }))
 }
 
 /// # Errors
@@ -171,7 +181,7 @@ pub fn cancel(args: &Cancel) -> Result<ExitCode, Failure> {
 pub fn backfill(args: &Backfill) -> Result<ExitCode, Failure> {
     let reason = optional(&args.text)?.unwrap_or_else(|| "done outside of cofferdam".to_owned());
     let commit = args.commit.as_deref().map(resolve).transpose()?;
-    tell(&args.story, args.json, |_| Ok(Kind::StoryBackfilled { commit, reason }))
+    order(&args.story, args.json, |_| Ok(Kind::StoryBackfilled { commit, reason }))
 }
 
 /// # Errors
@@ -179,7 +189,6 @@ pub fn backfill(args: &Backfill) -> Result<ExitCode, Failure> {
 pub fn pause(args: &Pause) -> Result<ExitCode, Failure> {
     let reason = optional(&args.text)?;
     say(
-        None,
         Kind::RunPaused { reason },
         args.json,
         "The run is paused: what works goes on to its end, and nothing new starts. Go on with: cofferdam resume",
@@ -189,7 +198,7 @@ pub fn pause(args: &Pause) -> Result<ExitCode, Failure> {
 /// # Errors
 /// When the store cannot be written.
 pub fn resume(args: &Resume) -> Result<ExitCode, Failure> {
-    say(None, Kind::RunResumed {}, args.json, "The run goes on.")
+    say(Kind::RunResumed {}, args.json, "The run goes on.")
 }
 
 fn words(words: &[String]) -> Result<String, Failure> {
@@ -245,23 +254,44 @@ fn resolve(typed: &str) -> Result<CommitId, Failure> {
     commit.parse().map_err(|error| unknown().because(&error))
 }
 
+/// What became of something that a human said.
+pub(in crate::face) struct Told {
+    seq: u64,
+    kind: String,
+    story: Option<StoryId>,
+    /// The state of the story then.
+    now: Option<&'static str>,
+    runner: Status,
+    /// Somebody is there who acts on it at once.
+    pub(in crate::face) is_running: bool,
+}
+
+impl Told {
+    /// One sentence. None when it is about no story.
+    pub(in crate::face) fn text(&self) -> Option<String> {
+        let (id, now) = (self.story.as_ref()?, self.now?);
+        Some(format!("{}: {} is stored as event {}; the story is {now}", one_line(id.as_str()), self.kind, self.seq))
+    }
+}
+
 /// Makes the event from the story as it is, and stores it.
-fn tell(typed: &str, as_json: bool, kind: impl FnOnce(&Story) -> Result<Kind, Failure>) -> Result<ExitCode, Failure> {
-    let state = State::find()?;
+///
+/// # Errors
+/// When the story does not exist, or its state does not allow it.
+pub(in crate::face) fn tell(state: &State, typed: &str, kind: impl FnOnce(&Story) -> Result<Kind, Failure>) -> Result<Told, Failure> {
     let story = match state::story(state.store()?.as_ref(), typed) {
         Ok(story) => story,
         // Nothing ran since it was written down: it is known from here on.
-        Err(unknown) => match learn(&state)? {
+        Err(unknown) => match learn(state)? {
             Ok(()) => state::story(state.store()?.as_ref(), typed)?,
             Err(why) => return Err(unknown.why(why)),
         },
     };
     let kind = kind(&story)?;
-    say(Some(story.id), kind, as_json, "")
+    store(state, Some(story.id), kind)
 }
 
-fn say(story: Option<StoryId>, kind: Kind, as_json: bool, done: &str) -> Result<ExitCode, Failure> {
-    let state = State::find()?;
+fn store(state: &State, story: Option<StoryId>, kind: Kind) -> Result<Told, Failure> {
     let mut store = state.store_to_write()?;
     let name = kind.name().to_owned();
     let appended = store.append_one(state::said(story.clone(), kind)).map_err(state::failure)?;
@@ -270,20 +300,30 @@ fn say(story: Option<StoryId>, kind: Kind, as_json: bool, done: &str) -> Result<
         Some(id) => store.story(id).map_err(state::failure)?.map(|story| phase(&story).name()),
         None => None,
     };
+    Ok(Told { seq: appended.first, kind: name, story, now, runner: runner.status, is_running: runner.pid.is_some() })
+}
+
+fn order(typed: &str, as_json: bool, kind: impl FnOnce(&Story) -> Result<Kind, Failure>) -> Result<ExitCode, Failure> {
+    let told = tell(&State::find()?, typed, kind)?;
+    Ok(print(&told, as_json, ""))
+}
+
+fn say(kind: Kind, as_json: bool, done: &str) -> Result<ExitCode, Failure> {
+    let told = store(&State::find()?, None, kind)?;
+    Ok(print(&told, as_json, done))
+}
+
+fn print(told: &Told, as_json: bool, done: &str) -> ExitCode {
     if as_json {
+        let Told { seq, kind, story, now, runner, .. } = told;
         printer::json(
-            &json!({"version": VERSION, "seq": appended.first, "kind": name, "story": story, "state": now, "runner": state::status_word(runner.status)}),
+            &json!({"version": VERSION, "seq": seq, "kind": kind, "story": story, "state": now, "runner": state::status_word(*runner)}),
         );
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
-    match (&story, now) {
-        (Some(id), Some(now)) => {
-            printer::out(&format!("{}: {name} is stored as event {}; the story is {now}", one_line(id.as_str()), appended.first));
-        }
-        _ => printer::out(done),
-    }
-    if runner.pid.is_none() {
+    printer::out(told.text().as_deref().unwrap_or(done));
+    if !told.is_running {
         printer::err("No runner is working: `cofferdam run` acts on it.");
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }

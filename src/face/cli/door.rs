@@ -138,6 +138,7 @@ pub(super) fn record(outcome: &mut Outcome, tally: &Tally) {
             operation: REACH.to_owned(),
             target: line.target.clone(),
             rule: line.why.clone(),
+            errno: None,
             allow: refusal.option(),
             count: line.count,
         });

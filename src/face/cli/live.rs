@@ -1,11 +1,15 @@
-//! How a run is told: lines for a pipe, lines of JSON for a script, one line a story for a person at a terminal.
+//! How a run is told: lines for a pipe, lines of JSON for a script, one line a story for a person at a terminal, or the screen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use wait_timeout::ChildExt;
 
+use super::failure::{Exit, Failure};
 use super::log::{line, summary};
 use super::printer;
 use crate::base::id::StoryId;
@@ -147,6 +151,89 @@ impl Live {
         parts.extend(glance.paused.map(|_| "paused: cofferdam resume goes on".to_owned()));
         parts.extend(glance.stopping.then(|| "stopping".to_owned()));
         self.bar.set_message(parts.join(", "));
+    }
+}
+
+/// The screen, as a process of its own beside the run: whatever befalls it, the run goes on. When it is left, lines take over.
+#[derive(Debug)]
+pub(super) struct Watched {
+    screen: Option<Child>,
+    /// Sentences that had no place on the screen.
+    said: Vec<String>,
+    lines: Option<Live>,
+}
+
+/// A screen that does not end on request within this time is ended.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Watched {
+    /// # Errors
+    /// When no process can be started.
+    pub(super) fn open(program: &Path) -> Result<Self, Failure> {
+        let screen = Command::new(program).args(["watch", super::watch::OF_RUN]).spawn();
+        let screen = screen.map_err(|error| {
+            Failure::new(Exit::Failure, "the screen cannot be opened; nothing was begun").because(&error).next("cofferdam run --plain")
+        })?;
+        Ok(Self { screen: Some(screen), said: Vec::new(), lines: None })
+    }
+
+    /// Closes the screen, when it is open, and gives back the terminal.
+    fn close(&mut self) {
+        let Some(mut screen) = self.screen.take() else { return };
+        let pid = i32::try_from(screen.id()).map(nix::unistd::Pid::from_raw);
+        if let (Ok(pid), Ok(None)) = (pid, screen.try_wait()) {
+            // It gives the terminal back before it ends.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        }
+        if !matches!(screen.wait_timeout(PATIENCE), Ok(Some(_))) {
+            drop(screen.kill());
+            drop(screen.wait());
+        }
+    }
+
+    /// Lines take over once the screen was left.
+    fn take_over(&mut self) -> Option<&mut Live> {
+        if self.lines.is_none() {
+            let left = self.screen.as_mut().is_none_or(|screen| !matches!(screen.try_wait(), Ok(None)));
+            if !left {
+                return None;
+            }
+            self.screen = None;
+            let mut lines = Live::new();
+            lines.say("the screen is closed; the run goes on. Ctrl-C stops it in order; cofferdam watch opens the screen again, here or elsewhere.");
+            self.said.drain(..).for_each(|text| lines.say(&text));
+            self.lines = Some(lines);
+        }
+        self.lines.as_mut()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.close();
+        // What was said meanwhile is still worth reading.
+        self.said.drain(..).for_each(|text| printer::err(&format!("cofferdam: {text}")));
+    }
+}
+
+impl Watcher for Watched {
+    fn stored(&mut self, event: &Stored, moved: Option<(&str, &Phase)>, story: Option<&Story>) {
+        if let Some(lines) = &mut self.lines {
+            lines.stored(event, moved, story);
+        }
+    }
+
+    fn look(&mut self, glance: &Glance<'_>) {
+        if let Some(lines) = self.take_over() {
+            lines.look(glance);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        match &mut self.lines {
+            Some(lines) => lines.say(text),
+            None => self.said.push(text.to_owned()),
+        }
     }
 }
 

@@ -151,7 +151,7 @@ pub(super) fn line(stored: &Stored, moved: Option<&str>) -> String {
 }
 
 /// One line that says what an event carries.
-pub(super) fn summary(kind: &Kind) -> String {
+pub(in crate::face) fn summary(kind: &Kind) -> String {
     match kind {
         Kind::RunStarted { pid, target, commit, parallel, .. } => {
             format!("process {pid}, {target} at {}, {} at once", commit.short(), plural(u64::from(*parallel), "story", "stories"))
@@ -191,13 +191,66 @@ pub(super) fn summary(kind: &Kind) -> String {
         Kind::StoryLanded { commit, target, .. } => format!("{} on {target}", commit.short()),
         Kind::StoryBlocked { block } => format!("{}: {}", block.reason, block.question),
         Kind::StoryEscalated { reason, detail } | Kind::HumanNotified { reason, detail } => format!("{reason}: {detail}"),
-        Kind::BudgetSpent { role, amount, .. } => format!(
-            "{role}: {}, {}, {}",
-            money(amount.cost_microusd),
-            plural(amount.model_calls, "call", "calls"),
-            plural(amount.tokens_in.saturating_add(amount.tokens_out), "token", "tokens")
-        ),
+        Kind::BudgetSpent { role, amount, .. } => {
+            let tokens = amount.tokens_in.saturating_add(amount.tokens_out);
+            let parts = [
+                (amount.wall_ms > 0).then(|| crate::base::duration::display(Duration::from_millis(amount.wall_ms))),
+                (amount.cost_microusd > 0).then(|| money(amount.cost_microusd)),
+                (amount.model_calls > 0).then(|| plural(amount.model_calls, "call", "calls")),
+                (tokens > 0).then(|| plural(tokens, "token", "tokens")),
+            ];
+            let parts: Vec<String> = parts.into_iter().flatten().collect();
+            format!("{role}: {}", if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") })
+        }
+        Kind::ProviderPaused { provider, until, reason } => {
+            format!("{provider} until {}: {reason}", until.strftime("%Y-%m-%d %H:%M:%S"))
+        }
+        Kind::TargetMoved { target, from, to } => {
+            let from = from.as_ref().map(|from| format!(" from {}", from.short())).unwrap_or_default();
+            format!("{target}{from} to {}", to.short())
+        }
+        Kind::TargetChecked { commit, green, detail, .. } => format!("{}{}", health(commit, *green), detailed(detail.as_deref())),
+        Kind::IntegrationChecked { commit, green, detail, points_to, .. } => {
+            let points_to = points_to.as_ref().map(|story| format!(", points to {story}")).unwrap_or_default();
+            format!("{}{points_to}{}", health(commit, *green), detailed(detail.as_deref()))
+        }
+        Kind::StoryDequeued { commit, why } => format!("{}: {why}", commit.short()),
+        Kind::CandidateDropped { candidate, why } => format!("{}: {why}", candidate.short()),
+        Kind::CandidateRefused { candidate, story_commit, why, .. } => {
+            let which = candidate.as_ref().map_or_else(|| format!("of {}", story_commit.short()), |id| id.short().to_owned());
+            format!("{which}: {why}")
+        }
+        Kind::LandingStarted { candidate, target, from } => format!("{} on {target}, from {}", candidate.short(), from.short()),
+        Kind::StoryReverted { commit, reason } => format!("{}: {reason}", commit.short()),
+        Kind::StoryReopened { why, .. } => why.clone(),
+        Kind::StoryStagnated { iterations } => {
+            format!("{} without any progress", plural(u64::from(*iterations), "iteration", "iterations"))
+        }
+        Kind::StoryRejected { commit, reason } => {
+            let commit = commit.as_ref().map(|commit| format!("{}: ", commit.short())).unwrap_or_default();
+            format!("{commit}{reason}")
+        }
+        Kind::StoryAnswered { text } | Kind::StoryNoted { text } => text.clone(),
+        Kind::StoryReset { forget: true } => "and forgets which approaches failed".to_owned(),
+        Kind::StoryReset { forget: false } => String::new(),
+        Kind::StoryReplanned { reason } | Kind::StoryCancelled { reason } => reason.clone(),
+        Kind::StoryBackfilled { commit, reason } => {
+            let commit = commit.as_ref().map(|commit| format!("{}: ", commit.short())).unwrap_or_default();
+            format!("{commit}{reason}")
+        }
+        Kind::DiagnosisMade { commit, summary, .. } => format!("{}: {summary}", commit.short()),
+        Kind::BudgetExceeded { which, limit, spent } => format!("{which}: {spent} of {limit}"),
+        Kind::SandboxReceipt { role, attempt, tier, missing, .. } => {
+            let attempt = attempt.map(|attempt| format!(" of attempt {attempt}")).unwrap_or_default();
+            let missing = if missing.is_empty() { String::new() } else { format!(", without {}", missing.join(", ")) };
+            format!("{role}{attempt}: {tier}{missing}")
+        }
+        Kind::LeftoverSwept { what, count } => format!("{what}: {count}"),
         Kind::NetworkDenied { role, target, rule, count } => format!("{role}: {target} ({rule}), {}", plural(*count, "time", "times")),
+        Kind::SandboxDenied { role, operation, target, rule, errno, count, .. } => {
+            let errno = errno.as_deref().map(|errno| format!(": {errno}")).unwrap_or_default();
+            format!("{role}: {operation} {target}{errno} ({rule}), {}", plural(*count, "time", "times"))
+        }
         other => fields(&other.data()),
     }
 }
@@ -212,11 +265,20 @@ fn fields(data: &serde_json::Value) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
+/// `1a2b3c4d5e is green`.
+fn health(commit: &crate::base::id::CommitId, green: bool) -> String {
+    format!("{} is {}", commit.short(), if green { "green" } else { "red" })
+}
+
+fn detailed(detail: Option<&str>) -> String {
+    detail.filter(|detail| !detail.is_empty()).map(|detail| format!(": {detail}")).unwrap_or_default()
+}
+
 fn remembered(cached: bool) -> &'static str {
     if cached { " (remembered)" } else { "" }
 }
 
-pub(super) fn end_word(end: &AttemptEnd) -> String {
+pub(in crate::face) fn end_word(end: &AttemptEnd) -> String {
     match end {
         AttemptEnd::Finished => "finished".to_owned(),
         AttemptEnd::Failed { cause } => format!("failed ({cause})"),
@@ -226,7 +288,7 @@ pub(super) fn end_word(end: &AttemptEnd) -> String {
     }
 }
 
-pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
+pub(in crate::face) fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",
@@ -235,7 +297,7 @@ pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
     }
 }
 
-pub(super) fn gate_word(result: GateResult) -> &'static str {
+pub(in crate::face) fn gate_word(result: GateResult) -> &'static str {
     match result {
         GateResult::Pass => "green",
         GateResult::Red => "red",

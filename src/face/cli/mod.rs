@@ -14,6 +14,7 @@ pub mod clean;
 pub mod command;
 pub mod completions;
 pub mod config;
+pub mod demo;
 pub mod diff;
 pub mod doctor;
 mod door;
@@ -48,9 +49,10 @@ mod schemas;
 pub mod shell;
 pub mod show;
 mod standing;
-mod state;
+pub(in crate::face) mod state;
 pub mod stats;
 pub mod status;
+pub mod watch;
 pub mod why;
 pub mod workspace;
 
@@ -75,6 +77,8 @@ struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Watch five stories land, in a temporary repository: no key, no network
+    Demo(demo::Args),
     /// Run one command in a sandbox
     Exec(Box<exec::Args>),
     /// Try the attacks of the threat model from inside a sandbox
@@ -127,6 +131,8 @@ enum Command {
     Why(why::Args),
     /// What happened, event by event
     Log(log::Args),
+    /// All of it on a screen that follows, with the commands of a human at hand
+    Watch(watch::Args),
     /// Counts: stories, attempts, evaluators, gates
     Stats(stats::Args),
     /// What was spent, by story, role and model
@@ -180,6 +186,9 @@ pub fn main() -> ExitCode {
     // Inside a sandbox: the program judges what an agent left, and knows no other command there.
     if std::env::args_os().nth(1).is_some_and(|first| first == crate::verify::verifier::COMMAND) {
         return crate::verify::verifier::main();
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == demo::agent::COMMAND) {
+        return demo::agent::main(std::env::args_os().skip(2));
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == "exec") {
         let early = exec::begin(std::env::args_os().skip(2));
@@ -251,6 +260,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Exec(args) => exec::run(*args, None),
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
@@ -271,6 +281,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Show(args) => show::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Log(args) => log::run(&args),
+        Command::Watch(args) => watch::run(&args),
         Command::Evidence(args) => evidence::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Costs(args) => stats::run_costs(&args),

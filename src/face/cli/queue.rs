@@ -18,7 +18,7 @@ use crate::config::{Config, DEFAULT_PRIORITY};
 use crate::event::{GateResult, Kind};
 use crate::queue::order::{Waiting, order};
 use crate::spec::Spec;
-use crate::store::{Filter, Store};
+use crate::store::{Filter, Store, StoreError};
 use crate::story::facts::Candidate;
 use crate::story::{Phase, Story, phase};
 
@@ -32,22 +32,22 @@ pub struct Args {
 const LOOKED_BACK: u64 = 2_000;
 
 /// One story that waits.
-#[derive(Debug, Serialize)]
-struct Line {
-    story: String,
-    title: String,
+#[derive(Clone, Debug, Serialize)]
+pub(in crate::face) struct Line {
+    pub(in crate::face) story: String,
+    pub(in crate::face) title: String,
     commit: String,
-    candidate: Option<String>,
+    pub(in crate::face) candidate: Option<String>,
     base: Option<String>,
     /// `waiting`, `testing`, `green`, `red`, `landing`.
-    state: &'static str,
+    pub(in crate::face) state: &'static str,
     /// The stories that land, or leave, before it.
-    behind: Vec<String>,
+    pub(in crate::face) behind: Vec<String>,
     /// What each gate said of its candidate so far.
-    gates: BTreeMap<String, Option<GateResult>>,
-    waits_for: String,
+    pub(in crate::face) gates: BTreeMap<String, Option<GateResult>>,
+    pub(in crate::face) waits_for: String,
     /// From now, when nothing before it is red.
-    expected_ms: Option<u64>,
+    pub(in crate::face) expected_ms: Option<u64>,
 }
 
 /// # Errors
@@ -85,35 +85,60 @@ fn lines(store: &Store, config: Option<&Config>, spec: &Spec) -> Result<Vec<Line
         let stream = spec.stories.iter().find(|s| s.id == story.id).and_then(|s| s.stream.as_ref());
         stream.zip(config).and_then(|(stream, config)| config.streams.get(stream)).map_or(DEFAULT_PRIORITY, |stream| stream.priority)
     };
+    let stories = store.all_facts().map_err(state::failure)?;
+    let waiting: Vec<&Story> =
+        stories.iter().filter(|story| matches!(phase(story), Phase::Queued { .. } | Phase::Merging { .. })).collect();
+    let slots = config.map_or(1, |config| usize::try_from(config.queue.slots).unwrap_or(1));
+    let took = gate_times(store)?;
+    in_order(store, &waiting, &priority, slots, &took).map_err(state::failure)
+}
+
+/// Those that wait, in the order in which they land.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(in crate::face) fn in_order(
+    store: &Store,
+    stories: &[&Story],
+    priority: &dyn Fn(&Story) -> u64,
+    slots: usize,
+    took: &Took,
+) -> Result<Vec<Line>, StoreError> {
     let mut waiting = Vec::new();
-    for story in store.all_facts().map_err(state::failure)? {
-        if !matches!(phase(&story), Phase::Queued { .. } | Phase::Merging { .. }) {
-            continue;
-        }
-        let moves = store.transitions(&story.id).map_err(state::failure)?;
+    for story in stories {
+        let moves = store.transitions(&story.id)?;
         let entered = moves.iter().rev().find(|t| t.to == "queued" && t.kind == "story.queued").map_or(0, |t| t.seq);
-        let place = Waiting {
-            story: story.id.clone(),
-            urgent: story.is_urgent(),
-            priority: priority(&story),
-            entered,
-            ordinal: story.spec.ordinal,
-        };
-        waiting.push((place, story));
+        let place =
+            Waiting { story: story.id.clone(), urgent: story.is_urgent(), priority: priority(story), entered, ordinal: story.spec.ordinal };
+        waiting.push((place, *story));
     }
     waiting.sort_by(|(a, _), (b, _)| order(a, b));
-    let took = gate_times(store)?;
-    let slots = config.map_or(1, |config| usize::try_from(config.queue.slots).unwrap_or(1));
     let mut behind = Vec::new();
     let mut lines = Vec::new();
     for (at, (_, story)) in waiting.iter().enumerate() {
-        lines.push(line(story, &behind, at / slots, &took));
+        lines.push(line(story, &behind, at / slots.max(1), took));
         behind.push(story.id.to_string());
     }
     Ok(lines)
 }
 
-fn line(story: &Story, behind: &[String], rounds: usize, took: &BTreeMap<String, u64>) -> Line {
+/// How long each gate took on average, of those that really ran.
+#[derive(Clone, Debug, Default)]
+pub(in crate::face) struct Took(BTreeMap<String, (u64, u64)>);
+
+impl Took {
+    pub(in crate::face) fn add(&mut self, gate: &str, ms: u64) {
+        let (sum, count) = self.0.entry(gate.to_owned()).or_default();
+        *sum = sum.saturating_add(ms);
+        *count += 1;
+    }
+
+    fn of(&self, gate: &str) -> Option<u64> {
+        self.0.get(gate).map(|(sum, count)| sum / (*count).max(1))
+    }
+}
+
+fn line(story: &Story, behind: &[String], rounds: usize, took: &Took) -> Line {
     let queue = story.queue.as_ref();
     let candidate = queue.and_then(|queue| queue.candidate.as_ref());
     let gates: BTreeMap<String, Option<GateResult>> = story
@@ -136,7 +161,7 @@ fn line(story: &Story, behind: &[String], rounds: usize, took: &BTreeMap<String,
         _ => "the target to move".to_owned(),
     };
     // Gates of one candidate run side by side, so the longest counts.
-    let one = story.spec.rules.gates.iter().map(|name| took.get(name).copied()).collect::<Option<Vec<_>>>();
+    let one = story.spec.rules.gates.iter().map(|name| took.of(name)).collect::<Option<Vec<_>>>();
     let expected_ms = one.map(|all| all.into_iter().max().unwrap_or(0)).map(|longest| {
         let rounds = rounds as u64 + u64::from(!matches!(state, "green" | "landing"));
         longest.saturating_mul(rounds)
@@ -165,20 +190,17 @@ fn word(candidate: Option<&Candidate>, gates: &BTreeMap<String, Option<GateResul
     }
 }
 
-/// How long each gate took on average, of those that really ran.
-fn gate_times(store: &Store) -> Result<BTreeMap<String, u64>, Failure> {
-    let mut sums: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+fn gate_times(store: &Store) -> Result<Took, Failure> {
+    let mut took = Took::default();
     let filter = Filter { last: Some(LOOKED_BACK), ..Filter::default() };
     let looked = store.events(&filter, |stored| {
         if let Ok(event) = stored.event()
             && let Kind::GateFinished { gate, wall_ms, cached: false, .. } = event.kind
         {
-            let (sum, count) = sums.entry(gate).or_default();
-            *sum += wall_ms;
-            *count += 1;
+            took.add(&gate, wall_ms);
         }
         ControlFlow::Continue(())
     });
     looked.map_err(state::failure)?;
-    Ok(sums.into_iter().map(|(gate, (sum, count))| (gate, sum / count.max(1))).collect())
+    Ok(took)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::failure::{Exit, Failure};
-use super::live::{Lines, Live};
+use super::live::{Lines, Live, Watched};
 use super::project::PlanArgs;
 use super::state::{self, State};
 use super::{printer, problems};
@@ -16,6 +16,7 @@ use crate::config::Role;
 use crate::config::load::{FILE, Target};
 use crate::engine::run::{Beginning, Counts, Ended, Reading, RunError, Signals, Source, Watcher, fingerprint, run as work};
 use crate::event::StopReason;
+use crate::face::tui::{self, Environment};
 use crate::plan::{Plan, Rules};
 use crate::role::{PolicyError, Workshop};
 use crate::sandbox::Engine;
@@ -34,6 +35,9 @@ pub struct Args {
     /// Print plain lines, also on a terminal
     #[arg(long)]
     plain: bool,
+    /// Show it on the screen of cofferdam watch
+    #[arg(long, conflicts_with_all = ["plain", "json"])]
+    watch: bool,
 }
 
 /// Said once, when it begins.
@@ -43,6 +47,10 @@ const NO_GATE: &str = "cofferdam: warning: no [[gate]] is configured: stories la
 /// # Errors
 /// What kept the run from beginning, or from going on.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.watch {
+        // Before anything is begun.
+        tui::check(&Environment::of_process())?;
+    }
     let named: Vec<StoryId> = args
         .stories_to_run
         .iter()
@@ -77,7 +85,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     for role in [Role::Implementer, Role::Gate] {
         shop.check(role).map_err(|error| refused(&error))?;
     }
-    let mut watcher: Box<dyn Watcher> = if args.plan.json {
+    let mut watcher: Box<dyn Watcher> = if args.watch {
+        Box::new(Watched::open(&program)?)
+    } else if args.plan.json {
         Box::new(Lines::json())
     } else if args.plain || !Live::is_possible() {
         Box::new(Lines::plain())

@@ -230,7 +230,7 @@ fn attempt_json(attempt: &Attempt) -> Value {
 }
 
 /// How an attempt came out, as one word.
-pub(super) fn conclusion_word(attempt: &Attempt) -> &'static str {
+pub(in crate::face) fn conclusion_word(attempt: &Attempt) -> &'static str {
     match &attempt.conclusion {
         Some(Conclusion::Void) => "not counted",
         Some(Conclusion::Asked) => "asked",

@@ -15,18 +15,19 @@ use crate::store::{Store, StoreError};
 use crate::story::Story;
 
 /// The version of the documents that `--json` prints here.
-pub(super) const VERSION: u32 = 1;
+pub(in crate::face) const VERSION: u32 = 1;
 
 /// Where the state of this repository is, or would be.
-pub(super) struct State {
-    pub(super) folder: PathBuf,
+#[derive(Clone)]
+pub(in crate::face) struct State {
+    pub(in crate::face) folder: PathBuf,
     git: PathBuf,
 }
 
 impl State {
     /// # Errors
     /// When this is no repository, or it moved.
-    pub(super) fn find() -> Result<Self, Failure> {
+    pub(in crate::face) fn find() -> Result<Self, Failure> {
         let here =
             std::env::current_dir().map_err(|error| Failure::new(Exit::Failure, "the current directory cannot be read").because(&error))?;
         let state = Self::at(&here)?;
@@ -36,7 +37,7 @@ impl State {
 
     /// # Errors
     /// When this folder is in no repository, or it moved.
-    pub(super) fn at(here: &Path) -> Result<Self, Failure> {
+    pub(in crate::face) fn at(here: &Path) -> Result<Self, Failure> {
         let fail = |error: PlaceError| Failure::new(Exit::Usage, error.to_string()).next(error.next());
         let git = place::common_git_dir(here).map_err(fail)?;
         let states = place::state_home(std::env::var_os("XDG_STATE_HOME").as_deref(), std::env::var_os("HOME").as_deref()).map_err(fail)?;
@@ -44,11 +45,16 @@ impl State {
         Ok(Self { folder, git })
     }
 
+    #[cfg(test)]
+    pub(in crate::face) fn of_folder(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), git: folder.to_owned() }
+    }
+
     /// The store, when anything was ever stored. A reader makes none.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub(super) fn store(&self) -> Result<Option<Store>, Failure> {
+    pub(in crate::face) fn store(&self) -> Result<Option<Store>, Failure> {
         Store::open_existing(&self.folder).map_err(failure)
     }
 
@@ -56,7 +62,7 @@ impl State {
     ///
     /// # Errors
     /// When it cannot be made or opened.
-    pub(super) fn store_to_write(&self) -> Result<Store, Failure> {
+    pub(in crate::face) fn store_to_write(&self) -> Result<Store, Failure> {
         let claimed = place::claim(&self.folder, &self.git);
         claimed.map_err(|error| {
             Failure::new(Exit::Failure, "the state folder cannot be written")
@@ -70,7 +76,7 @@ impl State {
     ///
     /// # Errors
     /// When the lock cannot be read.
-    pub(super) fn runner(&self) -> Result<Runner, Failure> {
+    pub(in crate::face) fn runner(&self) -> Result<Runner, Failure> {
         let looked = health::runner(&self.folder, now());
         looked.map_err(|error| {
             Failure::new(Exit::Failure, "the runner's lock cannot be read").because(&error).next("look at the path that is named")
@@ -79,7 +85,7 @@ impl State {
 }
 
 /// The failure for an error of the store.
-pub(super) fn failure(error: StoreError) -> Failure {
+pub(in crate::face) fn failure(error: StoreError) -> Failure {
     let next = error.next();
     match error {
         StoreError::Refused(refused) => {
@@ -99,12 +105,12 @@ pub(super) fn failure(error: StoreError) -> Failure {
 }
 
 /// The one clock of these commands.
-pub(super) fn now() -> Timestamp {
+pub(in crate::face) fn now() -> Timestamp {
     Timestamp::now()
 }
 
 /// An event of the person at this terminal.
-pub(super) fn said(story: Option<StoryId>, kind: Kind) -> Event {
+pub(in crate::face) fn said(story: Option<StoryId>, kind: Kind) -> Event {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     let name = user.map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name);
     Event { at: now(), run: None, story, actor: Actor::Human(name), kind }
@@ -114,7 +120,7 @@ pub(super) fn said(story: Option<StoryId>, kind: Kind) -> Event {
 ///
 /// # Errors
 /// When there is none: the nearest id is suggested.
-pub(super) fn story(store: Option<&Store>, typed: &str) -> Result<Story, Failure> {
+pub(in crate::face) fn story(store: Option<&Store>, typed: &str) -> Result<Story, Failure> {
     let unknown = || Failure::usage(format!("there is no story `{}`", one_line(typed)));
     let Some(store) = store else {
         return Err(unknown().why("nothing has run in this repository yet").next("cofferdam run"));
@@ -132,7 +138,7 @@ pub(super) fn story(store: Option<&Store>, typed: &str) -> Result<Story, Failure
 }
 
 /// `4 min 10 s ago`.
-pub(super) fn ago(at: Timestamp) -> String {
+pub(in crate::face) fn ago(at: Timestamp) -> String {
     match std::time::Duration::try_from(now().duration_since(at)) {
         Ok(passed) => format!("{} ago", duration::display(passed)),
         // A clock was set back meanwhile.
@@ -141,12 +147,12 @@ pub(super) fn ago(at: Timestamp) -> String {
 }
 
 /// A time for a person, to the second: `2026-11-21 08:00:03`.
-pub(super) fn clock(at: &str) -> String {
+pub(in crate::face) fn clock(at: &str) -> String {
     at.parse::<Timestamp>().map_or_else(|_| one_line(at).into_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// The runner's state as one word.
-pub(super) fn status_word(status: Status) -> &'static str {
+pub(in crate::face) fn status_word(status: Status) -> &'static str {
     match status {
         Status::Starting => "starting",
         Status::Running => "running",
@@ -157,7 +163,7 @@ pub(super) fn status_word(status: Status) -> &'static str {
 }
 
 /// `running (process 123, heartbeat 4 s ago)`.
-pub(super) fn runner_line(runner: &Runner) -> String {
+pub(in crate::face) fn runner_line(runner: &Runner) -> String {
     let process = runner.pid.map(|pid| format!("process {pid}"));
     let beat = runner.heartbeat.map(|at| format!("heartbeat {}", ago(at)));
     let facts: Vec<String> =

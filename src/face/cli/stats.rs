@@ -63,8 +63,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             lines.push(format!("{title:<10} {}: {}", one_line(name), said.join(", ")));
         }
     }
-    let denied = overview.tallies.get("event network.denied").copied().unwrap_or(0);
-    lines.push(format!("events     {} ({denied} of them network denials)", overview.events));
+    let denied = |kind: &str| overview.tallies.get(kind).copied().unwrap_or(0);
+    let (network, sandbox) = (denied("event network.denied"), denied("event sandbox.denied"));
+    lines.push(format!("events     {} ({network} network denials, {sandbox} sandbox denials)", overview.events));
     printer::out(&lines.join("\n"));
     Ok(ExitCode::SUCCESS)
 }

@@ -102,7 +102,7 @@ pub(super) fn by_phase(rows: &[StoryRow]) -> String {
 }
 
 /// Why the last run ended.
-pub(super) fn stop_word(reason: StopReason) -> &'static str {
+pub(in crate::face) fn stop_word(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Finished => "nothing was left to do",
         StopReason::Interrupted => "it was interrupted",

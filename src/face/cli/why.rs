@@ -61,13 +61,19 @@ fn phases(rows: &[StoryRow]) -> BTreeMap<String, String> {
 
 /// The one reason why a story is not getting on, or what it is doing; and what a human can do, if anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Because {
-    why: String,
-    next: Option<String>,
+pub(in crate::face) struct Because {
+    pub(in crate::face) why: String,
+    pub(in crate::face) next: Option<String>,
 }
 
 /// The reason, from facts alone. The order of the checks is the order in which a human would mend them.
-fn because(story: &Story, phases: &BTreeMap<String, String>, overview: &Overview, runner: &Runner, now: Timestamp) -> Because {
+pub(in crate::face) fn because(
+    story: &Story,
+    phases: &BTreeMap<String, String>,
+    overview: &Overview,
+    runner: &Runner,
+    now: Timestamp,
+) -> Because {
     let phase = phase(story);
     let say = |why: String, next: Option<&str>| Because { why, next: next.map(str::to_owned) };
     if let Some((reason, question)) = phase.reason() {

@@ -67,6 +67,7 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
         | Kind::HumanNotified { .. }
         | Kind::BudgetExceeded { .. }
         | Kind::NetworkDenied { .. }
+        | Kind::SandboxDenied { .. }
         | Kind::LeftoverSwept { .. }
         | Kind::ProviderPaused { .. }
         | Kind::ProviderResumed { .. }

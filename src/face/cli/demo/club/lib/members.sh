@@ -1,0 +1,15 @@
+# Members, one a line of data/members: name:plan
+
+members() {
+    cat "$here/data/members"
+}
+
+# The plan of a member. Fails when there is no such member.
+plan_of() { # NAME
+    line=$(members | grep "^$1:") || return 1
+    echo "${line#*:}"
+}
+
+page_members() {
+    members | cut -d: -f1
+}

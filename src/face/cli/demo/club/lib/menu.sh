@@ -1,0 +1,4 @@
+# What the home page links to, in this order.
+menu() {
+    echo members
+}
