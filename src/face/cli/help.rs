@@ -54,6 +54,7 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     ("completions", &["cofferdam completions bash"]),
     ("config show", &["cofferdam config show", "cofferdam config show run.parallel"]),
     ("costs", &["cofferdam costs"]),
+    ("demo", &["cofferdam demo", "cofferdam demo --keep ./the-demo", "cofferdam demo --list"]),
     ("diff", &["cofferdam diff US-2"]),
     ("doctor", &["cofferdam doctor", "cofferdam doctor --apparmor"]),
     ("evidence export", &["cofferdam evidence export US-2 ./proof"]),
@@ -93,12 +94,21 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     ("resume", &["cofferdam resume"]),
     ("retry", &["cofferdam retry US-2"]),
     ("revert", &["cofferdam revert US-2 'it broke the nightly build'"]),
-    ("run", &["cofferdam run", "cofferdam run US-2 --set run.parallel=4", "cofferdam run --prompt 'Add a --version flag'"]),
+    (
+        "run",
+        &[
+            "cofferdam run",
+            "cofferdam run US-2 --set run.parallel=4",
+            "cofferdam run --watch",
+            "cofferdam run --prompt 'Add a --version flag'",
+        ],
+    ),
     ("schema", &["cofferdam schema", "cofferdam schema config"]),
     ("shell", &["cofferdam shell US-2"]),
     ("show", &["cofferdam show US-2"]),
     ("stats", &["cofferdam stats"]),
     ("status", &["cofferdam status", "cofferdam status --json"]),
+    ("watch", &["cofferdam watch"]),
     ("why", &["cofferdam why", "cofferdam why US-2"]),
     ("workspace collect", &["cofferdam workspace collect US-2 -m 'Keys can expire'"]),
     ("workspace exec", &["cofferdam workspace exec US-2 -- ./my-agent 'keys can expire'"]),
@@ -121,11 +131,11 @@ const ARGUMENTS: [(&str, &str); 7] = [
 /// The whole tree of commands with everything that people read.
 pub fn tree() -> clap::Command {
     let tree = super::Args::command().long_version(long_version()).after_help(
-        "Begin with: cofferdam doctor, then cofferdam init in your repository.\n\
+        "Begin with: cofferdam demo, then cofferdam init in your repository.\n\
          cofferdam help COMMAND tells more of one; cofferdam help exit-codes, and cofferdam help environment, of all.",
     );
     let tree = tree.after_long_help(format!(
-        "Begin with: cofferdam doctor, then cofferdam init in your repository.\n\n{}\n\n{}",
+        "Begin with: cofferdam demo, then cofferdam init in your repository.\n\n{}\n\n{}",
         exit_codes(),
         environment()
     ));
