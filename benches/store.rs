@@ -215,6 +215,7 @@ fn spec(n: u32) -> StorySpec {
             contract: ContractMode::Off,
             evaluators: vec!["checks".to_owned()],
             gates: vec!["test".to_owned()],
+            candidate_gates: Vec::new(),
             diagnose: false,
             landing: Landing::Queue,
             limits: Limits::default(),

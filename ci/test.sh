@@ -4,6 +4,19 @@ set -eu
 cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
 
+# Without these there is nothing to test with.
+missing=
+need() { command -v "$1" >/dev/null 2>&1 || { missing=1 && echo "ci/test.sh: $1 is missing: $2" >&2; }; }
+need cargo "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y, then open a new shell"
+need cc "apt-get install -y gcc (Debian, Ubuntu), dnf install -y gcc (Fedora)"
+[ -z "$missing" ] || exit 2
+# Without these some tests skip, and say so by name.
+hint() { command -v "$1" >/dev/null 2>&1 || echo "ci/test.sh: without $1 some tests skip; to have them: apt-get install -y $2" >&2; }
+hint git git
+hint setpriv util-linux
+hint tmux tmux
+hint python3 python3
+
 say "format"
 cargo fmt --check
 say "lints"

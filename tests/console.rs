@@ -9,7 +9,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Who, World};
+use common::{World, everybody};
 
 /// Commands that a test cannot run: what they are instead, and what shows that they work.
 const INSTEAD: &[(&str, &str)] = &[
@@ -82,19 +82,40 @@ fn real(command: &str) -> String {
     instead.map_or(command.to_owned(), |(shown, real)| format!("{real}{}", &command[shown.len()..]))
 }
 
+/// A shell of the world's user.
+fn shell(world: &World) -> Command {
+    let own = world.command();
+    let words: Vec<_> = std::iter::once(own.get_program()).chain(own.get_args()).collect();
+    // The program is the last word; what stands before it makes somebody an ordinary user.
+    let [before @ .., _] = words.as_slice() else { panic!("no program") };
+    match before {
+        [] => Command::new("sh"),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg("sh");
+            command
+        }
+    }
+}
+
 /// Runs the steps one after the other; each begins in the folder in which the one before it ended.
-fn perform(document: &str, text: &str) {
-    let world = World::new(Who::Caller);
+fn perform(document: &str, text: &str, world: &World) {
     let folder = world.path().join("folder");
     let programs = world.path().join("programs");
     fs_err::create_dir(&programs).expect("a folder");
     fs_err::hard_link(world.program(), programs.join("cofferdam")).expect("the program");
     fs_err::write(&folder, world.workspace().to_string_lossy().as_bytes()).expect("written");
+    world.own(&folder);
     for Step { line, command, expected, code } in steps(text) {
         let script = format!("cd \"$(cat \"$FOLDER\")\" || exit 99\n{}\ncode=$?\npwd >\"$FOLDER\"\nexit $code", real(&command));
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", programs.display());
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("exec 2>&1\n{script}")]).env_clear().env("HOME", world.home()).env("PATH", path);
+        let mut shell = shell(world);
+        shell
+            .current_dir(world.workspace())
+            .args(["-c", &format!("exec 2>&1\n{script}")])
+            .env_clear()
+            .env("HOME", world.home())
+            .env("PATH", path);
         shell.env("FOLDER", &folder).env("SOURCE", env!("CARGO_MANIFEST_DIR")).env("LANG", "C.UTF-8").stdin(std::process::Stdio::null());
         for (name, value) in [("GIT_CONFIG_COUNT", "2"), ("GIT_CONFIG_KEY_0", "user.name"), ("GIT_CONFIG_VALUE_0", "You")] {
             shell.env(name, value);
@@ -136,7 +157,8 @@ macro_rules! executed {
         $(
             #[test]
             fn $name() {
-                perform($path, &fs_err::read_to_string(source($path)).expect("a document"));
+                let text = fs_err::read_to_string(source($path)).expect("a document");
+                everybody().iter().for_each(|world| perform($path, &text, world));
             }
         )*
     };
@@ -144,6 +166,12 @@ macro_rules! executed {
 
 executed! {
     the_readme: "README.md",
+    contributing: "CONTRIBUTING.md",
+    configuration: "docs/configuration.md",
+    init: "docs/init.md",
+    operations: "docs/operations.md",
+    profiles: "docs/profiles.md",
+    spec_format: "docs/spec-format.md",
     the_tutorial: "docs/tutorial.md",
     workspaces: "docs/workspaces.md",
 }

@@ -193,6 +193,7 @@ fn spec(id: &str, ordinal: usize, after: Option<&str>) -> StorySpec {
             contract: ContractMode::Off,
             evaluators: vec!["review".to_owned()],
             gates: vec!["test".to_owned()],
+            candidate_gates: Vec::new(),
             diagnose: false,
             landing: Landing::Queue,
             limits: Limits::default(),

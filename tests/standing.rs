@@ -57,6 +57,7 @@ fn created(id: &str) -> Kind {
         contract: ContractMode::Off,
         evaluators: vec!["checks".into()],
         gates: Vec::new(),
+        candidate_gates: Vec::new(),
         diagnose: false,
         landing: Landing::Stop,
         limits: Limits::default(),

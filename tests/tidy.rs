@@ -45,7 +45,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("workspace", &["event", "store", "sandbox"]),
     // The sandbox for its policy, as data: what a sandbox with a gateway must have inside.
     ("egress", &["event", "sandbox"]),
-    ("queue", &["event", "config", "story", "store", "workspace", "sandbox"]),
+    // The gateway for its strict reader of HTTP, and for what may be trusted outside.
+    ("queue", &["event", "config", "story", "store", "workspace", "sandbox", "egress"]),
     ("probe", &["sandbox"]),
     ("role", &["event", "config", "egress", "sandbox", "workspace", "store"]),
     ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
@@ -145,6 +146,7 @@ const PURE: &[&str] = &[
     "src/survey/write.rs",
     "src/queue/order.rs",
     "src/queue/chain.rs",
+    "src/queue/ci/checks.rs",
     "src/queue/gate.rs",
     "src/queue/report.rs",
     "src/sandbox/policy.rs",

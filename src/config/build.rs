@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::layer::{Setting, Settings};
 use super::value::Value;
 use super::{
-    Agent, Backend, Budget, Config, Contract, Credential, DEFAULT_PRIORITY, Gate, Health, Invariants, Landing, Limits, Merge, Project,
-    Queue, Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify, When, Workspace,
+    Agent, Backend, Budget, CI_GATE, Ci, CiProvider, Config, Contract, Credential, DEFAULT_PRIORITY, Gate, Health, Invariants, Landing,
+    Limits, Merge, Project, Queue, Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify, When, Workspace,
 };
 use crate::base::size::Size;
 use crate::base::source::{Level, Problem};
@@ -175,7 +175,8 @@ impl Reader<'_> {
                     _ => Landing::Queue,
                 },
             },
-            queue: Queue { slots: self.must_count("queue.slots") },
+            queue: Queue { slots: self.must_count("queue.slots"), batch: self.must_count("queue.batch") },
+            ci: self.ci(),
             streams: self.streams(),
             invariants: Invariants { require: self.texts("invariants.require"), serial: self.texts("invariants.serial") },
             health: Health { interval: self.must_time("health.interval"), stale_after: self.must_time("health.stale_after") },
@@ -282,12 +283,7 @@ impl Reader<'_> {
             let host = self.required(&first, &at, "host", "a credential", "host = \"api.example.org\"");
             let header = self.required(&first, &at, "header", "a credential", "header = \"authorization\"");
             let from = self.required(&first, &at, "from", "a credential", "from = \"env:NAME\"");
-            let from = match from.split_once(':') {
-                Some(("env", name)) => Secret::Env(name.to_owned()),
-                Some(("file", path)) => Secret::File(path.to_owned()),
-                Some((_, command)) => Secret::Command(command.to_owned()),
-                None => continue,
-            };
+            let Some(from) = secret(&from) else { continue };
             if credentials.iter().any(|c| c.host == host && c.header.eq_ignore_ascii_case(&header)) {
                 let what = format!("two credentials go to {host} in the header {header}");
                 self.problems.push(first.source.error("duplicate-id", &first.span, what, "keep one of them"));
@@ -296,6 +292,21 @@ impl Reader<'_> {
             credentials.push(Credential { host, header, from, api });
         }
         credentials
+    }
+
+    fn ci(&mut self) -> Ci {
+        Ci {
+            provider: self.text("ci.provider").map(|word| if word == "command" { CiProvider::Command } else { CiProvider::GitHub }),
+            required: self.texts("ci.required"),
+            after: self.texts("ci.after"),
+            push: self.text("ci.push"),
+            repository: self.text("ci.repository").unwrap_or_default(),
+            api: self.must_text("ci.api"),
+            token: self.text("ci.token").and_then(|text| secret(&text)),
+            command: self.texts("ci.command"),
+            poll: self.must_time("ci.poll"),
+            timeout: self.must_time("ci.timeout"),
+        }
     }
 
     fn streams(&self) -> BTreeMap<String, Stream> {
@@ -348,6 +359,7 @@ impl Reader<'_> {
                 "set health.stale_after to more than health.interval",
             );
         }
+        self.check_ci(config);
         for (role, limits) in &config.limits {
             if let (Some(attempt), Some(story)) = (limits.wall, config.budget.wall)
                 && attempt > story
@@ -374,6 +386,52 @@ impl Reader<'_> {
         }
     }
 
+    fn check_ci(&mut self, config: &Config) {
+        let ci = &config.ci;
+        let Some(provider) = ci.provider else { return };
+        if config.gates.iter().any(|gate| gate.name == CI_GATE) {
+            let what = format!("a gate is named `{CI_GATE}`, which is the name of the external CI");
+            self.contradiction("ci.provider", what, "give the gate another name");
+        }
+        match provider {
+            CiProvider::Command if ci.command.is_empty() => {
+                self.contradiction(
+                    "ci.provider",
+                    "[ci] has no command".into(),
+                    "add a line such as command = [\"/usr/local/bin/ci-state\"]",
+                );
+            }
+            // Whoever owns the machine decides what runs on it outside of a sandbox, and not whoever wrote the repository.
+            CiProvider::Command => {
+                let theirs = |setting: &&Setting| matches!(setting.origin, super::layer::Origin::Target { .. });
+                if let Some(setting) = self.settings.get("ci.command").filter(theirs) {
+                    self.problems.push(setting.source.error(
+                        "host-command",
+                        &setting.span,
+                        "a repository names a program that would run on this host outside of every sandbox",
+                        "if you want it, set ci.command in your own config.toml, or with --set",
+                    ));
+                }
+            }
+            CiProvider::GitHub => {
+                let parts: Vec<&str> = ci.repository.split('/').collect();
+                let is_name = |part: &&str| {
+                    !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                };
+                if parts.len() != 2 || !parts.iter().all(is_name) {
+                    self.contradiction("ci.provider", "[ci] names no repository".into(), "add a line such as repository = \"owner/name\"");
+                }
+                if ci.push.is_none() {
+                    self.contradiction(
+                        "ci.provider",
+                        "[ci] names no remote, so GitHub would never see a candidate".into(),
+                        "add a line such as push = \"origin\"",
+                    );
+                }
+            }
+        }
+    }
+
     /// Marks the given key; a value nobody set cannot contradict.
     fn contradiction(&mut self, path: &str, what: String, next: &str) {
         let problem = match self.settings.get(path) {
@@ -384,156 +442,14 @@ impl Reader<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::keys::{AGENTS, KEYS, SANDBOXES};
-    use super::super::layer::{Origin, put, read, read_flag};
-    use super::*;
-    use crate::base::source::Source;
-
-    fn with(text: &str) -> (Option<Config>, Vec<Problem>) {
-        let mut settings = Settings::new();
-        let (built_in, problems) = read(&Source::new("default.toml", include_str!("default.toml")), &Origin::BuiltIn);
-        assert_eq!(problems, []);
-        put(&mut settings, built_in);
-        let (layer, mut problems) = read(&Source::new("cofferdam.toml", text), &Origin::File);
-        put(&mut settings, layer);
-        let (config, more) = build(&settings);
-        problems.extend(more);
-        (config.filter(|_| !crate::base::source::any_error(&problems)), problems)
-    }
-
-    #[test]
-    fn the_built_in_layer_is_a_whole_configuration() {
-        let (config, problems) = with("");
-        assert_eq!(problems, []);
-        let config = config.expect("config");
-        assert_eq!((config.run.parallel, config.run.iterations, config.run.review_cycles, config.run.stagnation), (2, 6, 5, 3));
-        assert_eq!((config.budget.model_calls, config.run.approach_failures, config.run.integration_every), (Some(30), 3, 2));
-    }
-
-    #[test]
-    fn every_key_changes_the_configuration() {
-        let needed = [
-            ("agents.", "agents.ROLE.adapter = \"claude\"\n"),
-            ("gate[]", "name = \"x\"\nrun = \"true\"\n"),
-            ("credential[]", "host = \"example.org\"\nheader = \"x-key\"\nfrom = \"env:X\"\n"),
-        ];
-        for key in KEYS {
-            let names: &[&str] = if key.path.contains("{agent}") {
-                &AGENTS
-            } else if key.path.contains("{sandbox}") {
-                &SANDBOXES
-            } else {
-                &["x"]
-            };
-            for name in names {
-                let path = key.path.replace("{agent}", name).replace("{sandbox}", name).replace("{name}", "web");
-                let extra = needed.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or("", |(_, text)| text).replace("ROLE", name);
-                let last = path.rsplit('.').next().expect("last");
-                // A table cannot be given a key twice: the sample takes the place of what is needed.
-                let extra: String = extra
-                    .lines()
-                    .filter(|l| !l.split(" =").next().is_some_and(|k| k.ends_with(last)))
-                    .fold(String::new(), |a, l| a + l + "\n");
-                let sample = match path.as_str() {
-                    "run.review_notify" => "4",
-                    p if p.ends_with(".command") => "[\"./sample\", \"{task}\"]",
-                    p if p.ends_with(".adapter") => "\"gemini\"",
-                    "limits.implementer.wall" => "\"9m\"",
-                    "run.retry_delay" | "health.interval" => "\"7s\"",
-                    _ => key.kind.sample(),
-                };
-                let (base, text) = match path.split_once("[].") {
-                    Some((list, key)) => (format!("[[{list}]]\n{extra}"), format!("[[{list}]]\n{extra}{key} = {sample}\n")),
-                    None if path.ends_with(".command") => {
-                        (extra.replace("claude", "command"), format!("{}{path} = {sample}\n", extra.replace("claude", "command")))
-                    }
-                    None => (extra.clone(), format!("{extra}{path} = {sample}\n")),
-                };
-                let (config, problems) = with(&text);
-                let config = config.unwrap_or_else(|| panic!("{text}: {problems:#?}"));
-                assert_ne!(Some(config), with(&base).0, "{text} changes nothing");
-            }
-        }
-    }
-
-    #[test]
-    fn what_contradicts_is_shown_at_its_place() {
-        for (text, rule, line) in [
-            ("[run]\nreview_cycles = 2\n", "contradiction", None),
-            ("[run]\nreview_cycles = 2\nreview_notify = 3\n", "contradiction", Some(3)),
-            ("[health]\nstale_after = \"3s\"\n", "contradiction", Some(2)),
-            ("[agents.reviewer]\nmodel = \"x\"\n", "missing-key", Some(2)),
-            ("[agents.reviewer]\nadapter = \"command\"\n", "missing-key", Some(2)),
-            ("[agents.reviewer]\nadapter = \"claude\"\ncommand = [\"x\"]\n", "contradiction", Some(3)),
-            ("[[gate]]\nname = \"a\"\n", "missing-key", Some(2)),
-            ("[[gate]]\nname = \"a\"\nrun = \"x\"\n[[gate]]\nname = \"a\"\nrun = \"y\"\n", "duplicate-id", Some(5)),
-            ("[runn]\n", "unknown-key", Some(1)),
-            ("[run]\nparalel = 2\n", "unknown-key", Some(2)),
-            ("run = 1\n", "wrong-kind", Some(1)),
-            ("[gate]\nname = \"a\"\n", "wrong-kind", Some(1)),
-            ("[run]\nparallel = 0\n", "bad-value", Some(2)),
-            ("[run]\nparallel = \"2\"\n", "wrong-kind", Some(2)),
-            ("[run]\nstart_on = \"merge\"\n", "bad-value", Some(2)),
-            ("[project]\nstories = \"../x\"\n", "bad-value", Some(2)),
-            ("[project]\ntarget = \"-x\"\n", "bad-value", Some(2)),
-            ("[agents.gate]\nadapter = \"claude\"\n", "unknown-key", Some(1)),
-            ("[limits.gate]\nmemory = \"4Gb\"\n", "bad-value", Some(2)),
-            ("[network]\nimplementer = [\"https://x.org/\"]\n", "bad-value", Some(2)),
-            ("[[credential]]\nhost = \"x.org\"\nheader = \"a b\"\nfrom = \"env:X\"\n", "bad-value", Some(3)),
-            ("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"sk-123\"\n", "bad-value", Some(4)),
-            ("[agents.implementer]\nadapter = \"command\"\ncommand = [\"x\", \"{tsk}\"]\n", "bad-value", Some(3)),
-            ("[budget]\nusd = -1\n", "bad-value", Some(2)),
-            ("a = = 1\n", "syntax", Some(1)),
-        ] {
-            let (config, problems) = with(text);
-            assert!(config.is_none(), "{text}");
-            assert_eq!(problems[0].rule, rule, "{text}: {problems:#?}");
-            if let Some(line) = line {
-                assert_eq!(problems[0].place.as_ref().expect("place").line, line, "{text}: {problems:#?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_secret_written_by_mistake_is_marked_but_its_message_does_not_repeat_it() {
-        let (_, problems) = with("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"sk-123456\"\n");
-        assert!(!problems[0].what.contains("sk-123456"), "{}", problems[0].what);
-        assert!(!problems[0].place.as_ref().expect("place").excerpt.contains("sk-123456"));
-    }
-
-    #[test]
-    fn a_higher_layer_replaces_a_list_of_tables_as_a_whole() {
-        let mut settings = Settings::new();
-        put(
-            &mut settings,
-            read(&Source::new("a", "[[gate]]\nname = \"a\"\nrun = \"x\"\n[[gate]]\nname = \"b\"\nrun = \"y\"\n"), &Origin::User).0,
-        );
-        put(&mut settings, read(&Source::new("b", "[[gate]]\nname = \"c\"\nrun = \"z\"\n"), &Origin::File).0);
-        assert_eq!(settings.keys().map(String::as_str).collect::<Vec<_>>(), ["gate[0].name", "gate[0].run"]);
-    }
-
-    #[test]
-    fn a_flag_is_toml_or_a_text() {
-        for (flag, value) in [
-            ("run.parallel=4", Value::Count(4)),
-            ("project.target=develop", Value::Text("develop".into())),
-            ("merge.push=\"origin\"", Value::Text("origin".into())),
-        ] {
-            let (settings, problems) = read_flag(flag);
-            assert_eq!(problems, [], "{flag}");
-            assert_eq!(settings[0].value, value);
-        }
-        assert_eq!(read_flag("run.parallel").1[0].rule, "syntax");
-        assert_eq!(read_flag("run.paralel=4").1[0].rule, "unknown-key");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn never_panics(text in "[\\[\\]\\.=\"a-z0-9\\n #,{}]{0,80}", flag in "\\PC{0,20}") {
-            drop(with(&text));
-            drop(read_flag(&flag));
-        }
-    }
+fn secret(text: &str) -> Option<Secret> {
+    Some(match text.split_once(':')? {
+        ("env", name) => Secret::Env(name.to_owned()),
+        ("file", path) => Secret::File(path.to_owned()),
+        (_, command) => Secret::Command(command.to_owned()),
+    })
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

@@ -40,6 +40,7 @@ pub struct Config {
     pub sandbox: Sandbox,
     pub merge: Merge,
     pub queue: Queue,
+    pub ci: Ci,
     pub streams: BTreeMap<String, Stream>,
     pub invariants: Invariants,
     pub health: Health,
@@ -263,7 +264,38 @@ pub enum UpdateCheckout {
 pub struct Queue {
     /// Candidates that are built and tested at the same time.
     pub slots: u64,
+    /// The most stories that are tested and landed as one.
+    pub batch: u64,
 }
+
+/// External CI as a gate of every candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ci {
+    /// None is no external CI.
+    pub provider: Option<CiProvider>,
+    /// Checks that must succeed on a candidate.
+    pub required: Vec<String>,
+    /// Checks that must succeed on what has landed.
+    pub after: Vec<String>,
+    /// The remote that candidates are pushed to.
+    pub push: Option<String>,
+    pub repository: String,
+    pub api: String,
+    pub token: Option<Secret>,
+    pub command: Vec<String>,
+    pub poll: Duration,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CiProvider {
+    GitHub,
+    /// A program of this host, outside of every sandbox.
+    Command,
+}
+
+/// The name under which external CI is a gate.
+pub const CI_GATE: &str = "ci";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {

@@ -67,8 +67,8 @@ impl Credential {
             return Ok(kept);
         }
         let source = self.source.clone();
-        let read = tokio::task::spawn_blocking(move || read(&source)).await.map_err(|_| "it could not be read".to_owned())?;
-        let value = self.formed(read?)?;
+        let read = tokio::task::spawn_blocking(move || source.key()).await.map_err(|_| "it could not be read".to_owned())?;
+        let value = self.formed(read?);
         // A file is small, and may change at any time.
         if !matches!(self.source, Source::File(_)) {
             *lock(&self.kept) = Some(value.clone());
@@ -81,16 +81,27 @@ impl Credential {
         lock(&self.kept).take();
     }
 
-    fn formed(&self, key: String) -> Result<String, String> {
+    fn formed(&self, key: String) -> String {
+        let bare = self.header.eq_ignore_ascii_case("authorization") && !key.contains(' ');
+        if bare { format!("Bearer {key}") } else { key }
+    }
+}
+
+impl Source {
+    /// The key as a header may hold it.
+    ///
+    /// # Errors
+    /// Where it was looked for and not found; never the key.
+    pub fn key(&self) -> Result<String, String> {
+        let key = read(self)?;
         let key = key.trim();
         if key.is_empty() {
-            return Err(format!("{} is empty", self.source));
+            return Err(format!("{self} is empty"));
         }
         if !key.bytes().all(|b| (b' '..127).contains(&b)) {
-            return Err(format!("{} holds characters that no header may hold", self.source));
+            return Err(format!("{self} holds characters that no header may hold"));
         }
-        let bare = self.header.eq_ignore_ascii_case("authorization") && !key.contains(' ');
-        Ok(if bare { format!("Bearer {key}") } else { key.to_owned() })
+        Ok(key.to_owned())
     }
 }
 

@@ -55,6 +55,7 @@ pub use provider::Provider;
 pub use resolver::Resolver;
 pub use rule::Rules;
 pub use tally::Tally;
+pub use tls::client_config;
 
 /// How one sandbox's gateway works.
 #[derive(Debug)]

@@ -23,22 +23,30 @@ impl std::fmt::Debug for Outward {
     }
 }
 
+/// A client that trusts what this host trusts, and speaks HTTP/1.1.
+///
+/// # Errors
+/// When this host trusts nobody.
+pub fn client_config() -> io::Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        return Err(io::Error::other("this host has no certificates of authorities; install ca-certificates, or set SSL_CERT_FILE"));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    // What is said over it is read here, and that is HTTP/1.1.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 impl Outward {
     /// # Errors
     /// When this host trusts nobody.
     pub(super) fn new() -> io::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (added, _) = roots.add_parsable_certificates(found.certs);
-        if added == 0 {
-            return Err(io::Error::other("this host has no certificates of authorities; install ca-certificates, or set SSL_CERT_FILE"));
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(io::Error::other)?;
-        let mut config = config.with_root_certificates(roots).with_no_client_auth();
-        // What is said over it is read here, and that is HTTP/1.1.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { connector: TlsConnector::from(Arc::new(client_config()?)) })
     }
 
     /// # Errors

@@ -8,12 +8,15 @@ pub fn point(name: &str) {
     use std::sync::atomic::{AtomicU64, Ordering};
     static AT: OnceLock<Option<Result<u64, String>>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
-    // The n-th point, or the first of that name.
+    // The n-th point, or the first of that name, or with `NAME#N` the n-th of it.
     let at = AT.get_or_init(|| std::env::var("COFFERDAM_TEST_CRASH_AT").ok().map(|at| at.parse().map_err(|_| at)));
     let is_it = match at {
         None => false,
         Some(Ok(number)) => PASSED.fetch_add(1, Ordering::SeqCst) + 1 == *number,
-        Some(Err(wanted)) => wanted == name,
+        Some(Err(wanted)) => {
+            let (wanted, number) = wanted.split_once('#').and_then(|(name, n)| Some((name, n.parse().ok()?))).unwrap_or((wanted, 1));
+            wanted == name && PASSED.fetch_add(1, Ordering::SeqCst) + 1 == number
+        }
     };
     if is_it {
         drop(writeln!(std::io::stderr(), "crash point: {name}"));

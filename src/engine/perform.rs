@@ -1,6 +1,7 @@
 //! From an effect to the world and back to events: one function per effect, in the files below. Nothing here decides what comes next.
 
 mod attempt;
+pub mod ci;
 mod collect;
 mod evaluate;
 pub mod gate;

@@ -1,10 +1,13 @@
 //! The loop. It alone owns the store; whoever works for it tells it by letter what happened, and waits until that is on the disk.
 
+mod ending;
+mod fault;
+mod plan;
 mod queue;
+mod record;
 mod target;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,20 +16,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use super::around::{Counts, Ended, Glance, Reading, RunError, Signals, Source, Watcher, fingerprint};
-use super::perform::{Desk, Hands, Letter, Trouble, Untold, Words, Work, blocked, perform};
+use super::perform::{Desk, Hands, Letter, Trouble, Words, Work, blocked, perform};
 use super::turn::{Action, Situation, Turn, key, turn};
 use super::view::View;
-use super::{crash, recover, sync};
+use super::{crash, recover};
 use crate::base::id::{AttemptNo, CommitId, RunId, StoryId};
 use crate::config::StartOn;
-use crate::event::{Actor, AttemptEnd, Event, Kind, StopReason};
-use crate::plan::Plan;
-use crate::plan::next::Reason;
+use crate::event::{AttemptEnd, Kind, StopReason};
 use crate::role::{Stop, Workshop};
 use crate::spec;
-use crate::store::health::{Health, Progress, Status};
-use crate::store::{Filter, Store, StoreError, live};
-use crate::story::{Effect, Phase, Story};
+use crate::store::Store;
+use crate::store::health::Status;
+use crate::store::live;
+use crate::story::{Effect, Phase};
 
 /// How often the store is looked at for what people in other terminals said, and the plan's files for what they wrote.
 const LOOK: Duration = Duration::from_millis(250);
@@ -184,61 +186,6 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Takes the plan that was read: its stories, and whom the run is about.
-    fn adopt(&mut self) -> Result<(), RunError> {
-        let reading = &self.reading;
-        self.specs = reading.spec.stories.iter().map(|story| (story.id.clone(), Arc::new(story.clone()))).collect();
-        self.overview = reading.spec.overview.as_deref().map(Into::into);
-        self.only = only(&reading.plan, &self.named)?;
-        self.shop.set_config(reading.config.clone());
-        let hash = self.store.overview()?.plan;
-        let events = sync::events(&reading.spec, &reading.config, self.view.stories(), hash.as_deref());
-        if !events.is_empty() {
-            let events = events.into_iter().map(|(story, kind)| self.event(story, kind)).collect();
-            self.store.append(events)?;
-            self.catch_up()?;
-        }
-        self.refused.clear();
-        Ok(())
-    }
-
-    /// Looks whether somebody edited the plan, the configuration or the target, and honours it before anything else begins.
-    fn reread(&mut self) -> Result<(), RunError> {
-        if self.looked.elapsed() < self.look_cost * LOOK_SHARE {
-            return Ok(());
-        }
-        let begun = Instant::now();
-        let fingerprint = self.source.fingerprint();
-        self.look_cost = begun.elapsed();
-        self.looked = Instant::now();
-        if fingerprint == self.fingerprint {
-            return Ok(());
-        }
-        self.fingerprint = fingerprint;
-        match self.source.read() {
-            Ok(reading) => {
-                if self.broken.take().is_some() {
-                    self.watcher.say("the plan can be read again, and the run goes on with it");
-                }
-                let before = std::mem::replace(&mut self.reading, reading);
-                if before.commit != self.reading.commit {
-                    let moved = Kind::TargetMoved {
-                        target: self.reading.target.clone(),
-                        from: Some(before.commit),
-                        to: self.reading.commit.clone(),
-                    };
-                    self.append(None, vec![moved])?;
-                }
-                self.adopt()
-            }
-            Err(why) => {
-                self.watcher.say(&format!("the plan cannot be read as it is now; nothing new starts until it is mended: {why}"));
-                self.broken = Some(why);
-                Ok(())
-            }
-        }
-    }
-
     async fn go_on(&mut self, signals: &Signals) -> Result<(StopReason, Option<String>), RunError> {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -304,41 +251,6 @@ impl Runner<'_> {
             red_target: self.red_target,
             now: Timestamp::now(),
         })
-    }
-
-    /// Why nothing new starts.
-    fn held(&self) -> Option<String> {
-        let pause = self.paused.as_ref().map(|why| if why.is_empty() { "a human paused it".to_owned() } else { why.clone() });
-        pause
-            .or_else(|| self.keeping.holds())
-            .or_else(|| self.run_budget())
-            .or_else(|| self.broken.as_ref().map(|_| "its files cannot be read as they are now".to_owned()))
-    }
-
-    /// The budget of the whole run that is spent, in words.
-    fn run_budget(&self) -> Option<String> {
-        let budget = &self.reading.config.run_budget;
-        if (budget.model_calls, budget.tokens, budget.usd, budget.wall) == (None, None, None, None) {
-            return None;
-        }
-        let spent = self.store.overview().ok()?.spent;
-        let since = |now: u64, before: u64| now.saturating_sub(before);
-        let before = &self.spent_before;
-        let tokens = since(spent.tokens_in.saturating_add(spent.tokens_out), before.tokens_in.saturating_add(before.tokens_out));
-        let usd = since(spent.cost_microusd, before.cost_microusd) as f64 / 1e6;
-        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used >= limit);
-        let which = if over(budget.model_calls, since(spent.model_calls, before.model_calls)) {
-            "model calls"
-        } else if over(budget.tokens, tokens) {
-            "tokens"
-        } else if budget.usd.is_some_and(|limit| usd >= limit) {
-            "money"
-        } else if budget.wall.is_some_and(|limit| self.began.elapsed() >= limit) {
-            "time"
-        } else {
-            return None;
-        };
-        Some(format!("the run's budget of {which} is spent"))
     }
 
     /// Begins one thing. False when nothing came of it.
@@ -428,96 +340,6 @@ impl Runner<'_> {
         super::stack::base(&self.shop, target, &ready.collect::<Vec<_>>())
     }
 
-    /// Stores one event of a story. False when the story refuses it.
-    fn tell(&mut self, story: &StoryId, kind: Kind) -> Result<bool, RunError> {
-        match self.append(Some(story), vec![kind]) {
-            Ok(()) => Ok(true),
-            Err(RunError::Store(StoreError::Refused(_))) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn event(&self, story: Option<StoryId>, kind: Kind) -> Event {
-        Event { at: Timestamp::now(), run: Some(self.run.clone()), story, actor: Actor::Runner, kind }
-    }
-
-    fn append(&mut self, story: Option<&StoryId>, kinds: Vec<Kind>) -> Result<(), RunError> {
-        let events = kinds.into_iter().map(|kind| self.event(story.cloned(), kind)).collect();
-        crash::point("before an event is stored");
-        self.store.append(events)?;
-        crash::point("an event is stored");
-        self.catch_up()
-    }
-
-    /// Takes what was stored since, by us or by others, into the view.
-    fn catch_up(&mut self) -> Result<(), RunError> {
-        let mut new = Vec::new();
-        self.store.events(&Filter { since: self.seen, ..Filter::default() }, |stored| {
-            new.push(stored);
-            ControlFlow::Continue(())
-        })?;
-        let Some(last) = new.last() else { return Ok(()) };
-        self.seen = last.seq;
-        let touched: BTreeSet<StoryId> = new.iter().filter_map(|stored| stored.story.as_deref()?.parse().ok()).collect();
-        let mut before = HashMap::new();
-        let all = if new.len() > LARGE { self.store.all_facts()? } else { Vec::new() };
-        let mut all: HashMap<StoryId, Story> = all.into_iter().map(|story| (story.id.clone(), story)).collect();
-        for id in &touched {
-            if let Some(known) = self.view.get(id) {
-                before.insert(id.clone(), known.phase.name());
-            }
-            let now = match all.remove(id) {
-                Some(story) => Some(story),
-                None => self.store.story(id)?,
-            };
-            if let Some(story) = now {
-                self.view.put(story);
-            }
-            let now = self.view.get(id).map(|known| known.phase.name());
-            if now != before.get(id).copied() {
-                self.since.insert(id.clone(), Instant::now());
-                self.words.forget(id);
-            }
-        }
-        if new.iter().any(|stored| stored.story.is_none()) {
-            let overview = self.store.overview()?;
-            self.set_overview(&overview);
-        }
-        for stored in &new {
-            let id: Option<StoryId> = stored.story.as_deref().and_then(|id| id.parse().ok());
-            let known = id.as_ref().and_then(|id| self.view.get(id));
-            let moved = match &id {
-                Some(id) if new.len() <= LARGE => self.store.moved(id.as_str(), stored.seq)?,
-                // Of so many, the last event of a story tells where it stands.
-                Some(_) => known.map(|known| known.phase.name().to_owned()),
-                None => None,
-            };
-            let moved = moved.as_deref().zip(known.map(|known| &known.phase));
-            self.watcher.stored(stored, moved, known.map(|known| &known.story));
-        }
-        Ok(())
-    }
-
-    fn set_overview(&mut self, overview: &crate::store::fold::Overview) {
-        self.paused.clone_from(&overview.paused);
-        self.red_target = overview.target.as_ref().is_some_and(|target| target.green == Some(false));
-    }
-
-    fn take(&mut self, letter: Letter) -> Result<(), RunError> {
-        let Letter { story, kinds, reply } = letter;
-        let answer = match self.append(story.as_ref(), kinds) {
-            Ok(()) => Ok(()),
-            Err(RunError::Store(StoreError::Refused(refused))) => Err(Untold::Refused(refused)),
-            Err(error) => {
-                drop(reply.send(Err(Untold::Over)));
-                return Err(error);
-            }
-        };
-        // A worker that is gone does not wait for the answer.
-        drop(reply.send(answer));
-        Ok(())
-    }
-
     /// One piece of work has ended, with its answer or without.
     fn joined(&mut self, joined: Result<(tokio::task::Id, (StoryId, String)), tokio::task::JoinError>) -> Result<(), RunError> {
         let (task, panicked) = match joined {
@@ -537,131 +359,10 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn look(&mut self) -> Result<(), RunError> {
-        self.catch_up()?;
-        if self.beat.is_none_or(|last| last.elapsed() >= self.reading.config.health.interval) {
-            self.beat(Status::Running, None);
-        }
-        let glance = Glance {
-            view: &self.view,
-            plan: &self.reading.plan,
-            only: self.only.as_ref(),
-            words: &self.words,
-            since: &self.since,
-            paused: self.paused.as_deref(),
-            stopping: self.stopping,
-        };
-        self.watcher.look(&glance);
-        self.words.write_down(self.store.folder());
-        Ok(())
-    }
-
-    fn beat(&mut self, status: Status, detail: Option<String>) {
-        let counts = self.counts();
-        let progress = Progress { merged: counts.landed as u64, total: counts.total as u64 };
-        let health = Health {
-            version: 1,
-            status,
-            pid: std::process::id(),
-            heartbeat: Timestamp::now(),
-            run: Some(self.run.clone()),
-            progress,
-            detail,
-        };
-        // A heartbeat that cannot be written is seen by its age; the run is not ended by it.
-        drop(health.write(self.store.folder()));
-        self.beat = Some(Instant::now());
-    }
-
     fn stop(&mut self) {
         self.stopping = true;
         self.watcher.say("stopping: agents are ended, and what they wrote is kept. Once more ends everything at once.");
         self.doing.values().for_each(|doing| doing.stop.ask());
         self.keeping.ask_to_stop();
     }
-
-    /// Whether nothing can happen any more without a human.
-    fn is_over(&self, turn: &Turn) -> Option<(StopReason, Option<String>)> {
-        if !self.doing.is_empty() || self.keeping.is_busy() || turn.until.is_some() || self.paused.is_some() {
-            return None;
-        }
-        if let Some(end) = self.ended_by_target() {
-            return Some(end);
-        }
-        if let Some(why) = &self.broken {
-            return Some((StopReason::Error, Some(format!("the plan cannot be read as it is now: {why}"))));
-        }
-        if let Some(why) = self.run_budget().filter(|_| turn.not.values().any(|reason| matches!(reason, Reason::Paused { .. }))) {
-            return Some((StopReason::Budget, Some(why)));
-        }
-        let counts = self.counts();
-        Some(match (counts.blocked, counts.escalated, counts.waiting) {
-            (0, 0, 0) => (StopReason::Finished, None),
-            (0, 1.., 0) => (StopReason::Budget, None),
-            (0, 0, _) => (StopReason::Finished, None),
-            _ => (StopReason::Blocked, None),
-        })
-    }
-
-    fn is_ours(&self, position: usize) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(&position))
-    }
-
-    fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for position in (0..self.reading.plan.stories.len()).filter(|position| self.is_ours(*position)) {
-            counts.total += 1;
-            let phase = self.view.get(self.reading.plan.id(position)).map(|known| &known.phase);
-            let count = match phase {
-                Some(Phase::Merged { .. } | Phase::Backfilled { .. }) => &mut counts.landed,
-                Some(Phase::Ready { .. } | Phase::Queued { .. } | Phase::Merging { .. }) => &mut counts.ready,
-                Some(Phase::Blocked(_) | Phase::Stagnated { .. } | Phase::Reverted { .. }) => &mut counts.blocked,
-                Some(Phase::Escalated { .. }) => &mut counts.escalated,
-                Some(Phase::Cancelled { .. }) => &mut counts.cancelled,
-                _ => &mut counts.waiting,
-            };
-            *count += 1;
-        }
-        counts
-    }
-
-    fn end(&mut self, ended: Result<(StopReason, Option<String>), RunError>) -> Result<Ended, RunError> {
-        live::clear(self.store.folder());
-        let (reason, detail) = match ended {
-            Ok(end) => end,
-            Err(error) => {
-                self.doing.values().for_each(|doing| doing.stop.ask());
-                self.beat(Status::Error, Some(error.to_string()));
-                // Best effort: the store may be what is broken.
-                drop(self.append(None, vec![Kind::RunStopped { reason: StopReason::Error, detail: Some(error.to_string()) }]));
-                return Err(error);
-            }
-        };
-        self.append(None, vec![Kind::RunStopped { reason, detail: detail.clone() }])?;
-        let turn = self.decide();
-        let is_open = |reason: &Reason| !matches!(reason, Reason::Landed | Reason::Ready | Reason::Cancelled);
-        let not = turn.not.into_iter().filter(|(at, reason)| self.is_ours(*at) && is_open(reason));
-        let not = not.map(|(position, reason)| (self.reading.plan.id(position).clone(), reason)).collect();
-        let counts = self.counts();
-        self.beat(Status::Stopped, detail.clone());
-        Ok(Ended { reason, detail, not, counts })
-    }
-}
-
-/// The positions of the named stories and of everything they come after.
-fn only(plan: &Plan, named: &[StoryId]) -> Result<Option<BTreeSet<usize>>, RunError> {
-    if named.is_empty() {
-        return Ok(None);
-    }
-    let mut only = BTreeSet::new();
-    let mut open = Vec::new();
-    for id in named {
-        open.push(plan.position(id.as_str()).ok_or_else(|| RunError::NoStory(id.to_string()))?);
-    }
-    while let Some(position) = open.pop() {
-        if only.insert(position) {
-            open.extend(&plan.after[position]);
-        }
-    }
-    Ok(Some(only))
 }

@@ -90,6 +90,7 @@ fn rules(story: &spec::Story, config: &Config) -> Rules {
         contract,
         evaluators: verify::required(story, config),
         gates: config.gates.iter().filter(|gate| gate.when == When::Always).map(|gate| gate.name.clone()).collect(),
+        candidate_gates: config.ci.provider.map(|_| config::CI_GATE.to_owned()).into_iter().collect(),
         diagnose: false,
         landing: match config.merge.landing {
             config::Landing::Queue => Landing::Queue,

@@ -75,6 +75,9 @@ pub struct Rules {
     pub evaluators: Vec<String>,
     /// Gates that must be green on the collected commit, and again on the candidate.
     pub gates: Vec<String>,
+    /// What must be green on the candidate alone: external CI.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidate_gates: Vec<String>,
     /// Ask a diagnoser between a failed verification and its repair.
     pub diagnose: bool,
     pub landing: Landing,

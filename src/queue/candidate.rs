@@ -34,7 +34,8 @@ pub struct Candidate {
     pub commit: Oid,
     pub tree: Oid,
     pub base: Oid,
-    pub story: Oid,
+    /// In order. More than one is a batch: the merges of its stories, one on the other, joined to the base by one commit.
+    pub stories: Vec<Oid>,
     pub style: Style,
 }
 
@@ -42,7 +43,11 @@ pub struct Candidate {
 pub enum Build {
     Built(Candidate),
     /// Found before a gate is spent: both sides, for the story's repair.
-    Conflicts(Vec<Conflict>),
+    Conflicts {
+        /// Which of the wishes cannot be merged on those before it.
+        at: usize,
+        conflicts: Vec<Conflict>,
+    },
 }
 
 /// Whoever commits when nobody's name is known.
@@ -51,6 +56,8 @@ pub fn nobody() -> Author {
 }
 
 const REPAIRS: &str = "refs/cofferdam/repairs/";
+/// No batch is larger: the configuration allows no more.
+const MOST_IN_A_BATCH: usize = 64;
 /// More changed files than this come from no repair.
 const MARKS_LOOKED_FOR: usize = 5_000;
 
@@ -61,47 +68,143 @@ pub fn reference(commit: Oid) -> String {
     format!("{PREFIX}{commit}")
 }
 
-/// Builds a candidate, and gives it a ref before anybody tests it.
+/// Builds a candidate, and gives it a ref before anybody tests it. Several wishes are a batch, of which each stands on the one before it.
 ///
 /// # Errors
 /// When git cannot do it. A conflict is no error.
-pub fn build(repository: &Repository, state: &State, wish: &Wish) -> Result<Build, GitError> {
+pub fn build(repository: &Repository, state: &State, wishes: &[Wish]) -> Result<Build, GitError> {
     let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
-    let built = match compose(&quarantine, wish) {
-        Ok(built) => built,
+    let composed = match compose_all(&quarantine, wishes) {
+        Ok(composed) => composed,
         Err(error) => {
             quarantine.abandon()?;
             return Err(error);
         }
     };
-    let Build::Built(candidate) = &built else {
-        quarantine.abandon()?;
-        return Ok(built);
+    let (candidate, links) = match composed {
+        Ok(built) => built,
+        Err((at, conflicts)) => {
+            quarantine.abandon()?;
+            return Ok(Build::Conflicts { at, conflicts });
+        }
     };
     quarantine.release()?;
-    let left = marked(repository, candidate.base, candidate.tree)?;
-    if !left.is_empty() {
-        return Ok(Build::Conflicts(left));
+    let mut before = candidate.base;
+    for (at, (commit, tree)) in links.into_iter().enumerate() {
+        let left = marked(repository, before, tree)?;
+        if !left.is_empty() {
+            return Ok(Build::Conflicts { at, conflicts: left });
+        }
+        before = commit;
     }
     let name = reference(candidate.commit);
     if repository.reference(&name) != Some(candidate.commit) {
         repository.create_reference(&name, candidate.commit)?;
     }
-    Ok(built)
+    Ok(Build::Built(candidate))
 }
 
-/// The tree that these inputs make, worked out anew from raw objects: what a candidate must have.
+/// A candidate and the merges it is made of; or which story conflicts, and how.
+type Composed = Result<(Candidate, Vec<(Oid, Oid)>), (usize, Vec<Conflict>)>;
+
+fn compose_all(quarantine: &Quarantine, wishes: &[Wish]) -> Result<Composed, GitError> {
+    let (mut links, mut tip) = (Vec::new(), wishes.first().map(|wish| wish.base));
+    let built = if fault::is(Mutant::BatchForgetsOne) && wishes.len() > 1 { wishes.len() - 1 } else { wishes.len() };
+    for (at, wish) in wishes[..built].iter().enumerate() {
+        let wish = Wish { base: tip.unwrap_or(wish.base), ..wish.clone() };
+        match compose(quarantine, &wish)? {
+            Composition::Made { commit, tree } => {
+                links.push((commit, tree));
+                tip = Some(commit);
+            }
+            Composition::Conflicts(conflicts) => return Ok(Err((at, conflicts))),
+        }
+    }
+    let (Some(first), Some((last, tree))) = (wishes.first(), links.last().copied()) else {
+        return Err(std::io::Error::other("there is no story to build a candidate of").into());
+    };
+    let stories: Vec<Oid> = wishes.iter().map(|wish| wish.story).collect();
+    let commit = if wishes.len() == 1 { last } else { joined(quarantine, wishes, last, tree)? };
+    Ok(Ok((Candidate { commit, tree, base: first.base, stories, style: first.style }, links)))
+}
+
+/// The commit that stands for a batch on the target's own line: only what was tested is ever on it.
+fn joined(quarantine: &Quarantine, wishes: &[Wish], last: Oid, tree: Oid) -> Result<Oid, GitError> {
+    let first = &wishes[0];
+    let who = Stamp { who: first.committer.clone(), seconds: wishes.iter().map(|wish| wish.at).max().unwrap_or(0), offset_minutes: 0 };
+    let ids: Vec<String> = wishes.iter().map(|wish| one_line(&wish.id).into_owned()).collect();
+    let message = with_trailers(&format!("Merge stories {}", ids.join(", ")), &trailers_of(wishes));
+    quarantine.write_commit_at(tree, &[first.base, last], &who, &who, &message)
+}
+
+/// The trees that these inputs make, worked out anew from raw objects: what a candidate must have. One for each story, with the commit that
+/// must have it.
 ///
 /// # Errors
 /// When git cannot do it.
-pub fn expected_tree(repository: &Repository, state: &State, candidate: &Candidate) -> Result<Option<Oid>, GitError> {
+pub fn expected_trees(repository: &Repository, state: &State, candidate: &Candidate) -> Result<Vec<(Oid, Option<Oid>)>, GitError> {
     let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
-    let tree = tree_of(&quarantine, candidate.base, candidate.story, candidate.style);
+    let work_out = || -> Result<Vec<(Oid, Option<Oid>)>, GitError> {
+        let mut expected = Vec::new();
+        let links = if candidate.stories.len() == 1 { vec![candidate.commit] } else { links(repository, candidate)? };
+        let mut before = candidate.base;
+        for (commit, story) in links.into_iter().zip(&candidate.stories) {
+            let tree = match tree_of(&quarantine, before, *story, candidate.style)? {
+                Merged::Tree(tree) => Some(tree),
+                Merged::Conflicts(_) => None,
+            };
+            expected.push((commit, tree));
+            before = commit;
+        }
+        Ok(expected)
+    };
+    let expected = work_out();
     quarantine.abandon()?;
-    match tree? {
-        Merged::Tree(tree) => Ok(Some(tree)),
-        Merged::Conflicts(_) => Ok(None),
+    expected
+}
+
+/// The merges of a batch, in order. Fewer than its stories when it is not made as a batch is.
+///
+/// # Errors
+/// When git cannot read them.
+pub fn links(repository: &Repository, candidate: &Candidate) -> Result<Vec<Oid>, GitError> {
+    let [base, last] = repository.parents_of(candidate.commit)?[..] else { return Ok(Vec::new()) };
+    if base != candidate.base {
+        return Ok(Vec::new());
     }
+    let (mut at, mut links) = (last, Vec::new());
+    for story in candidate.stories.iter().rev() {
+        let [before, merged] = repository.parents_of(at)?[..] else { return Ok(Vec::new()) };
+        if merged != *story {
+            return Ok(Vec::new());
+        }
+        links.push(at);
+        at = before;
+    }
+    links.reverse();
+    Ok(if at == base { links } else { Vec::new() })
+}
+
+/// What one story of a batch brought when it landed: the commit that merged it, and the one before that. None when it landed alone.
+///
+/// # Errors
+/// When git cannot read it.
+pub fn share(repository: &Repository, landed: Oid, story: Oid) -> Result<Option<(Oid, Oid)>, GitError> {
+    let [base, mut at] = repository.parents_of(landed)?[..] else { return Ok(None) };
+    if at == story {
+        return Ok(None);
+    }
+    for _ in 0..MOST_IN_A_BATCH {
+        let [before, merged] = repository.parents_of(at)?[..] else { return Ok(None) };
+        if merged == story {
+            return Ok(Some((at, before)));
+        }
+        if before == base {
+            return Ok(None);
+        }
+        at = before;
+    }
+    Ok(None)
 }
 
 fn tree_of(quarantine: &Quarantine, base: Oid, story: Oid, style: Style) -> Result<Merged, GitError> {
@@ -119,10 +222,15 @@ fn keep(quarantine: &Quarantine, tree: Oid, parent: Oid) -> Result<Oid, GitError
     quarantine.write_commit_at(tree, &[parent], &nobody, &nobody, "")
 }
 
-fn compose(quarantine: &Quarantine, wish: &Wish) -> Result<Build, GitError> {
+enum Composition {
+    Made { commit: Oid, tree: Oid },
+    Conflicts(Vec<Conflict>),
+}
+
+fn compose(quarantine: &Quarantine, wish: &Wish) -> Result<Composition, GitError> {
     let committer = Stamp { who: wish.committer.clone(), seconds: wish.at, offset_minutes: 0 };
     let author = quarantine.read(wish.story)?.author;
-    let done = |commit, tree| Build::Built(Candidate { commit, tree, base: wish.base, story: wish.story, style: wish.style });
+    let done = |commit, tree| Composition::Made { commit, tree };
     if wish.style == Style::Rebase {
         let mut write = |commit: Oid, tree: Oid, parent: Oid| {
             let read = quarantine.read(commit)?;
@@ -136,12 +244,12 @@ fn compose(quarantine: &Quarantine, wish: &Wish) -> Result<Build, GitError> {
                 let message = with_trailers(&subject("Story", wish), &trailers(wish));
                 done(quarantine.write_commit_at(tree, &[wish.base], &author, &committer, &message)?, tree)
             }
-            Rebased::Conflicts(conflicts) => Build::Conflicts(conflicts),
+            Rebased::Conflicts(conflicts) => Composition::Conflicts(conflicts),
         });
     }
     let tree = match quarantine.merge(wish.base, wish.story)? {
         Merged::Tree(tree) => tree,
-        Merged::Conflicts(conflicts) => return Ok(Build::Conflicts(conflicts)),
+        Merged::Conflicts(conflicts) => return Ok(Composition::Conflicts(conflicts)),
     };
     let (parents, author, message) = match wish.style {
         Style::Merge | Style::Rebase => (vec![wish.base, wish.story], committer.clone(), subject("Merge story", wish)),
@@ -197,12 +305,17 @@ fn said(quarantine: &Quarantine, wish: &Wish) -> Result<String, GitError> {
 }
 
 fn trailers(wish: &Wish) -> Vec<(&'static str, String)> {
-    let mut trailers = vec![("Story", one_line(&wish.id).into_owned())];
-    trailers.extend(wish.run.iter().map(|run| ("Run", one_line(run).into_owned())));
-    if !wish.gates.is_empty() {
-        trailers.push(("Gates", wish.gates.join(", ")));
+    trailers_of(std::slice::from_ref(wish))
+}
+
+fn trailers_of(wishes: &[Wish]) -> Vec<(&'static str, String)> {
+    let mut trailers: Vec<_> = wishes.iter().map(|wish| ("Story", one_line(&wish.id).into_owned())).collect();
+    let Some(first) = wishes.first() else { return trailers };
+    trailers.extend(first.run.iter().map(|run| ("Run", one_line(run).into_owned())));
+    if !first.gates.is_empty() {
+        trailers.push(("Gates", first.gates.join(", ")));
     }
-    trailers.extend(wish.evidence.iter().map(|id| ("Evidence", format!("sha256:{id}"))));
+    trailers.extend(wishes.iter().flat_map(|wish| &wish.evidence).map(|id| ("Evidence", format!("sha256:{id}"))));
     trailers
 }
 
@@ -259,7 +372,7 @@ pub fn take_back(
             if repository.reference(&name) != Some(commit) {
                 repository.create_reference(&name, commit)?;
             }
-            Ok(TakenBack::Built(Candidate { commit, tree, base: target, story: commit, style: Style::Squash }))
+            Ok(TakenBack::Built(Candidate { commit, tree, base: target, stories: vec![commit], style: Style::Squash }))
         }
         Ok(Err(conflicts)) => {
             quarantine.abandon()?;

@@ -1,30 +1,35 @@
 //! The speculative chain: which candidates are built, tested, landed and given up. Pure: facts in, actions out.
 //!
-//! Candidate *i* is the target, the stories before it, and story *i*. Up to `slots` of them are tested at the same time, each a commit of its
-//! own, so that whatever lands is a commit that was tested. The first red one whose predecessors are all green is at fault: it leaves, and
-//! those behind it are built again without it. Whatever of a candidate's base changes, the candidate is void.
+//! A link of the chain is one story, or a batch of them. Its candidate is the target, the links before it, and its own stories. Up to `slots`
+//! candidates are tested at the same time, each a commit of its own, so that whatever lands is a commit that was tested. The first red one
+//! whose predecessors are all green is at fault: a story leaves, and those behind it are built again without it; a batch is tested again in
+//! halves. Whatever of a candidate's base changes, the candidate is void.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::base::id::{CommitId, StoryId};
+use crate::workspace::git::fault::{self, Mutant};
+
+/// A story that waits, with its proven commit.
+pub type Member = (StoryId, CommitId);
 
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The stories that wait, in order, each with its proven commit.
-    Queue(Vec<(StoryId, CommitId)>),
+    /// The stories that wait, in order.
+    Queue(Vec<Member>),
     /// Where the target is.
     Target(CommitId),
     Built {
-        story: StoryId,
-        commit: CommitId,
+        members: Vec<Member>,
         base: CommitId,
         candidate: CommitId,
     },
     Conflicts {
-        story: StoryId,
-        commit: CommitId,
+        members: Vec<Member>,
         base: CommitId,
+        /// The first that cannot be merged.
+        at: StoryId,
     },
     Verdict {
         candidate: CommitId,
@@ -55,15 +60,15 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// Answer: [`Fact::Built`] or [`Fact::Conflicts`].
-    Build { story: StoryId, commit: CommitId, base: CommitId, behind: Vec<StoryId> },
+    Build { members: Vec<Member>, base: CommitId, behind: Vec<StoryId> },
     /// Answer: [`Fact::Verdict`].
-    Test { story: StoryId, candidate: CommitId },
+    Test { members: Vec<StoryId>, candidate: CommitId },
     /// Nobody needs the verdict any more.
     Stop { candidate: CommitId },
-    /// Void through no fault of the story.
-    Drop { story: StoryId, candidate: CommitId },
+    /// Void through no fault of its stories.
+    Drop { members: Vec<StoryId>, candidate: CommitId, why: Void },
     /// Answer: [`Fact::Landed`] or [`Fact::NotLanded`].
-    Land { story: StoryId, candidate: CommitId, base: CommitId },
+    Land { members: Vec<StoryId>, candidate: CommitId, base: CommitId },
     /// The story leaves the queue.
     Eject { story: StoryId, candidate: Option<CommitId>, why: Why, behind: Vec<StoryId> },
 }
@@ -74,6 +79,24 @@ pub enum Why {
     Red,
     Conflicts,
     Broken,
+}
+
+/// Why a candidate is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Void {
+    /// What it stands on changed.
+    Base,
+    /// A batch that is not green: its halves are tested.
+    Halved,
+}
+
+impl Void {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Base => "what it stands on changed",
+            Self::Halved => "the batch is red, and is tested in halves",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,11 +126,13 @@ enum Test {
     Landing,
 }
 
+/// Stories that are built, tested and landed as one: one of them, or a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    story: StoryId,
-    commit: CommitId,
+struct Group {
+    members: Vec<Member>,
     link: Link,
+    /// As it is on purpose: the half of a batch, or a story that conflicts with one before it.
+    fixed: bool,
     /// Ejected: whoever keeps the queue takes it out of it.
     left: bool,
 }
@@ -123,17 +148,38 @@ pub struct Shown {
     pub behind: Vec<StoryId>,
 }
 
+/// How many of the last stories tell whether red is rare.
+const LOOKED_BACK: usize = 40;
+/// Fewer tell nothing.
+const ENOUGH: usize = 20;
+/// Rare: fewer than one in so many.
+const RARE: usize = 20;
+
 /// The chain of one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     slots: usize,
+    /// The most stories of a batch.
+    batch: usize,
+    /// Whether the last stories that landed or left were red, the newest last.
+    recent: VecDeque<bool>,
     target: CommitId,
-    entries: Vec<Entry>,
+    waiting: Vec<Member>,
+    groups: Vec<Group>,
 }
 
 impl Chain {
     pub fn new(slots: usize, target: CommitId) -> Self {
-        Self { slots: slots.max(1), target, entries: Vec::new() }
+        Self { slots: slots.max(1), batch: 1, recent: VecDeque::new(), target, waiting: Vec::new(), groups: Vec::new() }
+    }
+
+    /// Lets up to so many stories be tested and landed as one, while many wait and red is rare. `recent` is what became of the last ones, the
+    /// newest last: true is red.
+    #[must_use]
+    pub fn with_batches(mut self, most: usize, recent: impl IntoIterator<Item = bool>) -> Self {
+        self.batch = most;
+        recent.into_iter().for_each(|red| self.remember(red));
+        self
     }
 
     pub fn target(&self) -> &CommitId {
@@ -146,18 +192,19 @@ impl Chain {
         match fact {
             Fact::Queue(waiting) => self.queue(waiting, &mut actions),
             Fact::Target(commit) => self.target = commit,
-            Fact::Built { story, commit, base, candidate } => {
-                self.answer(&story, &commit, &base, |base| Link::Built { base, candidate, test: Test::Wanted });
+            Fact::Built { members, base, candidate } => {
+                self.answer(&members, &base, |base| Link::Built { base, candidate, test: Test::Wanted });
             }
-            Fact::Conflicts { story, commit, base } => self.answer(&story, &commit, &base, |base| Link::Conflicts { base }),
+            Fact::Conflicts { members, base, at } => self.conflicts(&members, &base, &at),
             Fact::Verdict { candidate, verdict } => self.verdict(&candidate, verdict),
-            Fact::Landed { candidate } => self.landed(&candidate),
+            Fact::Landed { candidate } => self.landed(&candidate, &mut actions),
             Fact::NotLanded { candidate } => {
                 // Whatever was wrong, the candidate proves nothing any more.
-                if let Some(entry) = self.entries.iter_mut().find(|entry| entry.candidate() == Some(&candidate)) {
-                    actions.push(Action::Drop { story: entry.story.clone(), candidate });
-                    entry.link = Link::None;
+                if let Some(group) = self.groups.iter_mut().find(|group| group.candidate() == Some(&candidate)) {
+                    actions.push(Action::Drop { members: group.stories(), candidate, why: Void::Base });
+                    group.link = Link::None;
                 }
+                self.queue(self.waiting.clone(), &mut actions);
             }
         }
         self.settle(&mut actions);
@@ -168,8 +215,8 @@ impl Chain {
     pub fn shown(&self) -> Vec<Shown> {
         let mut behind = Vec::new();
         let mut shown = Vec::new();
-        for entry in self.entries.iter().filter(|entry| !entry.left) {
-            let state = match &entry.link {
+        for group in self.groups.iter().filter(|group| !group.left) {
+            let state = match &group.link {
                 Link::None => "waiting",
                 Link::Asked { .. } => "building",
                 Link::Conflicts { .. } => "conflicts",
@@ -181,48 +228,64 @@ impl Chain {
                     Test::Landing => "landing",
                 },
             };
-            shown.push(Shown { story: entry.story.clone(), candidate: entry.candidate().cloned(), state, behind: behind.clone() });
-            behind.push(entry.story.clone());
+            for story in group.stories() {
+                shown.push(Shown { story: story.clone(), candidate: group.candidate().cloned(), state, behind: behind.clone() });
+                behind.push(story);
+            }
         }
         shown
     }
 
     /// Candidates that somebody waits for: their refs are kept.
     pub fn live(&self) -> Vec<CommitId> {
-        self.entries.iter().filter_map(|entry| entry.candidate().cloned()).collect()
+        self.groups.iter().filter_map(|group| group.candidate().cloned()).collect()
     }
 
-    fn queue(&mut self, waiting: Vec<(StoryId, CommitId)>, actions: &mut Vec<Action>) {
-        let mut before = std::mem::take(&mut self.entries);
+    fn queue(&mut self, waiting: Vec<Member>, actions: &mut Vec<Action>) {
         let mut seen = BTreeSet::new();
-        for (story, commit) in waiting {
-            if !seen.insert(story.clone()) {
-                continue;
-            }
-            let known = before.iter().position(|entry| entry.story == story && entry.commit == commit);
-            self.entries.push(known.map_or_else(|| Entry { story, commit, link: Link::None, left: false }, |at| before.remove(at)));
+        self.waiting = waiting.into_iter().filter(|(story, _)| seen.insert(story.clone())).collect();
+        let mut rest: Vec<Member> = self.waiting.clone();
+        let mut before = std::mem::take(&mut self.groups);
+        // A landing is not overtaken, and answers for itself: whoever is in the middle of it stays first.
+        if let Some(at) = before.iter().position(Group::is_landing) {
+            let landing = before.remove(at);
+            rest.retain(|member| !landing.members.contains(member));
+            self.groups.push(landing);
+        }
+        let mut at = 0;
+        while at < rest.len() {
+            // A batch stays one as long as all of it waits, with nobody in between.
+            let known = before.iter().position(|group| rest[at..].starts_with(&group.members));
+            let group = known.map_or_else(|| Group::of(vec![rest[at].clone()]), |known| before.remove(known));
+            at += group.members.len();
+            self.groups.push(group);
         }
         for mut gone in before {
-            gone.drop_link(actions);
-        }
-        // A landing is not overtaken: whoever is in the middle of it stays first.
-        if let Some(at) = self.entries.iter().position(Entry::is_landing) {
-            let landing = self.entries.remove(at);
-            self.entries.insert(0, landing);
+            gone.drop_link(actions, Void::Base);
         }
     }
 
     /// Takes an answer that somebody still waits for.
-    fn answer(&mut self, story: &StoryId, commit: &CommitId, base: &CommitId, link: impl FnOnce(CommitId) -> Link) {
+    fn answer(&mut self, members: &[Member], base: &CommitId, link: impl FnOnce(CommitId) -> Link) -> Option<usize> {
         let asked = Link::Asked { base: base.clone() };
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.story == *story && entry.commit == *commit && entry.link == asked) {
-            entry.link = link(base.clone());
-        }
+        let at = self.groups.iter().position(|group| group.members == members && group.link == asked)?;
+        self.groups[at].link = link(base.clone());
+        Some(at)
+    }
+
+    fn conflicts(&mut self, members: &[Member], base: &CommitId, story: &StoryId) {
+        let Some(group) = self.answer(members, base, |base| Link::Conflicts { base }) else { return };
+        let Some(at) = members.iter().position(|(member, _)| member == story).filter(|_| members.len() > 1) else { return };
+        // Those before it in the batch are not proven yet, so it may be their fault: it is looked at by itself when they are.
+        let parts = [&members[..at], &members[at..=at], &members[at + 1..]];
+        let parts =
+            parts.into_iter().filter(|part| !part.is_empty()).map(|part| Group { fixed: part[0].0 == *story, ..Group::of(part.to_vec()) });
+        self.groups.splice(group..=group, parts);
     }
 
     fn verdict(&mut self, of: &CommitId, verdict: Verdict) {
-        for entry in &mut self.entries {
-            if let Link::Built { candidate, test, .. } = &mut entry.link
+        for group in &mut self.groups {
+            if let Link::Built { candidate, test, .. } = &mut group.link
                 && candidate == of
                 && *test == Test::Running
             {
@@ -236,35 +299,57 @@ impl Chain {
         }
     }
 
-    fn landed(&mut self, candidate: &CommitId) {
-        if let Some(at) = self.entries.iter().position(|entry| entry.candidate() == Some(candidate)) {
-            self.entries.remove(at);
-        }
+    fn landed(&mut self, candidate: &CommitId, actions: &mut Vec<Action>) {
         self.target = candidate.clone();
+        let Some(at) = self.groups.iter().position(|group| group.candidate() == Some(candidate)) else { return };
+        let group = self.groups.remove(at);
+        group.members.iter().for_each(|_| self.remember(false));
+        let waiting = self.waiting.iter().filter(|member| !group.members.contains(member)).cloned().collect();
+        self.queue(waiting, actions);
+    }
+
+    fn remember(&mut self, red: bool) {
+        self.recent.push_back(red);
+        if self.recent.len() > LOOKED_BACK {
+            self.recent.pop_front();
+        }
+    }
+
+    /// How many stories are tested as one. A batch pays when it is green: it is made only when red is rare, and when so many wait that they
+    /// would not be tested at once anyway.
+    fn size(&self) -> usize {
+        let waiting: usize = self.groups.iter().filter(|group| !group.left).map(|group| group.members.len()).sum();
+        let red = self.recent.iter().filter(|red| **red).count();
+        let is_rare = self.recent.len() >= ENOUGH && red * RARE < self.recent.len();
+        if waiting <= 2 * self.slots || !is_rare {
+            return 1;
+        }
+        (waiting / self.slots).clamp(1, self.batch.max(1))
     }
 
     /// Brings the chain to where it should be.
     fn settle(&mut self, actions: &mut Vec<Action>) {
         self.eject(actions);
-        let mut base = Some(self.target.clone());
-        let mut behind = Vec::new();
-        let mut used = 0;
-        for entry in self.entries.iter_mut().filter(|entry| !entry.left) {
-            // What does not stand on what is now before it is void, also beyond the slots: it would come back stale.
-            if entry.base().is_some() && entry.base() != base.as_ref() {
-                entry.drop_link(actions);
-            }
-            if used >= self.slots {
-                entry.drop_link(actions);
+        self.drop_void(actions);
+        let (mut base, mut behind, mut used, mut at) = (Some(self.target.clone()), Vec::new(), 0, 0);
+        while at < self.groups.len() && used < self.slots {
+            if self.groups[at].left {
+                at += 1;
                 continue;
             }
             used += 1;
-            let Some(below) = base.clone() else { continue };
-            match &mut entry.link {
+            let Some(below) = base.clone() else { break };
+            if self.groups[at].link == Link::None {
+                self.join(at);
+            }
+            let group = &mut self.groups[at];
+            at += 1;
+            let stories = group.stories();
+            match &mut group.link {
                 Link::None => {
-                    let (story, commit) = (entry.story.clone(), entry.commit.clone());
-                    actions.push(Action::Build { story, commit, base: below.clone(), behind: behind.clone() });
-                    entry.link = Link::Asked { base: below };
+                    let members = group.members.clone();
+                    actions.push(Action::Build { members, base: below.clone(), behind: behind.clone() });
+                    group.link = Link::Asked { base: below };
                     // What comes behind stands on a commit that is not there yet.
                     base = None;
                 }
@@ -273,61 +358,124 @@ impl Chain {
                 Link::Conflicts { .. } => continue,
                 Link::Built { candidate, test, .. } => {
                     if *test == Test::Wanted {
-                        actions.push(Action::Test { story: entry.story.clone(), candidate: candidate.clone() });
+                        actions.push(Action::Test { members: stories.clone(), candidate: candidate.clone() });
                         *test = Test::Running;
                     }
                     base = Some(candidate.clone());
                 }
             }
-            behind.push(entry.story.clone());
+            behind.extend(stories);
         }
         self.land(actions);
     }
 
-    /// Whoever is at fault leaves: everything before it is green, so nobody else can be.
+    /// What does not stand on what is now before it is void, also beyond the slots: it would come back stale.
+    fn drop_void(&mut self, actions: &mut Vec<Action>) {
+        let (mut base, mut used) = (Some(self.target.clone()), 0);
+        for group in self.groups.iter_mut().filter(|group| !group.left) {
+            if used >= self.slots || (group.base().is_some() && group.base() != base.as_ref()) {
+                group.drop_link(actions, Void::Base);
+            }
+            used += 1;
+            base = match &group.link {
+                Link::None | Link::Asked { .. } => None,
+                Link::Conflicts { .. } => base,
+                Link::Built { candidate, .. } => Some(candidate.clone()),
+            };
+        }
+    }
+
+    /// Takes those that come behind into one batch, as far as a batch goes. What was one before is taken apart first: it may have been made
+    /// when red was rarer.
+    fn join(&mut self, at: usize) {
+        let is_free = |group: &Group| !group.left && !group.fixed && group.link == Link::None;
+        let run = self.groups[at..].iter().take_while(|group| is_free(group)).count();
+        let size = self.size();
+        let members: Vec<Member> = self.groups[at..at + run].iter().flat_map(|group| group.members.clone()).collect();
+        if members.is_empty() {
+            return;
+        }
+        let (first, rest) = members.split_at(size.min(members.len()));
+        let alone = rest.iter().map(|member| Group::of(vec![member.clone()]));
+        let groups: Vec<Group> = std::iter::once(Group::of(first.to_vec())).chain(alone).collect();
+        self.groups.splice(at..at + run, groups);
+    }
+
+    /// Whoever is at fault leaves: everything before it is green, so nobody else can be. Of a batch it is not known who is; its halves are
+    /// tested.
     fn eject(&mut self, actions: &mut Vec<Action>) {
         let mut behind = Vec::new();
         let mut base = self.target.clone();
-        for at in 0..self.entries.len() {
-            let entry = &self.entries[at];
-            if entry.left {
+        for at in 0..self.groups.len() {
+            let group = &self.groups[at];
+            if group.left {
                 continue;
             }
             // A verdict on another base than the one it would land on says nothing.
-            if entry.base().is_some_and(|on| *on != base) {
+            if group.base().is_some_and(|on| *on != base) {
                 return;
             }
-            let (why, candidate) = match &entry.link {
+            let (why, candidate) = match &group.link {
                 Link::Conflicts { .. } => (Why::Conflicts, None),
                 Link::Built { candidate, test: Test::Red, .. } => (Why::Red, Some(candidate.clone())),
                 Link::Built { candidate, test: Test::Broken, .. } => (Why::Broken, Some(candidate.clone())),
                 Link::Built { candidate, test: Test::Green | Test::Landing, .. } => {
                     base = candidate.clone();
-                    behind.push(entry.story.clone());
+                    behind.extend(group.stories());
                     continue;
                 }
                 Link::None | Link::Asked { .. } | Link::Built { .. } => return,
             };
-            actions.push(Action::Eject { story: entry.story.clone(), candidate, why, behind: behind.clone() });
-            self.entries[at].left = true;
-            self.entries[at].link = Link::None;
+            if group.members.len() > 1 {
+                self.halve(at, actions);
+                return;
+            }
+            actions.push(Action::Eject { story: group.members[0].0.clone(), candidate, why, behind: behind.clone() });
+            self.groups[at].left = true;
+            self.groups[at].link = Link::None;
+            if why == Why::Red {
+                self.remember(true);
+            }
         }
+    }
+
+    fn halve(&mut self, at: usize, actions: &mut Vec<Action>) {
+        let mut group = self.groups[at].clone();
+        let link = group.link.clone();
+        group.drop_link(actions, Void::Halved);
+        let middle = group.members.len() / 2;
+        let mut halves = [&group.members[..middle], &group.members[middle..]].map(|half| Group { fixed: true, ..Group::of(half.to_vec()) });
+        if fault::is(Mutant::HalfIsTakenForGreen)
+            && let Link::Built { base, candidate, .. } = link
+        {
+            halves[0].link = Link::Built { base, candidate, test: Test::Green };
+        }
+        self.groups.splice(at..=at, halves);
     }
 
     /// One landing at a time, and only the first.
     fn land(&mut self, actions: &mut Vec<Action>) {
-        let Some(first) = self.entries.iter_mut().find(|entry| !entry.left) else { return };
+        let Some(first) = self.groups.iter_mut().find(|group| !group.left) else { return };
+        let members = first.stories();
         if let Link::Built { base, candidate, test } = &mut first.link
             && *test == Test::Green
             && *base == self.target
         {
-            actions.push(Action::Land { story: first.story.clone(), candidate: candidate.clone(), base: base.clone() });
+            actions.push(Action::Land { members, candidate: candidate.clone(), base: base.clone() });
             *test = Test::Landing;
         }
     }
 }
 
-impl Entry {
+impl Group {
+    fn of(members: Vec<Member>) -> Self {
+        Self { members, link: Link::None, fixed: false, left: false }
+    }
+
+    fn stories(&self) -> Vec<StoryId> {
+        self.members.iter().map(|(story, _)| story.clone()).collect()
+    }
+
     fn base(&self) -> Option<&CommitId> {
         match &self.link {
             Link::None => None,
@@ -347,7 +495,7 @@ impl Entry {
     }
 
     /// Gives up the candidate. One that is landing answers for itself.
-    fn drop_link(&mut self, actions: &mut Vec<Action>) {
+    fn drop_link(&mut self, actions: &mut Vec<Action>, why: Void) {
         if self.is_landing() {
             return;
         }
@@ -355,7 +503,7 @@ impl Entry {
             if *test == Test::Running {
                 actions.push(Action::Stop { candidate: candidate.clone() });
             }
-            actions.push(Action::Drop { story: self.story.clone(), candidate: candidate.clone() });
+            actions.push(Action::Drop { members: self.stories(), candidate: candidate.clone(), why });
         }
         self.link = Link::None;
     }

@@ -16,8 +16,8 @@ fn story(number: usize) -> StoryId {
 }
 
 struct World {
-    /// Every commit there is: its parent and the story it brings, if one.
-    commits: BTreeMap<CommitId, (Option<CommitId>, Option<usize>)>,
+    /// Every commit there is: its parent and the stories it brings.
+    commits: BTreeMap<CommitId, (Option<CommitId>, Vec<usize>)>,
     target: CommitId,
     queue: Vec<usize>,
     landed: Vec<usize>,
@@ -30,13 +30,15 @@ struct World {
     green: BTreeSet<CommitId>,
     asked: Vec<Action>,
     spent: usize,
+    /// Stories of the largest batch there was.
+    largest: usize,
 }
 
 impl World {
     fn new(stories: usize) -> Self {
         let target = id(1);
         Self {
-            commits: BTreeMap::from([(target.clone(), (None, None))]),
+            commits: BTreeMap::from([(target.clone(), (None, Vec::new()))]),
             target,
             queue: (0..stories).collect(),
             landed: Vec::new(),
@@ -47,13 +49,14 @@ impl World {
             green: BTreeSet::new(),
             asked: Vec::new(),
             spent: 0,
+            largest: 0,
         }
     }
 
-    fn commit(&mut self, parent: CommitId, brings: Option<usize>) -> CommitId {
-        // The same parent and story are the same commit.
+    fn commit(&mut self, parent: CommitId, brings: Vec<usize>) -> CommitId {
+        // The same parent and stories are the same commit.
         let made = (Some(parent), brings);
-        if let Some((known, _)) = self.commits.iter().find(|(_, commit)| **commit == made && brings.is_some()) {
+        if let Some((known, _)) = self.commits.iter().find(|(_, commit)| **commit == made && !made.1.is_empty()) {
             return known.clone();
         }
         let new = id(self.commits.len() as u64 + 1);
@@ -116,6 +119,9 @@ impl World {
                 }
                 Action::Build { .. } | Action::Test { .. } | Action::Land { .. } => {
                     assert!(!self.asked.contains(&action), "asked twice: {action:?}");
+                    if let Action::Build { members, .. } = &action {
+                        self.largest = self.largest.max(members.len());
+                    }
                     self.asked.push(action);
                 }
             }
@@ -127,14 +133,17 @@ impl World {
     fn answer(&mut self, at: usize, flake: bool) -> Vec<Fact> {
         let action = self.asked.remove(at);
         match action {
-            Action::Build { story, commit, base, .. } => {
-                let number = Self::number(&story);
-                let holds: BTreeSet<usize> = self.holds(&base).into_iter().chain([number]).collect();
-                if Self::meets(&self.conflicts, &holds) {
-                    return vec![Fact::Conflicts { story, commit, base }];
+            Action::Build { members, base, .. } => {
+                let mut holds = self.holds(&base);
+                for (story, _) in &members {
+                    holds.insert(Self::number(story));
+                    if Self::meets(&self.conflicts, &holds) {
+                        return vec![Fact::Conflicts { at: story.clone(), members, base }];
+                    }
                 }
-                let candidate = self.commit(base.clone(), Some(number));
-                vec![Fact::Built { story, commit, base, candidate }]
+                let brings = members.iter().map(|(story, _)| Self::number(story)).collect();
+                let candidate = self.commit(base.clone(), brings);
+                vec![Fact::Built { members, base, candidate }]
             }
             Action::Test { candidate, .. } => {
                 self.spent += 1;
@@ -148,25 +157,35 @@ impl World {
                 }
                 vec![Fact::Verdict { candidate, verdict }]
             }
-            Action::Land { story, candidate, base } => {
-                let number = Self::number(&story);
+            Action::Land { members, candidate, base } => {
                 if self.target != base {
                     return vec![Fact::NotLanded { candidate }, Fact::Target(self.target.clone())];
                 }
                 assert!(self.green.contains(&candidate), "landed without a green verdict on this very commit");
-                assert!(!self.landed.contains(&number), "landed twice");
-                assert_eq!(self.commits[&candidate], (Some(base), Some(number)));
+                let numbers: Vec<usize> = members.iter().map(Self::number).collect();
+                assert!(numbers.iter().all(|number| !self.landed.contains(number)), "landed twice");
+                assert_eq!(self.commits[&candidate], (Some(base), numbers.clone()));
                 self.target = candidate.clone();
-                self.landed.push(number);
-                self.queue.retain(|n| *n != number);
+                self.queue.retain(|n| !numbers.contains(n));
+                self.landed.extend(numbers);
                 vec![Fact::Landed { candidate }, self.waiting()]
             }
             Action::Stop { .. } | Action::Drop { .. } | Action::Eject { .. } => Vec::new(),
         }
     }
 
+    /// To the end, with nothing in its way.
+    fn run(&mut self, chain: &mut Chain) {
+        let first = vec![self.waiting()];
+        self.feed(chain, first);
+        while !self.asked.is_empty() {
+            let facts = self.answer(0, false);
+            self.feed(chain, facts);
+        }
+    }
+
     fn feed(&mut self, chain: &mut Chain, facts: Vec<Fact>) {
-        let mut facts = std::collections::VecDeque::from(facts);
+        let mut facts = VecDeque::from(facts);
         while let Some(fact) = facts.pop_front() {
             let actions = chain.take(fact);
             let tests = |asked: &[Action]| asked.iter().filter(|a| matches!(a, Action::Test { .. })).count();
@@ -202,6 +221,7 @@ proptest! {
     #[test]
     fn whatever_happens_only_proven_commits_land_and_everybody_lands_or_is_told_why(
         slots in 1..6_usize,
+        batch in 1..6_usize,
         red in prop::collection::btree_set(0..12_usize, 0..4),
         together in prop::collection::btree_set((0..12_usize, 0..12_usize), 0..4),
         conflicts in prop::collection::btree_set((0..12_usize, 0..12_usize), 0..3),
@@ -211,7 +231,8 @@ proptest! {
         world.red = red;
         world.together = together.into_iter().filter(|(a, b)| a != b).collect();
         world.conflicts = conflicts.into_iter().filter(|(a, b)| a != b).collect();
-        let mut chain = Chain::new(slots, world.target.clone());
+        let begin = |target: &CommitId| Chain::new(slots, target.clone()).with_batches(batch, [false; LOOKED_BACK]);
+        let mut chain = begin(&world.target);
         let (mut all, mut cancelled) = (6, 0);
         let first = vec![world.waiting()];
         world.feed(&mut chain, first);
@@ -219,13 +240,13 @@ proptest! {
             let facts = match what {
                 Happens::Answer(at, flake) if !world.asked.is_empty() => world.answer(at % world.asked.len(), flake),
                 Happens::Push => {
-                    world.target = world.commit(world.target.clone(), None);
+                    world.target = world.commit(world.target.clone(), Vec::new());
                     vec![Fact::Target(world.target.clone())]
                 }
                 Happens::Crash => {
                     // Everything that ran is gone, and the chain begins from the facts that were kept.
                     world.asked.clear();
-                    chain = Chain::new(slots, world.target.clone());
+                    chain = begin(&world.target);
                     vec![world.waiting()]
                 }
                 Happens::Enter if all < 12 => {
@@ -235,7 +256,7 @@ proptest! {
                 }
                 Happens::Cancel(at) if !world.queue.is_empty() => {
                     let gone = world.queue[at % world.queue.len()];
-                    let is_landing = world.asked.iter().any(|a| matches!(a, Action::Land { story: s, .. } if World::number(s) == gone));
+                    let is_landing = world.asked.iter().any(|a| matches!(a, Action::Land { members, .. } if members.contains(&story(gone))));
                     if is_landing {
                         continue;
                     }
@@ -260,11 +281,19 @@ proptest! {
         let target = world.target.clone();
         prop_assert!(world.is_green(&target));
         prop_assert_eq!(world.holds(&target).len(), world.landed.len());
+        prop_assert!(world.largest <= batch);
+        // One after the other, each tested by itself, would have come to the same.
+        let mut serial = World { red: world.red.clone(), together: world.together.clone(), conflicts: world.conflicts.clone(), ..World::new(all) };
+        let mut one = Chain::new(1, serial.target.clone());
+        serial.run(&mut one);
+        if cancelled == 0 {
+            prop_assert_eq!(world.landed, serial.landed);
+        }
     }
 }
 
 /// Landings per gate time, in rounds in which every gate takes as long, with a share of stories that are red by themselves.
-fn rate(slots: usize, red_percent: u64) -> (f64, f64) {
+fn rate(slots: usize, batch: usize, red_percent: u64) -> (f64, f64) {
     let count = 2_000;
     let mut world = World::new(0);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
@@ -276,11 +305,11 @@ fn rate(slots: usize, red_percent: u64) -> (f64, f64) {
             world.red.insert(number);
         }
     }
-    let mut chain = Chain::new(slots, world.target.clone());
+    let mut chain = Chain::new(slots, world.target.clone()).with_batches(batch, [false; LOOKED_BACK]);
     let (mut next, mut rounds) = (0, 0);
     while next < count || !world.asked.is_empty() {
         // The queue is never empty, and never so long that keeping it is what is measured.
-        while next < count && world.queue.len() < slots * 3 {
+        while next < count && world.queue.len() < slots * batch.max(3) {
             world.queue.push(next);
             next += 1;
         }
@@ -312,13 +341,71 @@ fn rate(slots: usize, red_percent: u64) -> (f64, f64) {
 fn it_lands_as_many_as_the_model_says() {
     // At 10 % red, a chain of K lands 0.9 + 0.9² + … + 0.9ᴷ in the time of one gate.
     for (slots, model) in [(1, 0.90), (4, 3.10), (8, 5.13)] {
-        let (rate, spent) = rate(slots, 10);
+        let (rate, spent) = rate(slots, 1, 10);
         assert!(
             (rate - model).abs() < model * 0.08,
             "{slots} slots: {rate:.2} landings per gate time, and {model} in the model ({spent:.2} gate runs each)"
         );
     }
-    assert!(rate(4, 10).0 >= 3.0 * rate(1, 10).0);
+    assert!(rate(4, 1, 10).0 >= 3.0 * rate(1, 1, 10).0);
+}
+
+#[test]
+fn batches_pay_while_red_is_rare_and_are_left_alone_when_it_is_not() {
+    let ((single, one_each), (batched, shared)) = (rate(4, 1, 1), rate(4, 8, 1));
+    assert!(batched > 2.5 * single, "{batched:.2} against {single:.2} landings per gate time");
+    assert!(one_each > 1.0 && shared < 0.6, "{shared:.2} gate runs per landing in batches, {one_each:.2} without");
+    // With one in ten red there are none, so nothing is lost by allowing them.
+    let ((single, _), (batched, spent)) = (rate(4, 1, 10), rate(4, 8, 10));
+    assert!(batched > 0.95 * single, "{batched:.2} against {single:.2} landings per gate time ({spent:.2} gate runs each)");
+}
+
+#[test]
+fn a_red_batch_is_halved_until_the_one_at_fault_is_alone() {
+    let mut world = World::new(16);
+    world.red.insert(5);
+    let mut chain = Chain::new(1, world.target.clone()).with_batches(16, [false; LOOKED_BACK]);
+    world.run(&mut chain);
+    assert_eq!(world.largest, 16);
+    assert_eq!(world.ejected, [(5, Why::Red)]);
+    assert_eq!(world.landed, (0..16).filter(|n| *n != 5).collect::<Vec<_>>());
+    // 16, 8, 4, then 2 and the two of which one is at fault, and what came behind: not one run for each story.
+    assert!(world.spent <= 10, "{} gate runs", world.spent);
+}
+
+#[test]
+fn no_batch_is_made_of_few_or_before_it_is_known_that_red_is_rare() {
+    let reds = |count: usize| std::iter::repeat_n(false, LOOKED_BACK - count).chain(std::iter::repeat_n(true, count));
+    for (stories, recent, largest) in [
+        (9, reds(0).collect::<Vec<_>>(), 2),
+        (8, reds(0).collect(), 1),
+        (40, reds(0).collect(), 8),
+        (40, reds(1).collect(), 8),
+        (40, reds(2).collect(), 1),
+        (19, vec![false; ENOUGH - 1], 1),
+        (19, vec![], 1),
+    ] {
+        let mut world = World::new(stories);
+        let mut chain = Chain::new(4, world.target.clone()).with_batches(8, recent.clone());
+        let first = vec![world.waiting()];
+        world.feed(&mut chain, first);
+        assert_eq!(world.largest, largest, "{stories} stories, {recent:?}");
+    }
+}
+
+#[test]
+fn a_half_that_nobody_tested_is_noticed() {
+    let lands = |mutant| {
+        fault::mutate(mutant);
+        let mut world = World::new(8);
+        world.red.insert(2);
+        let mut chain = Chain::new(1, world.target.clone()).with_batches(8, [false; LOOKED_BACK]);
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run(&mut chain)));
+        fault::mutate(None);
+        ran.is_ok()
+    };
+    assert!(lands(None));
+    assert!(!lands(Some(Mutant::HalfIsTakenForGreen)));
 }
 
 #[test]

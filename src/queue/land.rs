@@ -185,20 +185,31 @@ pub fn verify(repository: &Repository, state: &State, candidate: &Candidate) -> 
     if tree != candidate.tree {
         return wrong(format!("its tree is {tree}, and {} was tested", candidate.tree));
     }
+    let is_batch = candidate.stories.len() > 1;
     let parents = repository.parents_of(candidate.commit)?;
     let fits = match candidate.style {
-        Style::Merge => parents == [candidate.base, candidate.story],
+        // Its parents are looked at with the merges it is made of.
+        _ if is_batch => candidate::links(repository, candidate)?.len() == candidate.stories.len(),
+        Style::Merge => parents[..] == [&[candidate.base], &candidate.stories[..]].concat(),
         Style::Squash => parents == [candidate.base],
         Style::Rebase => repository.first_parents(candidate.commit, candidate.base)?,
     };
     if !fits {
         return wrong(format!("it does not stand on {} as a {:?} does", candidate.base, candidate.style));
     }
-    match candidate::expected_tree(repository, state, candidate)? {
-        Some(expected) if expected == tree => Ok(()),
-        Some(expected) => wrong(format!("the merge of its parent and its story is {expected}, and not {tree}")),
-        None => wrong("its parent and its story conflict".to_owned()),
+    let mut last = None;
+    for (commit, expected) in candidate::expected_trees(repository, state, candidate)? {
+        let made = repository.tree_of(commit)?;
+        match expected {
+            Some(expected) if expected == made => last = Some(made),
+            Some(expected) => return wrong(format!("the merge of its parent and its story is {expected}, and not {made}")),
+            None => return wrong("its parent and its story conflict".to_owned()),
+        }
     }
+    if last != Some(tree) {
+        return wrong("it is not the merge of its stories".to_owned());
+    }
+    Ok(())
 }
 
 /// Puts a checkout of the target on a branch of its own at the same commit, so that the target can move without it: its files, its index and
@@ -239,11 +250,12 @@ mod mistake {
         now: Option<Oid>,
     ) -> Result<Option<Landed>, LandError> {
         let Some(now) = now.filter(|now| *now != candidate.base) else { return Ok(None) };
+        let Some(story) = candidate.stories.last().copied() else { return Ok(None) };
         let commit = if fault::is(Mutant::NoCompareAndSwap) {
             candidate.commit
         } else if fault::is(Mutant::StaleReparent) || fault::is(Mutant::UntestedRemerge) {
             let quarantine = Quarantine::create(&state.root().join(crate::workspace::state::unique("candidate-")), repository)?;
-            let merged = quarantine.merge(now, candidate.story)?;
+            let merged = quarantine.merge(now, story)?;
             let tree = match merged {
                 crate::workspace::git::Merged::Tree(tree) if fault::is(Mutant::UntestedRemerge) => tree,
                 _ if fault::is(Mutant::UntestedRemerge) => return Ok(None),
@@ -251,7 +263,7 @@ mod mistake {
             };
             let stamp = Stamp { who: candidate::nobody(), seconds: 0, offset_minutes: 0 };
             let message = repository.message_of(candidate.commit)?;
-            let parents = if candidate.style == Style::Merge { vec![now, candidate.story] } else { vec![now] };
+            let parents = if candidate.style == Style::Merge { vec![now, story] } else { vec![now] };
             let commit = quarantine.write_commit_at(tree, &parents, &stamp, &stamp, &message)?;
             quarantine.release()?;
             commit

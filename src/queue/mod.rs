@@ -10,6 +10,7 @@
 
 pub mod candidate;
 pub mod chain;
+pub mod ci;
 pub mod gate;
 pub mod gate_memory;
 pub mod gate_run;

@@ -1,7 +1,7 @@
 //! What the chain asks for, done: candidates are built, given up, refused and landed, and each step is told before it counts.
 
 use super::candidate::{self, Build, Candidate, Wish};
-use super::chain::{Fact, Why};
+use super::chain::{Fact, Member, Why};
 use super::land::{self, Aside, LandError, Landed, LandingLock, Step};
 use super::push::{PushError, Pushed, Remote};
 use crate::base::id::{CommitId, EvidenceId, StoryId, TreeId};
@@ -81,26 +81,31 @@ impl Keeper<'_> {
         self.repository.branch_tip(self.target)
     }
 
-    /// Builds the candidate of a story on a base.
+    /// Builds the candidate of a story, or of a batch of them, on a base.
     ///
     /// # Errors
-    /// When git cannot do it, or the story does not wait for one any more.
-    pub fn build<E>(&self, ticket: &Ticket, base: &CommitId, behind: &[StoryId], tell: Tell<'_, E>) -> Result<Fact, Undone<E>> {
-        let wish = self.wish(ticket, oid(base)?)?;
-        let (story, commit) = (ticket.story.clone(), ticket.commit.clone());
-        match candidate::build(self.repository, self.state, &wish)? {
-            Build::Conflicts(_) => Ok(Fact::Conflicts { story, commit, base: base.clone() }),
+    /// When git cannot do it, or a story does not wait for one any more.
+    pub fn build<E>(&self, tickets: &[Ticket], base: &CommitId, behind: &[StoryId], tell: Tell<'_, E>) -> Result<Fact, Undone<E>> {
+        let on = oid(base)?;
+        let wishes = tickets.iter().map(|ticket| self.wish(ticket, on)).collect::<Result<Vec<_>, _>>()?;
+        let members: Vec<Member> = tickets.iter().map(|ticket| (ticket.story.clone(), ticket.commit.clone())).collect();
+        match candidate::build(self.repository, self.state, &wishes)? {
+            Build::Conflicts { at, .. } => Ok(Fact::Conflicts { at: members[at].0.clone(), members, base: base.clone() }),
             Build::Built(built) => {
                 let candidate: CommitId = commit_id(built.commit)?;
-                let told = Kind::CandidateBuilt {
-                    candidate: candidate.clone(),
-                    tree: tree_id(built.tree)?,
-                    base: base.clone(),
-                    story_commit: commit.clone(),
-                    behind: behind.to_vec(),
-                };
-                tell(&story, told).map_err(Undone::Told)?;
-                Ok(Fact::Built { story, commit, base: base.clone(), candidate })
+                let mut behind = behind.to_vec();
+                for (story, commit) in &members {
+                    let told = Kind::CandidateBuilt {
+                        candidate: candidate.clone(),
+                        tree: tree_id(built.tree)?,
+                        base: base.clone(),
+                        story_commit: commit.clone(),
+                        behind: behind.clone(),
+                    };
+                    tell(story, told).map_err(Undone::Told)?;
+                    behind.push(story.clone());
+                }
+                Ok(Fact::Built { members, base: base.clone(), candidate })
             }
         }
     }
@@ -123,12 +128,10 @@ impl Keeper<'_> {
         })
     }
 
-    /// A candidate that is void through no fault of its story.
-    ///
-    /// # Errors
-    /// When the event is not accepted.
-    pub fn give_up<E>(&self, story: &StoryId, candidate: CommitId, why: &str, tell: Tell<'_, E>) -> Result<(), Undone<E>> {
-        tell(story, Kind::CandidateDropped { candidate, why: why.to_owned() }).map_err(Undone::Told)
+    /// A candidate that is void through no fault of its stories.
+    fn give_up<E>(&self, tickets: &[Ticket], candidate: &CommitId, why: &str, tell: Tell<'_, E>) -> Result<(), Undone<E>> {
+        let dropped = Kind::CandidateDropped { candidate: candidate.clone(), why: why.to_owned() };
+        tickets.iter().try_for_each(|ticket| tell(&ticket.story, dropped.clone())).map_err(Undone::Told)
     }
 
     /// A story that is at fault leaves the queue, and is told why, with its neighbours by name.
@@ -144,8 +147,8 @@ impl Keeper<'_> {
         let wish = self.wish(ticket, oid(base)?)?;
         let (why, findings) = match why {
             Why::Conflicts => {
-                let conflicts = match candidate::build(self.repository, self.state, &wish)? {
-                    Build::Conflicts(conflicts) => conflicts,
+                let conflicts = match candidate::build(self.repository, self.state, std::slice::from_ref(&wish))? {
+                    Build::Conflicts { conflicts, .. } => conflicts,
                     Build::Built(_) => Vec::new(),
                 };
                 (format!("it conflicts with the target{with}"), candidate::findings(&conflicts))
@@ -170,7 +173,7 @@ impl Keeper<'_> {
     /// When the events are not accepted, or the target cannot be moved at all.
     pub fn land<E>(
         &self,
-        ticket: &Ticket,
+        tickets: &[Ticket],
         candidate: &CommitId,
         base: &CommitId,
         step: &mut dyn FnMut(Step),
@@ -178,37 +181,46 @@ impl Keeper<'_> {
     ) -> Result<(Vec<Fact>, Vec<Aside>), Undone<E>> {
         let lock = LandingLock::take(self.state)?;
         let started = Kind::LandingStarted { candidate: candidate.clone(), target: self.target.to_owned(), from: base.clone() };
-        tell(&ticket.story, started).map_err(Undone::Told)?;
-        let tested = self.tested(ticket, candidate, base)?;
+        for (at, ticket) in tickets.iter().enumerate() {
+            if let Err(refused) = tell(&ticket.story, started.clone()) {
+                // Those that were told before it do not land without it.
+                self.give_up(&tickets[..at], candidate, "another story of its batch has moved on", tell)?;
+                return Err(Undone::Told(refused));
+            }
+        }
+        let tested = self.tested(tickets, candidate, base)?;
+        let not_landed = Fact::NotLanded { candidate: candidate.clone() };
         match self.pushed(&tested) {
             Ok(true) => step(Step::Pushed),
             Ok(false) => {
-                self.give_up(&ticket.story, candidate.clone(), "somebody else pushed to the target", tell)?;
+                self.give_up(tickets, candidate, "somebody else pushed to the target", tell)?;
                 self.follow(&lock)?;
-                return Ok((vec![Fact::NotLanded { candidate: candidate.clone() }], Vec::new()));
+                return Ok((vec![not_landed], Vec::new()));
             }
             Err(error) => {
-                self.give_up(&ticket.story, candidate.clone(), &error.to_string(), tell)?;
+                self.give_up(tickets, candidate, &error.to_string(), tell)?;
                 return Err(error);
             }
         }
         match land::land(&lock, self.repository, self.state, self.target, &tested, self.update, step) {
             Ok(landed) => {
                 let aside = if let Landed::Done { aside } = landed { aside } else { Vec::new() };
-                self.landed(ticket, &tested, tell)?;
+                for ticket in tickets {
+                    self.landed(ticket, &tested, tell)?;
+                }
                 Ok((vec![Fact::Landed { candidate: candidate.clone() }], aside))
             }
             Err(LandError::Moved { found, .. }) => {
-                self.give_up(&ticket.story, candidate.clone(), "somebody else moved the target", tell)?;
+                self.give_up(tickets, candidate, "somebody else moved the target", tell)?;
                 let moved = found.map(commit_id).transpose()?;
-                Ok((std::iter::once(Fact::NotLanded { candidate: candidate.clone() }).chain(moved.map(Fact::Target)).collect(), Vec::new()))
+                Ok((std::iter::once(not_landed).chain(moved.map(Fact::Target)).collect(), Vec::new()))
             }
             Err(error @ LandError::NotTheTested { .. }) => {
-                self.give_up(&ticket.story, candidate.clone(), &error.to_string(), tell)?;
-                Ok((vec![Fact::NotLanded { candidate: candidate.clone() }], Vec::new()))
+                self.give_up(tickets, candidate, &error.to_string(), tell)?;
+                Ok((vec![not_landed], Vec::new()))
             }
             Err(error) => {
-                self.give_up(&ticket.story, candidate.clone(), &error.to_string(), tell)?;
+                self.give_up(tickets, candidate, &error.to_string(), tell)?;
                 Err(error.into())
             }
         }
@@ -263,18 +275,19 @@ impl Keeper<'_> {
         let lock = LandingLock::take(self.state)?;
         // It may have been pushed, and not moved here.
         self.follow(&lock)?;
-        let tested = self.tested(ticket, candidate, base)?;
+        let tested = self.tested(std::slice::from_ref(ticket), candidate, base)?;
         if self.tip()?.is_some_and(|tip| self.repository.is_ancestor(tested.commit, tip)) {
             self.landed(ticket, &tested, tell)?;
             return Ok(true);
         }
-        self.give_up(&ticket.story, candidate.clone(), "the runner ended before it landed", tell)?;
+        self.give_up(std::slice::from_ref(ticket), candidate, "the runner ended before it landed", tell)?;
         Ok(false)
     }
 
-    fn tested<E>(&self, ticket: &Ticket, candidate: &CommitId, base: &CommitId) -> Result<Candidate, Undone<E>> {
+    fn tested<E>(&self, tickets: &[Ticket], candidate: &CommitId, base: &CommitId) -> Result<Candidate, Undone<E>> {
         let commit = oid(candidate)?;
-        Ok(Candidate { commit, tree: self.repository.tree_of(commit)?, base: oid(base)?, story: oid(&ticket.commit)?, style: self.style })
+        let stories = tickets.iter().map(|ticket| oid(&ticket.commit)).collect::<Result<_, _>>()?;
+        Ok(Candidate { commit, tree: self.repository.tree_of(commit)?, base: oid(base)?, stories, style: self.style })
     }
 
     fn landed<E>(&self, ticket: &Ticket, tested: &Candidate, tell: Tell<'_, E>) -> Result<(), Undone<E>> {

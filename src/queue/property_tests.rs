@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
+#[path = "property_world.rs"]
+mod world;
+
+use self::world::{Disk, Random, TARGET};
 use super::chain::{Action, Chain, Fact, Verdict, Why};
 use super::gate::{Ended, Key, Seen};
 use super::gate_memory::{Memory, Record};
@@ -17,213 +19,6 @@ use crate::event::Kind;
 use crate::workspace::git::fault::{self, Crash, Mutant};
 use crate::workspace::git::{Oid, Repository};
 use crate::workspace::state::State;
-
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
-
-const TARGET: &str = "refs/heads/main";
-const FILES: usize = 5;
-const LINES: usize = 9;
-
-/// What is on disk: it survives a crash. `journal` is the store.
-struct Disk {
-    folder: tempfile::TempDir,
-    journal: Vec<(StoryId, Kind)>,
-    tickets: BTreeMap<StoryId, Ticket>,
-    /// Stories that a human took out.
-    first: String,
-    pushed: BTreeSet<String>,
-    /// Trees that the gate was green on.
-    proven: BTreeSet<String>,
-    /// The gate's definition in force, and the one under which each tip was made.
-    strict: bool,
-    /// The target's tip when it was last looked at.
-    seen_tip: String,
-    style: Style,
-}
-
-impl Disk {
-    fn repo(&self) -> PathBuf {
-        self.folder.path().join("repo")
-    }
-
-    fn user(&self) -> PathBuf {
-        self.folder.path().join("user")
-    }
-
-    fn git(&self, folder: &Path, args: &[&str]) -> (bool, String) {
-        let mut command = Command::new("git");
-        command
-            .current_dir(folder)
-            .args(args)
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("HOME", "/nonexistent");
-        for who in ["AUTHOR", "COMMITTER"] {
-            command.env(format!("GIT_{who}_NAME"), "Tester").env(format!("GIT_{who}_EMAIL"), "t@example.org");
-            command.env(format!("GIT_{who}_DATE"), "2026-01-01T00:00:00Z");
-        }
-        command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE").env("GIT_OPTIONAL_LOCKS", "0");
-        let output = command.output().expect("git");
-        (output.status.success(), String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
-    }
-
-    #[track_caller]
-    fn run(&self, args: &[&str]) -> String {
-        let (good, out) = self.git(&self.repo(), args);
-        assert!(good, "git {args:?}");
-        out
-    }
-
-    fn new(style: Style) -> Self {
-        // Memory where there is some: a crash here is one of the process, and flushing would only take time.
-        let place = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/var/tmp" };
-        let folder = tempfile::Builder::new().prefix("cofferdam-test-").tempdir_in(place).expect("a folder");
-        let mut disk = Self {
-            folder,
-            journal: Vec::new(),
-            tickets: BTreeMap::new(),
-            first: String::new(),
-            pushed: BTreeSet::new(),
-            proven: BTreeSet::new(),
-            strict: false,
-            seen_tip: String::new(),
-            style,
-        };
-        fs_err::create_dir(disk.repo()).expect("a folder");
-        disk.run(&["init", "-q", "-b", "main"]);
-        for file in 0..FILES {
-            let lines: String = (0..LINES).map(|line| format!("{file} {line}\n")).collect();
-            fs_err::write(disk.repo().join(format!("f{file}")), lines).expect("a file");
-        }
-        disk.run(&["add", "-A"]);
-        disk.run(&["commit", "-q", "-m", "base"]);
-        disk.first = disk.run(&["rev-parse", "HEAD"]);
-        disk.seen_tip.clone_from(&disk.first);
-        // The repository's own folder is on another branch; the target is checked out elsewhere, with work that is not committed.
-        disk.run(&["checkout", "-q", "-b", "elsewhere"]);
-        disk.run(&["worktree", "add", "-q", "../user", "main"]);
-        fs_err::write(disk.user().join("f0"), "my own words\n").expect("a file");
-        fs_err::write(disk.user().join("f1"), "staged\n").expect("a file");
-        assert!(disk.git(&disk.user(), &["add", "f1"]).0);
-        fs_err::write(disk.user().join("mine"), "untracked\n").expect("a file");
-        disk
-    }
-
-    /// What the user has: every byte of the files and the index, and what `git status` says of them.
-    fn users_work(&self) -> (BTreeMap<String, Vec<u8>>, Vec<u8>, String) {
-        let files = fs_err::read_dir(self.user()).expect("files").flatten().filter(|e| e.file_name() != ".git");
-        let files = files.map(|e| (e.file_name().to_string_lossy().into_owned(), fs_err::read(e.path()).expect("a file"))).collect();
-        let index = fs_err::read(self.repo().join(".git/worktrees/user/index")).expect("an index");
-        (files, index, self.git(&self.user(), &["status", "--porcelain"]).1)
-    }
-
-    /// A story's commit on the target as it is now.
-    fn make_story(&mut self, number: usize, random: &mut Random) {
-        let tip = self.run(&["rev-parse", TARGET]);
-        self.run(&["checkout", "-q", "--detach", &tip]);
-        for commit in 0..=random.below(2) {
-            let file = self.repo().join(format!("f{}", random.below(FILES)));
-            let mut lines: Vec<String> = fs_err::read_to_string(&file).expect("a file").lines().map(str::to_owned).collect();
-            let line = random.below(lines.len());
-            lines[line] = format!("story {number} {commit}");
-            fs_err::write(&file, lines.join("\n") + "\n").expect("written");
-            if commit == 0 {
-                // One in five breaks the strict gate with whatever story it names; one in ten is broken by itself.
-                let says = match random.below(10) {
-                    0 => "broken".to_owned(),
-                    1 | 2 => format!("clash s{}", random.below(12)),
-                    _ => "fine".to_owned(),
-                };
-                fs_err::write(self.repo().join(format!("s{number}")), says).expect("written");
-            }
-            self.run(&["add", "-A"]);
-            self.run(&["commit", "-q", "--allow-empty", "-m", &format!("work {number}.{commit}\n\nStory: S-99")]);
-        }
-        let commit = self.run(&["rev-parse", "HEAD"]);
-        let story: StoryId = format!("S-{number}").parse().expect("an id");
-        self.run(&["update-ref", &format!("refs/cofferdam/stories/S-{number}/1"), &commit]);
-        let ticket = Ticket {
-            story: story.clone(),
-            title: format!("story {number}"),
-            commit: commit.parse().expect("an id"),
-            gates: vec!["g".into()],
-            evidence: vec![],
-        };
-        self.journal.push((story.clone(), Kind::StoryQueued { commit: ticket.commit.clone() }));
-        self.tickets.insert(story, ticket);
-    }
-
-    /// Somebody else pushes to the target.
-    fn push(&mut self, number: usize) {
-        // Git refuses a push to a branch that is checked out; the first landing puts the user's checkout aside.
-        let head = fs_err::read_to_string(self.repo().join(".git/worktrees/user/HEAD")).expect("a head");
-        if head.trim_end().ends_with(TARGET) {
-            return;
-        }
-        let tip = self.run(&["rev-parse", TARGET]);
-        self.run(&["checkout", "-q", "--detach", &tip]);
-        fs_err::write(self.repo().join(format!("ext{number}")), format!("{number}\n")).expect("written");
-        self.run(&["add", "-A"]);
-        self.run(&["commit", "-q", "-m", "pushed"]);
-        let commit = self.run(&["rev-parse", "HEAD"]);
-        self.run(&["update-ref", TARGET, &commit, &tip]);
-        self.pushed.insert(commit.clone());
-        self.seen_tip = commit;
-    }
-
-    /// The gate on the tree of a commit.
-    fn is_green(&self, commit: &str) -> bool {
-        let names = self.run(&["ls-tree", "--name-only", commit]);
-        let names: BTreeSet<&str> = names.lines().collect();
-        names.iter().filter(|name| name.starts_with('s')).all(|name| {
-            let says = self.run(&["show", &format!("{commit}:{name}")]);
-            let clash = says.strip_prefix("clash ").is_some_and(|other| self.strict && other != *name && names.contains(other));
-            says != "broken" && !clash
-        })
-    }
-
-    fn is_over(&self, story: &StoryId) -> bool {
-        let over = |kind: &Kind| matches!(kind, Kind::StoryLanded { .. } | Kind::CandidateRefused { .. });
-        self.journal.iter().any(|(of, kind)| of == story && over(kind))
-    }
-
-    fn waiting(&self) -> Vec<(StoryId, CommitId)> {
-        let queued = self.journal.iter().filter(|(_, kind)| matches!(kind, Kind::StoryQueued { .. })).map(|(story, _)| story);
-        queued.filter(|story| !self.is_over(story)).map(|story| (story.clone(), self.tickets[story].commit.clone())).collect()
-    }
-
-    /// A landing that was begun and not answered.
-    fn open_landing(&self) -> Option<(StoryId, CommitId, CommitId)> {
-        let mut open = None;
-        for (story, kind) in &self.journal {
-            match kind {
-                Kind::LandingStarted { candidate, from, .. } => open = Some((story.clone(), candidate.clone(), from.clone())),
-                Kind::StoryLanded { .. } | Kind::CandidateDropped { .. } if open.as_ref().is_some_and(|(of, ..)| of == story) => {
-                    open = None;
-                }
-                _ => {}
-            }
-        }
-        open
-    }
-}
 
 /// One life of the runner: it ends when everything is decided, or by a crash. `Err` is a broken invariant.
 struct Life<'a> {
@@ -253,7 +48,7 @@ impl Life<'_> {
     }
 
     fn recover(&mut self) -> Result<(), Broken> {
-        if let Some((story, candidate, base)) = self.disk.open_landing() {
+        for (story, (candidate, base)) in self.disk.open_landings() {
             let ticket = self.disk.tickets[&story].clone();
             let mut new = Vec::new();
             self.keeper().recover(&ticket, &candidate, &base, &mut teller(&mut new)).map_err(|e: Undone<()>| e.to_string())?;
@@ -311,8 +106,9 @@ impl Life<'_> {
             for action in self.chain.take(fact) {
                 match action {
                     Action::Stop { candidate } => self.asked.retain(|a| !matches!(a, Action::Test { candidate: c, .. } if *c == candidate)),
-                    Action::Drop { story, candidate } => {
-                        self.disk.journal.push((story, Kind::CandidateDropped { candidate, why: "void".into() }));
+                    Action::Drop { members, candidate, .. } => {
+                        let dropped = Kind::CandidateDropped { candidate, why: "void".into() };
+                        self.disk.journal.extend(members.into_iter().map(|story| (story, dropped.clone())));
                     }
                     Action::Eject { story, candidate, why, .. } => {
                         self.eject(&story, candidate.as_ref(), why)?;
@@ -346,17 +142,17 @@ impl Life<'_> {
     fn perform(&mut self, action: Action) -> Result<Vec<Fact>, Broken> {
         let mut new = Vec::new();
         let facts = match action {
-            Action::Build { story, base, behind, .. } => {
-                let ticket = self.disk.tickets[&story].clone();
-                let built = self.keeper().build(&ticket, &base, &behind, &mut teller(&mut new));
+            Action::Build { members, base, behind } => {
+                let tickets: Vec<Ticket> = members.iter().map(|(story, _)| self.disk.tickets[story].clone()).collect();
+                let built = self.keeper().build(&tickets, &base, &behind, &mut teller(&mut new));
                 vec![built.map_err(|e: Undone<()>| e.to_string())?]
             }
             Action::Test { candidate, .. } => {
                 let verdict = self.test(&candidate)?;
                 vec![Fact::Verdict { candidate, verdict }]
             }
-            Action::Land { story, candidate, base } => {
-                let ticket = self.disk.tickets[&story].clone();
+            Action::Land { members, candidate, base } => {
+                let tickets: Vec<Ticket> = members.iter().map(|story| self.disk.tickets[story].clone()).collect();
                 // Somebody pushes at the worst moment.
                 if *self.pushes > 0 && self.random.one_in(4) {
                     *self.pushes -= 1;
@@ -374,7 +170,7 @@ impl Life<'_> {
                     run: None,
                 };
                 // What is told is on the disk when it returns, whatever comes after.
-                let landed = keeper.land(&ticket, &candidate, &base, &mut |_| fault::point(), &mut |story, kind| {
+                let landed = keeper.land(&tickets, &candidate, &base, &mut |_| fault::point(), &mut |story, kind| {
                     fault::point();
                     journal.push((story.clone(), kind));
                     fault::point();
@@ -445,7 +241,8 @@ fn judge(disk: &Disk, before: &(BTreeMap<String, Vec<u8>>, Vec<u8>, String)) -> 
             continue;
         }
         let trailers = disk.run(&["log", "-1", "--format=%(trailers:key=Story,valueonly)", commit]);
-        let story: StoryId = trailers.lines().next().unwrap_or_default().parse().map_err(|e| format!("{commit} is of no story: {e}"))?;
+        let stories = trailers.lines().map(str::parse::<StoryId>).collect::<Result<Vec<_>, _>>().map_err(|e| format!("{commit}: {e}"))?;
+        let Some(story) = stories.first().cloned() else { return Err(format!("{commit} is of no story")) };
         let parents = disk.run(&["rev-list", "-1", "--parents", commit]);
         let tree = disk.run(&["rev-parse", &format!("{commit}^{{tree}}")]);
         if disk.style == Style::Rebase {
@@ -460,18 +257,33 @@ fn judge(disk: &Disk, before: &(BTreeMap<String, Vec<u8>>, Vec<u8>, String)) -> 
             parent = commit.to_owned();
             continue;
         }
-        if !landed.insert(story.clone()) {
-            return Err(format!("{story} landed twice"));
+        if let Some(twice) = stories.iter().find(|story| !landed.insert((*story).clone())) {
+            return Err(format!("{twice} landed twice"));
         }
         if !disk.proven.contains(&tree) {
             return Err(format!("{commit} was never tested"));
         }
-        let own = disk.tickets[&story].commit.to_string();
-        let (good, merged) = disk.git(&disk.repo(), &["merge-tree", "--write-tree", &parent, &own]);
-        if !good || merged != tree {
-            return Err(format!("{commit} is not the merge of its parent and {story}"));
+        // The merges of its stories, one on the other. A batch's own commit joins them to the line.
+        let (mut merged, mut last) = (parent.clone(), String::new());
+        let inside = match stories.len() {
+            1 => String::new(),
+            _ => disk.run(&["rev-list", "--first-parent", "--reverse", &format!("{parent}..{commit}^2")]),
+        };
+        let mut inside = inside.lines();
+        for story in &stories {
+            let own = disk.tickets[story].commit.to_string();
+            let (good, made) = disk.git(&disk.repo(), &["merge-tree", "--write-tree", &merged, &own]);
+            let link = inside.next().unwrap_or(commit).to_owned();
+            if !good || made != disk.run(&["rev-parse", &format!("{link}^{{tree}}")]) {
+                return Err(format!("{commit} is not the merge of its parent and {stories:?}"));
+            }
+            (merged, last) = (link, own);
         }
-        let wanted = if disk.style == Style::Merge { format!("{commit} {parent} {own}") } else { format!("{commit} {parent}") };
+        if disk.run(&["rev-parse", &format!("{merged}^{{tree}}")]) != tree {
+            return Err(format!("{commit} is not the merge of its parent and {stories:?}"));
+        }
+        let joins = if stories.len() > 1 { merged } else { last };
+        let wanted = if disk.style == Style::Merge { format!("{commit} {parent} {joins}") } else { format!("{commit} {parent}") };
         if parents != wanted {
             return Err(format!("{commit} has the parents {parents}"));
         }
@@ -518,6 +330,8 @@ fn world(seed: u64, mutant: Option<Mutant>) -> Result<(), Broken> {
         let memory = Memory::of(&state).expect("a memory");
         let tip: CommitId = disk.run(&["rev-parse", TARGET]).parse().expect("an id");
         let chain = Chain::new(1 + random.below(4), tip);
+        let most = if style == Style::Merge { 1 + random.below(4) } else { 1 };
+        let chain = chain.with_batches(most, [false; 40]);
         let is_last = lives == 0;
         fault::crash_after((!is_last && random.one_in(2)).then(|| u32::try_from(random.below(60)).expect("small")));
         let steps = if is_last { 2_000 } else { 3 + random.below(25) };
@@ -573,6 +387,11 @@ fn a_merge_that_nobody_tested_is_noticed() {
 #[test]
 fn a_verdict_of_another_gate_is_noticed() {
     is_noticed(Mutant::MemoryWithoutGate);
+}
+
+#[test]
+fn a_batch_that_forgets_one_of_its_stories_is_noticed() {
+    is_noticed(Mutant::BatchForgetsOne);
 }
 
 #[test]

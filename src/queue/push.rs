@@ -71,6 +71,28 @@ impl Remote<'_> {
         Err(PushError::Refused { remote: self.name.to_owned(), said: cut(said.trim(), SAID) })
     }
 
+    /// Puts a commit on a branch of its own, for others to see. Somebody else's commit there is left alone.
+    ///
+    /// # Errors
+    /// When the remote refuses, or cannot be reached.
+    pub fn publish(&self, repository: &Repository, commit: Oid) -> Result<(), PushError> {
+        let lease = format!("--force-with-lease={}:", self.branch);
+        let (good, said) =
+            self.git(repository, &["push", "--porcelain", "--no-verify", &lease, self.name, &format!("{commit}:{}", self.branch)])?;
+        if good { Ok(()) } else { Err(PushError::Refused { remote: self.name.to_owned(), said: cut(said.trim(), SAID) }) }
+    }
+
+    /// Takes such a branch away again, when it still holds the commit.
+    ///
+    /// # Errors
+    /// When the remote refuses, or cannot be reached.
+    pub fn withdraw(&self, repository: &Repository, commit: Oid) -> Result<(), PushError> {
+        let lease = format!("--force-with-lease={}:{commit}", self.branch);
+        let (good, said) =
+            self.git(repository, &["push", "--porcelain", "--no-verify", &lease, self.name, &format!(":{}", self.branch)])?;
+        if good { Ok(()) } else { Err(PushError::Refused { remote: self.name.to_owned(), said: cut(said.trim(), SAID) }) }
+    }
+
     /// Where the remote's branch is now, with its objects here. None when it has no such branch.
     ///
     /// # Errors

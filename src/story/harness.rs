@@ -37,6 +37,7 @@ pub(crate) fn spec() -> StorySpec {
             contract: ContractMode::Off,
             evaluators: vec!["checks".to_owned(), "review".to_owned()],
             gates: vec!["test".to_owned()],
+            candidate_gates: Vec::new(),
             diagnose: false,
             landing: Landing::Queue,
             limits: Limits::default(),

@@ -90,7 +90,7 @@ impl Proof {
     /// # Errors
     /// What is lacking.
     pub fn of(story: &Story, attempt: &Attempt, verdicts: Verdicts) -> Result<Self, Lacking> {
-        let gates = green(story, &attempt.gates, &verdicts.tree)?;
+        let gates = green(story, &story.spec.rules.gates, &attempt.gates, &verdicts.tree)?;
         Ok(Self { verdicts, gates })
     }
 
@@ -107,10 +107,17 @@ impl Proof {
     }
 }
 
+/// Whether everything that is required of a candidate is green on its tree.
+pub(super) fn green_candidate(story: &Story, candidate: &Candidate) -> Result<(), Lacking> {
+    let rules = &story.spec.rules;
+    let required: Vec<String> = rules.gates.iter().chain(&rules.candidate_gates).cloned().collect();
+    green(story, &required, &candidate.gates, &candidate.tree).map(drop)
+}
+
 /// Whether every required gate is green on this tree.
-pub(super) fn green(story: &Story, gates: &BTreeMap<String, GateRun>, tree: &TreeId) -> Result<Vec<String>, Lacking> {
+fn green(story: &Story, required: &[String], gates: &BTreeMap<String, GateRun>, tree: &TreeId) -> Result<Vec<String>, Lacking> {
     let (mut missing, mut failed) = (Vec::new(), Vec::new());
-    for name in &story.spec.rules.gates {
+    for name in required {
         match gates.get(name).filter(|run| run.tree == *tree).map(|run| (run.result, run.errors)) {
             Some((GateResult::Pass, _)) => {}
             Some((GateResult::Red, _)) => failed.push(name.clone()),
@@ -123,7 +130,7 @@ pub(super) fn green(story: &Story, gates: &BTreeMap<String, GateRun>, tree: &Tre
     // One red gate is enough: the others are not worth waiting for.
     let missing = if failed.is_empty() { missing } else { Vec::new() };
     lacking(missing, failed)?;
-    Ok(story.spec.rules.gates.clone())
+    Ok(required.to_vec())
 }
 
 fn lacking(missing: Vec<String>, failed: Vec<String>) -> Result<(), Lacking> {

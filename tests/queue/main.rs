@@ -1,5 +1,7 @@
 //! Gates, candidates and landings: real git, real sandboxes, the real program.
 
+mod batches;
+mod ci;
 mod gates;
 mod landing;
 mod support;

@@ -1,5 +1,6 @@
 //! A repository, a home and the program, for one user.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -149,4 +150,66 @@ pub(crate) fn alive(mark: &str) -> bool {
 
 pub(crate) fn gate(name: &str, run: &str, more: &str) -> String {
     format!("[[gate]]\nname = \"{name}\"\nrun = '''{run}'''\n{more}\n")
+}
+
+const AGENT: &str =
+    "[agents.implementer]\nadapter = \"command\"\ncommand = [\"./agent.sh\", \"{story}\"]\n[run]\nretry_delay = \"10ms\"\nparallel = 4\n";
+
+/// A repository whose stories are done by the scripts beside them.
+pub(crate) struct Project {
+    pub(crate) world: World,
+}
+
+impl Project {
+    pub(crate) fn new(world: World, config: &str, stories: &[(&str, &str)]) -> Self {
+        let project = Self { world };
+        let repo = project.world.repo();
+        fs_err::write(repo.join("agent.sh"), "#!/bin/sh\nsh -e \"do/$1\"\n").expect("an agent");
+        project.world.sh("chmod +x agent.sh; mkdir -p do stories");
+        for (id, script) in stories {
+            fs_err::write(repo.join("do").join(id), script).expect("a script");
+            let text = format!("---\nid: {id}\ntitle: Story {id}\n---\n- [ ] AC-1: done\n");
+            fs_err::write(repo.join(format!("stories/{id}.md")), text).expect("a story");
+        }
+        project.world.commit(&format!("{AGENT}{config}"));
+        project
+    }
+
+    /// `cofferdam run` to its end.
+    #[track_caller]
+    pub(crate) fn run(&self, code: i32) -> Ran {
+        let ran = self.world.run(&["run", "--plain"]);
+        assert_eq!(ran.code(), code, "{}\n{}", ran.out(), ran.err());
+        ran
+    }
+
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let ran = self.world.run(args);
+        serde_json::from_slice(&ran.0.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", ran.err()))
+    }
+
+    pub(crate) fn states(&self) -> BTreeMap<String, String> {
+        let status = self.json(&["status", "--json"]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        status["stories"].as_array().expect("stories").iter().map(|s| (text(&s["id"]), text(&s["state"]))).collect()
+    }
+
+    pub(crate) fn events(&self, kind: &str) -> Vec<Value> {
+        let ran = self.world.run(&["log", "--json"]);
+        let lines = ran.out().lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect::<Vec<_>>();
+        lines.into_iter().filter(|event| event["kind"] == kind).collect()
+    }
+
+    /// Every commit of the target is the merge of its parent and its story, in one line, and green.
+    #[track_caller]
+    pub(crate) fn is_sound(&self, first: &str, landed: usize, green: &str) {
+        let line = self.world.sh(&format!("git rev-list --first-parent --reverse {first}..main"));
+        assert_eq!(line.lines().count(), landed, "{line}");
+        for commit in line.lines() {
+            let merged = self.world.sh(&format!("git merge-tree --write-tree {commit}^1 {commit}^2"));
+            assert_eq!(merged, self.world.sh(&format!("git rev-parse {commit}^{{tree}}")));
+            self.world.sh(&format!("rm -rf ../look; mkdir ../look; git archive {commit} | tar -x -C ../look; cd ../look; {green}"));
+        }
+        assert!(self.world.run(&["log", "--verify"]).code() == 0);
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::ci::{self, Question};
 use super::{Hands, Trouble, Unanswered, Untold, Work};
 use crate::base::id::{CommitId, EvidenceId, StoryId, TreeId};
-use crate::config::Config;
+use crate::config::{CI_GATE, Config};
 use crate::event::{GateResult, Kind};
 use crate::queue::chain::Verdict;
 use crate::queue::gate::{Definition, Floor, Judgement, judge};
@@ -102,10 +103,13 @@ fn ask(hands: &Hands, config: &Config, gate: &Definition, commit: &CommitId, bas
 /// A candidate to be tested.
 #[derive(Clone, Debug)]
 pub struct Case {
-    pub story: StoryId,
+    /// More than one is a batch.
+    pub stories: Vec<StoryId>,
     pub candidate: CommitId,
     pub tree: TreeId,
     pub base: CommitId,
+    /// The whole name of the target's ref.
+    pub target: String,
     pub approved: bool,
 }
 
@@ -129,7 +133,31 @@ pub fn test(hands: &Hands, case: &Case, gates: &[Definition]) -> Result<Verdict,
     if hands.stop.is_asked() && verdict != Verdict::Red {
         return Ok(Verdict::Cancelled);
     }
+    // What costs somebody else's machines comes when our own have nothing against it.
+    if verdict == Verdict::Green && config.ci.provider.is_some() {
+        return external(hands, case);
+    }
     Ok(verdict)
+}
+
+fn external(hands: &Hands, case: &Case) -> Result<Verdict, Untold> {
+    let started = Kind::GateStarted { gate: CI_GATE.to_owned(), commit: case.candidate.clone(), tree: case.tree.clone() };
+    tell_all(hands, case, &started)?;
+    let question = Question { commit: &case.candidate, tree: case.tree.as_str(), base: &case.base, target: &case.target, landed: false };
+    let said = ci::ask(&hands.shop, &hands.stop, &question);
+    if said.judged.result != GateResult::Cancelled {
+        tell_all(hands, case, &said.event(&case.candidate, &case.tree))?;
+    }
+    Ok(verdict_of(said.judged.result))
+}
+
+fn verdict_of(result: GateResult) -> Verdict {
+    match result {
+        GateResult::Pass => Verdict::Green,
+        GateResult::Red => Verdict::Red,
+        GateResult::Cancelled => Verdict::Cancelled,
+        GateResult::Error => Verdict::Broken,
+    }
 }
 
 /// A red gate is red whatever the others say.
@@ -145,16 +173,11 @@ fn worst(a: Verdict, b: Verdict) -> Verdict {
 
 fn one(hands: &Hands, config: &Config, case: &Case, gate: &Definition, red: &AtomicBool) -> Result<Verdict, Untold> {
     let started = Kind::GateStarted { gate: gate.name.clone(), commit: case.candidate.clone(), tree: case.tree.clone() };
-    hands.desk.tell(&case.story, vec![started])?;
+    tell_all(hands, case, &started)?;
     let mut tries = 0;
     loop {
         let said = ask(hands, config, gate, &case.candidate, &case.base, case.approved);
-        let verdict = match said.judged.result {
-            GateResult::Pass => Verdict::Green,
-            GateResult::Red => Verdict::Red,
-            GateResult::Cancelled => Verdict::Cancelled,
-            GateResult::Error => Verdict::Broken,
-        };
+        let verdict = verdict_of(said.judged.result);
         if hands.stop.is_asked() && !red.load(Ordering::SeqCst) && verdict != Verdict::Red {
             return Ok(Verdict::Cancelled);
         }
@@ -162,13 +185,25 @@ fn one(hands: &Hands, config: &Config, case: &Case, gate: &Definition, red: &Ato
         if verdict == Verdict::Broken && tries < TRIES && !hands.stop.is_asked() {
             continue;
         }
-        hands.desk.tell(&case.story, vec![said.event(&case.candidate, &case.tree)])?;
+        tell_all(hands, case, &said.event(&case.candidate, &case.tree))?;
         if verdict == Verdict::Red {
             red.store(true, Ordering::SeqCst);
             hands.stop.ask();
         }
         return Ok(verdict);
     }
+}
+
+/// Every story of a batch has the result; the gate ran once.
+fn tell_all(hands: &Hands, case: &Case, kind: &Kind) -> Result<(), Untold> {
+    for (at, story) in case.stories.iter().enumerate() {
+        let mut kind = kind.clone();
+        if let Kind::GateFinished { cached, .. } = &mut kind {
+            *cached |= at > 0;
+        }
+        hands.desk.tell(story, vec![kind])?;
+    }
+    Ok(())
 }
 
 /// What gates say of a commit that is nobody's story: the target itself.
@@ -201,6 +236,39 @@ pub fn look(shop: &Workshop, stop: &Stop, gates: &[Definition], commit: &CommitI
         Ok(Looked { green: Some(true), why: String::new(), evidence: None })
     };
     look().unwrap_or_else(|error| Looked { green: None, why: error.to_string(), evidence: None })
+}
+
+/// Does external CI look at what has landed?
+pub fn follows_outside(config: &Config) -> bool {
+    config.ci.provider.is_some() && !config.ci.after.is_empty()
+}
+
+/// What is looked at when something has landed: gates of ours, and external CI on the target, when it is named.
+pub fn follow(shop: &Workshop, stop: &Stop, gates: &[Definition], outside: Option<&str>, commit: &CommitId) -> Looked {
+    let own = look(shop, stop, gates, commit);
+    match outside {
+        Some(target) if own.green == Some(true) => look_outside(shop, stop, target, commit),
+        _ => own,
+    }
+}
+
+/// External CI on what has landed.
+fn look_outside(shop: &Workshop, stop: &Stop, target: &str, commit: &CommitId) -> Looked {
+    let looked = || -> Result<Looked, GateError> {
+        let repository = open(shop, &shop.config())?;
+        let repository = repository.repository();
+        let id = oid(commit)?;
+        let (tree, base) = (repository.tree_of(id)?.to_string(), repository.parents_of(id)?.first().map(ToString::to_string));
+        let base = base.and_then(|base| base.parse().ok()).unwrap_or_else(|| commit.clone());
+        let said = ci::ask(shop, stop, &Question { commit, tree: &tree, base: &base, target, landed: true });
+        let green = match said.judged.result {
+            GateResult::Pass => Some(true),
+            GateResult::Red => Some(false),
+            GateResult::Cancelled | GateResult::Error => None,
+        };
+        Ok(Looked { green, why: format!("{CI_GATE}: {}", said.detail), evidence: said.evidence.last().cloned() })
+    };
+    looked().unwrap_or_else(|error| Looked { green: None, why: error.to_string(), evidence: None })
 }
 
 /// What landed warms the caches of its gates; what nobody waits for is dropped.

@@ -4,27 +4,31 @@
 //! are fed to the chain. Nothing here is kept over a crash: it is derived from the stories and the target again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
 use super::{RunError, Runner};
 use crate::base::id::{CommitId, StoryId};
-use crate::config::When;
+use crate::config::{Style, When};
 use crate::engine::crash;
 use crate::engine::perform::gate::{self, Case, Looked};
 use crate::engine::perform::{Desk, Hands, Trouble, Untold, blocked};
-use crate::event::{Finding, Kind};
+use crate::event::{GateResult, Kind};
 use crate::queue::chain::{Action, Chain, Fact, Verdict, Why};
 use crate::queue::gate::Definition;
 use crate::queue::land::{Aside, LandError};
 use crate::queue::order::{Waiting, order};
-use crate::queue::perform::{Keeper, Refusal, Ticket, Undone};
+use crate::queue::perform::{Keeper, Ticket, Undone};
 use crate::role::{Stop, Workshop};
-use crate::story::facts::End;
+use crate::store::Filter;
 use crate::story::{Phase, Story};
 use crate::workspace::git::Repository;
 use crate::workspace::stories::Workspaces;
+
+/// Events in which the last stories that left the queue are looked for.
+const LOOKED_BACK: u64 = 2_000;
 
 /// What a task of the queue came to.
 pub(super) enum Done {
@@ -32,12 +36,19 @@ pub(super) enum Done {
     Landed {
         facts: Vec<Fact>,
         aside: Vec<Aside>,
+        /// What a human is asked, of each story.
+        trouble: Vec<(StoryId, Trouble)>,
     },
     /// A story that was at fault together with others was looked at again, alone on the target.
     Settled {
         story: StoryId,
     },
     Checked {
+        commit: CommitId,
+        looked: Looked,
+    },
+    /// What has landed was looked at.
+    Followed {
         commit: CommitId,
         looked: Looked,
     },
@@ -71,6 +82,10 @@ pub(super) struct Keeping {
     /// The target's commit that was looked at last, and whether it is green.
     pub(super) known: Option<(CommitId, bool)>,
     pub(super) checking: bool,
+    /// Looks at what has landed that are not over.
+    pub(super) following: usize,
+    /// Why what has landed is red: until a later landing is green.
+    pub(super) fallen: Option<String>,
     pub(super) integrating: bool,
     pub(super) landing: bool,
     pub(super) recovered: bool,
@@ -94,6 +109,7 @@ impl Keeping {
         match (&self.broken, &self.known) {
             (Some(why), _) => Some(why.clone()),
             (None, None) => Some("the target's own gates run first".to_owned()),
+            (None, Some(_)) if self.following > 0 => Some("what has landed is being checked".to_owned()),
             (None, Some(_)) => None,
         }
     }
@@ -101,7 +117,7 @@ impl Keeping {
 
 /// Everything that a task needs to keep the target.
 #[derive(Clone)]
-struct Help {
+pub(super) struct Help {
     shop: Arc<Workshop>,
     desk: Desk,
     target: String,
@@ -109,7 +125,7 @@ struct Help {
 }
 
 impl Help {
-    fn with<T>(&self, act: impl FnOnce(&Keeper<'_>) -> Result<T, Undone<Untold>>) -> Result<T, Undone<Untold>> {
+    pub(super) fn with<T>(&self, act: impl FnOnce(&Keeper<'_>) -> Result<T, Undone<Untold>>) -> Result<T, Undone<Untold>> {
         let Workspaces { repository, state } =
             self.shop.workspaces().map_err(|error| std::io::Error::other(error.to_string())).map_err(|e| Undone::Git(e.into()))?;
         let merge = self.shop.config().merge.clone();
@@ -124,14 +140,14 @@ impl Help {
         })
     }
 
-    fn teller(&self) -> impl FnMut(&StoryId, Kind) -> Result<(), Untold> {
+    pub(super) fn teller(&self) -> impl FnMut(&StoryId, Kind) -> Result<(), Untold> {
         let desk = self.desk.clone();
         move |story, kind| desk.tell(story, vec![kind])
     }
 }
 
 /// A story that refuses the event has moved on: nothing is to be done. Anything else is ours.
-fn undone(story: &StoryId, error: Undone<Untold>) -> Done {
+pub(super) fn undone(story: &StoryId, error: Undone<Untold>) -> Done {
     match error {
         Undone::Told(_) => Done::Facts(Vec::new()),
         error => {
@@ -142,7 +158,7 @@ fn undone(story: &StoryId, error: Undone<Untold>) -> Done {
     }
 }
 
-fn ticket(story: &Story, commit: &CommitId) -> Ticket {
+pub(super) fn ticket(story: &Story, commit: &CommitId) -> Ticket {
     let results = story.attempts.iter().rev().find(|a| a.change.as_ref().is_some_and(|change| change.commit == *commit));
     let evaluators = results.into_iter().flat_map(|attempt| attempt.results.values().flat_map(|result| result.evidence.clone()));
     let gates = results.into_iter().flat_map(|attempt| attempt.gates.values().flat_map(|run| run.evidence.clone()));
@@ -175,7 +191,8 @@ impl Runner<'_> {
         let is_green = self.keeping.known.as_ref().is_some_and(|(commit, green)| *commit == tip && *green);
         let slots = usize::try_from(self.reading.config.queue.slots).unwrap_or(1);
         if self.keeping.chain.is_none() && is_green {
-            self.keeping.chain = Some(Chain::new(slots, tip.clone()));
+            let recent = self.recently_red()?;
+            self.keeping.chain = Some(Chain::new(slots, tip.clone()).with_batches(self.batch(), recent));
         }
         let mut facts = Vec::new();
         if let Some(chain) = &self.keeping.chain
@@ -197,6 +214,26 @@ impl Runner<'_> {
         Ok(acted)
     }
 
+    /// The most stories that are tested as one. In one straight line of commits each is tested by itself: only a merge can stand for several.
+    fn batch(&self) -> usize {
+        let config = &self.reading.config;
+        if config.merge.style == Style::Merge { usize::try_from(config.queue.batch).unwrap_or(1) } else { 1 }
+    }
+
+    /// Whether the last stories that left the queue were red, the newest last.
+    fn recently_red(&self) -> Result<Vec<bool>, RunError> {
+        let mut red = Vec::new();
+        self.store.events(&Filter { last: Some(LOOKED_BACK), ..Filter::default() }, |stored| {
+            match stored.event().map(|event| event.kind) {
+                Ok(Kind::StoryLanded { .. }) => red.push(false),
+                Ok(Kind::CandidateRefused { candidate: Some(_), .. }) => red.push(true),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(red)
+    }
+
     pub(super) fn tip(&mut self) -> Result<Option<CommitId>, RunError> {
         let keeping = &mut self.keeping;
         if keeping.repository.is_none() {
@@ -207,7 +244,7 @@ impl Runner<'_> {
         Ok(tip.and_then(|tip| tip.to_string().parse().ok()))
     }
 
-    fn help(&self) -> Help {
+    pub(super) fn help(&self) -> Help {
         Help { shop: self.shop.clone(), desk: self.desk.clone(), target: self.reading.target.clone(), run: self.run.to_string() }
     }
 
@@ -266,6 +303,10 @@ impl Runner<'_> {
             };
             self.keeping.entered.insert(story.clone(), (commit.clone(), entered));
             let urgent = known.story.is_urgent();
+            // Nothing is piled on what is broken.
+            if self.red_target && !urgent {
+                continue;
+            }
             let ordinal = known.story.spec.ordinal;
             waiting.push((Waiting { priority: self.priority(&story), story, urgent, entered, ordinal }, commit));
         }
@@ -292,28 +333,35 @@ impl Runner<'_> {
 
     fn begin_action(&mut self, action: Action) -> Result<(), RunError> {
         match action {
-            Action::Build { story, commit, base, behind } => {
-                let Some(ticket) = self.view.get(&story).map(|known| ticket(&known.story, &commit)) else { return Ok(()) };
-                let help = self.help();
+            Action::Build { members, base, behind } => {
+                let known = members.iter().filter_map(|(story, commit)| Some(ticket(&self.view.get(story)?.story, commit)));
+                let (tickets, help): (Vec<Ticket>, Help) = (known.collect(), self.help());
+                let Some(first) = tickets.first().map(|ticket| ticket.story.clone()) else { return Ok(()) };
                 self.keeping.tasks.spawn_blocking(move || {
                     crash::point("a candidate is built");
-                    let built = help.with(|keeper| keeper.build(&ticket, &base, &behind, &mut help.teller()));
-                    built.map_or_else(|error| undone(&story, error), |fact| Done::Facts(vec![fact]))
+                    let built = help.with(|keeper| keeper.build(&tickets, &base, &behind, &mut help.teller()));
+                    built.map_or_else(|error| undone(&first, error), |fact| Done::Facts(vec![fact]))
                 });
             }
-            Action::Test { story, candidate } => self.begin_test(&story, &candidate)?,
+            Action::Test { members, candidate } => self.begin_test(&members, &candidate)?,
             Action::Stop { candidate } => {
                 if let Some(stop) = self.keeping.stops.remove(&candidate) {
                     stop.ask();
                 }
             }
-            Action::Drop { story, candidate } => {
-                let why = "what it stands on changed".to_owned();
-                self.tell(&story, Kind::CandidateDropped { candidate, why })?;
+            Action::Drop { members, candidate, why } => {
+                for story in members {
+                    self.tell(&story, Kind::CandidateDropped { candidate: candidate.clone(), why: why.words().to_owned() })?;
+                }
             }
-            Action::Land { story, candidate, base } => self.begin_landing(story, candidate, base),
+            Action::Land { members, candidate, base } => self.begin_landing(&members, candidate, base),
             Action::Eject { story, candidate: Some(candidate), why: Why::Broken, .. } => {
-                let what = format!("the gates of its candidate {} cannot be run", candidate.short());
+                let gates = self.view.get(&story).and_then(|known| known.story.queue.as_ref()?.candidate.as_ref()).map(|c| &c.gates);
+                let said = gates.and_then(|gates| gates.iter().find(|(_, run)| run.result == GateResult::Error));
+                let why = said.map_or_else(String::new, |(gate, run)| {
+                    format!(": {gate}: {}", run.detail.as_deref().unwrap_or_default().lines().next().unwrap_or_default())
+                });
+                let what = format!("the gates of its candidate {} came to no verdict{why}", candidate.short());
                 self.tell(&story, blocked(&Trouble::new(what, format!("cofferdam show {story}; then cofferdam retry {story}"))))?;
             }
             Action::Eject { story, candidate, why, behind } if behind.is_empty() => self.begin_refusal(story, candidate, why),
@@ -325,24 +373,30 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn begin_test(&mut self, story: &StoryId, candidate: &CommitId) -> Result<(), RunError> {
-        let known = self.view.get(story).map(|known| &known.story);
-        let found = known.and_then(|s| Some((s, s.queue.as_ref()?))).and_then(|(s, queue)| Some((s, queue, queue.candidate.as_ref()?)));
-        let Some((facts, queue, built)) = found.filter(|(.., built)| built.commit == *candidate) else {
-            // The story has moved on, or a candidate that was asked for earlier came late: it is built again.
+    fn begin_test(&mut self, members: &[StoryId], candidate: &CommitId) -> Result<(), RunError> {
+        let known = members.iter().filter_map(|story| {
+            let facts = &self.view.get(story)?.story;
+            let queue = facts.queue.as_ref()?;
+            let built = queue.candidate.as_ref().filter(|built| built.commit == *candidate)?;
+            Some((facts, queue, built))
+        });
+        let known: Vec<_> = known.collect();
+        let Some((.., built)) = known.first().filter(|_| known.len() == members.len()) else {
+            // A story has moved on, or a candidate that was asked for earlier came late: it is built again.
             let again = Fact::NotLanded { candidate: candidate.clone() };
             self.keeping.tasks.spawn_blocking(move || Done::Facts(vec![again]));
             return Ok(());
         };
         let case = Case {
-            story: story.clone(),
+            stories: members.to_vec(),
             candidate: candidate.clone(),
             tree: built.tree.clone(),
             base: built.base.clone(),
-            approved: facts.approvals.contains(&queue.commit),
+            target: self.reading.target.clone(),
+            approved: known.iter().all(|(facts, queue, _)| facts.approvals.contains(&queue.commit)),
         };
-        let required = facts.spec.rules.gates.clone();
-        let gates: Vec<Definition> = self.gates(&[When::Always]).into_iter().filter(|gate| required.contains(&gate.name)).collect();
+        let is_required = |gate: &Definition| known.iter().any(|(facts, ..)| facts.spec.rules.gates.contains(&gate.name));
+        let gates: Vec<Definition> = self.gates(&[When::Always]).into_iter().filter(is_required).collect();
         let stop = Arc::new(Stop::new()?);
         self.keeping.stops.insert(candidate.clone(), stop.clone());
         let hands = Hands { shop: self.shop.clone(), desk: self.desk.clone(), stop, words: self.words.clone() };
@@ -355,133 +409,33 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn begin_landing(&mut self, story: StoryId, candidate: CommitId, base: CommitId) {
-        let found = self.view.get(&story).and_then(|known| Some(ticket(&known.story, &known.story.queue.as_ref()?.commit)));
-        let Some(ticket) = found else { return };
-        self.keeping.landing = true;
+    fn begin_landing(&mut self, members: &[StoryId], candidate: CommitId, base: CommitId) {
+        let known = members.iter().filter_map(|story| {
+            let facts = &self.view.get(story)?.story;
+            Some(ticket(facts, &facts.queue.as_ref()?.commit))
+        });
+        let tickets: Vec<Ticket> = known.collect();
         let help = self.help();
+        self.keeping.landing = true;
         self.keeping.tasks.spawn_blocking(move || {
             let landed = help.with(|keeper| {
-                keeper.land(&ticket, &candidate, &base, &mut |step| crash::point(&format!("landing: {step:?}")), &mut help.teller())
+                keeper.land(&tickets, &candidate, &base, &mut |step| crash::point(&format!("landing: {step:?}")), &mut help.teller())
             });
-            match landed {
-                Ok((facts, aside)) => Done::Landed { facts, aside },
-                Err(Undone::Told(_)) => Done::Landed { facts: vec![Fact::NotLanded { candidate }], aside: Vec::new() },
-                Err(error @ (Undone::Push(_) | Undone::Diverged(_))) => {
-                    let trouble = Trouble::new(error, format!("mend it there, then cofferdam retry {story}"));
-                    Done::Trouble { story: Some(story), trouble }
-                }
-                Err(Undone::Land(error @ LandError::Checkout { .. })) => {
-                    let trouble = Trouble::new(error, format!("then cofferdam retry {story}"));
-                    Done::Trouble { story: Some(story), trouble }
-                }
-                Err(error) => undone(&story, error),
-            }
-        });
-    }
-
-    /// Tells a story that it is at fault. Everything it was merged with has landed.
-    fn begin_refusal(&mut self, story: StoryId, candidate: Option<CommitId>, why: Why) {
-        let Some(chain) = &self.keeping.chain else { return };
-        let (base, help) = (chain.target().clone(), self.help());
-        let Some(known) = self.view.get(&story) else { return };
-        let Some(queue) = &known.story.queue else { return };
-        let (ticket, neighbours) = (ticket(&known.story, &queue.commit), self.neighbours(&known.story));
-        let (red, evidence) = what_was_red(&known.story);
-        self.keeping.tasks.spawn_blocking(move || {
-            let refusal = Refusal {
-                candidate: candidate.as_ref(),
-                why,
-                base: &base,
-                neighbours: &neighbours,
-                red: &red,
-                evidence: evidence.as_ref(),
+            let error = match landed {
+                Ok((facts, aside)) => return Done::Landed { facts, aside, trouble: Vec::new() },
+                Err(error) => error,
             };
-            let refused = help.with(|keeper| keeper.refuse(&ticket, refusal, &mut help.teller()));
-            match refused {
-                Ok(()) => Done::Settled { story },
-                Err(error) => undone(&story, error),
-            }
-        });
-    }
-
-    /// The stories that landed since this one's base: those it did not know.
-    fn neighbours(&self, story: &Story) -> Vec<String> {
-        let (Some(repository), Some(change)) = (&self.keeping.repository, story.change()) else { return Vec::new() };
-        let Ok(base) = change.base.as_str().parse() else { return Vec::new() };
-        let landed = self.view.stories().filter_map(|other| match &other.end {
-            Some(End::Merged { commit, .. }) => Some((&other.id, commit.as_str().parse().ok()?)),
-            _ => None,
-        });
-        landed.filter(|(_, commit)| !repository.is_ancestor(*commit, base)).map(|(id, _)| id.to_string()).take(20).collect()
-    }
-
-    /// Stories that waited for their neighbours: on a target that holds these, the fault is theirs or nobody's.
-    fn settle_aside(&mut self) -> bool {
-        let is_open = |runner: &Self, story: &StoryId| {
-            runner.view.get(story).is_some_and(|known| matches!(known.phase, Phase::Queued { .. } | Phase::Merging { .. }))
-                && !runner.keeping.aside.contains_key(story)
-        };
-        let ready: Vec<StoryId> = self
-            .keeping
-            .aside
-            .iter()
-            .filter(|(story, behind)| !behind.is_empty() && (!behind.iter().any(|b| is_open(self, b)) || self.view.get(story).is_none()))
-            .map(|(story, _)| story.clone())
-            .collect();
-        let mut acted = false;
-        for story in ready {
-            acted = true;
-            self.settle_one(story);
-        }
-        acted
-    }
-
-    fn settle_one(&mut self, story: StoryId) {
-        let queue = self
-            .view
-            .get(&story)
-            .filter(|k| matches!(k.phase, Phase::Queued { .. } | Phase::Merging { .. }))
-            .and_then(|k| k.story.queue.clone());
-        let (Some(queue), Some(chain)) = (queue, &self.keeping.chain) else {
-            self.keeping.aside.remove(&story);
-            return;
-        };
-        // Marked as being looked at.
-        self.keeping.aside.insert(story.clone(), BTreeSet::new());
-        let Some(known) = self.view.get(&story) else { return };
-        let (base, ticket, neighbours) = (chain.target().clone(), ticket(&known.story, &queue.commit), self.neighbours(&known.story));
-        let (red, evidence) = what_was_red(&known.story);
-        let (help, shop) = (self.help(), self.shop.clone());
-        let gates: Vec<Definition> = self.gates(&[When::Always]);
-        self.keeping.tasks.spawn_blocking(move || {
-            let mut tell = help.teller();
-            let looked = help.with(|keeper| match keeper.build(&ticket, &base, &[], &mut tell)? {
-                Fact::Built { candidate, .. } => Ok((Some(candidate), Why::Red)),
-                _ => Ok((None, Why::Conflicts)),
-            });
-            let (candidate, why) = match looked {
-                Ok(looked) => looked,
-                Err(error) => return undone(&story, error),
+            let trouble = |story: &StoryId| match &error {
+                Undone::Told(_) => None,
+                Undone::Push(_) | Undone::Diverged(_) => Some(Trouble::new(&error, format!("mend it there, then cofferdam retry {story}"))),
+                Undone::Land(LandError::Checkout { .. }) => Some(Trouble::new(&error, format!("then cofferdam retry {story}"))),
+                _ => Some(Trouble::new(
+                    format!("it could not be landed: {error}"),
+                    format!("mend what it names, then cofferdam retry {story}"),
+                )),
             };
-            let is_red = why == Why::Conflicts || candidate.as_ref().is_some_and(|candidate| gate::is_known_red(&shop, &gates, candidate));
-            if !is_red {
-                // Not the tree that was red: it goes back to the queue, and is tested like any other.
-                return Done::Settled { story };
-            }
-            let refusal = Refusal {
-                candidate: candidate.as_ref(),
-                why,
-                base: &base,
-                neighbours: &neighbours,
-                red: &red,
-                evidence: evidence.as_ref(),
-            };
-            let refused = help.with(|keeper| keeper.refuse(&ticket, refusal, &mut tell));
-            match refused {
-                Ok(()) => Done::Settled { story },
-                Err(error) => undone(&story, error),
-            }
+            let trouble = tickets.iter().filter_map(|ticket| Some((ticket.story.clone(), trouble(&ticket.story)?))).collect();
+            Done::Landed { facts: vec![Fact::NotLanded { candidate }], aside: Vec::new(), trouble }
         });
     }
 
@@ -503,19 +457,22 @@ impl Runner<'_> {
                 }
                 self.feed(facts)?;
             }
-            Done::Landed { facts, aside } => self.landed(facts, &aside)?,
+            Done::Landed { facts, aside, trouble } => {
+                for (story, trouble) in trouble {
+                    self.tell(&story, blocked(&trouble))?;
+                }
+                self.landed(facts, &aside)?;
+            }
             Done::Settled { story } => {
                 self.keeping.aside.remove(&story);
             }
             Done::Checked { commit, looked } => self.checked(commit, looked)?,
+            Done::Followed { commit, looked } => self.followed(commit, looked)?,
             Done::Integrated { commit, looked, culprit } => self.integrated(commit, looked, culprit)?,
-            Done::Trouble { story, trouble } => {
-                self.keeping.landing = false;
-                match story {
-                    Some(story) => drop(self.tell(&story, blocked(&trouble))?),
-                    None => self.keeping.broken = Some(trouble.what),
-                }
-            }
+            Done::Trouble { story, trouble } => match story {
+                Some(story) => drop(self.tell(&story, blocked(&trouble))?),
+                None => self.keeping.broken = Some(trouble.what),
+            },
         }
         Ok(())
     }
@@ -541,29 +498,20 @@ impl Runner<'_> {
         self.append(None, vec![checked])?;
         let live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();
         let (help, post) = (self.help(), self.gates(&[When::Post]));
-        let shop = self.shop.clone();
-        let looks = !post.is_empty();
+        let (shop, target) = (self.shop.clone(), self.reading.target.clone());
+        let outside = gate::follows_outside(&self.reading.config);
+        let looks = !post.is_empty() || outside;
+        self.keeping.following += usize::from(looks);
         self.spawn_other(move |stop| {
             gate::settle_caches(&shop, &commit, &live);
             // A ref too many is removed by the next landing.
             drop(help.with(|keeper| Ok(keeper.tidy(&live)?)));
-            if looks { Done::Checked { looked: gate::look(&shop, stop, &post, &commit), commit } } else { Done::Facts(Vec::new()) }
+            if looks {
+                Done::Followed { looked: gate::follow(&shop, stop, &post, outside.then_some(target.as_str()), &commit), commit }
+            } else {
+                Done::Facts(Vec::new())
+            }
         });
         Ok(())
     }
-}
-
-/// What the candidate's gates said, for the repair.
-fn what_was_red(story: &Story) -> (Vec<Finding>, Option<crate::base::id::EvidenceId>) {
-    let candidate = story.queue.as_ref().and_then(|queue| queue.candidate.as_ref());
-    let red = candidate.into_iter().flat_map(|candidate| &candidate.gates).filter(|(_, run)| run.result == crate::event::GateResult::Red);
-    let mut evidence = None;
-    let findings = red
-        .map(|(name, run)| {
-            evidence = evidence.take().or_else(|| run.evidence.last().cloned());
-            let text = format!("gate {name} is red: {}", run.detail.as_deref().unwrap_or("it failed"));
-            Finding { text, severity: Some("error".to_owned()), ..Finding::default() }
-        })
-        .collect();
-    (findings, evidence)
 }

@@ -8,6 +8,7 @@ use crate::base::id::{CommitId, StoryId};
 use crate::config::When;
 use crate::engine::perform::gate::{self, Looked};
 use crate::event::{Finding, Kind, StopReason};
+use crate::queue::candidate;
 use crate::queue::gate::Definition;
 use crate::role::Stop;
 use crate::story::facts::End;
@@ -19,18 +20,25 @@ impl Runner<'_> {
 
     /// Runs the target's gates on a commit of it that nobody proved.
     pub(super) fn check_target(&mut self, tip: &CommitId) -> bool {
-        let gates = self.gates(&[When::Always]);
         let is_known = self.keeping.known.as_ref().is_some_and(|(commit, _)| commit == tip);
         if is_known || self.keeping.checking || self.keeping.landing {
             return false;
         }
-        if gates.is_empty() {
+        // A run before this one may have found it red by what is looked at after a landing: that is not forgotten.
+        let target = self.store.overview().ok().and_then(|overview| overview.target);
+        let was_red = target.is_some_and(|target| target.commit == *tip && target.green == Some(false));
+        let gates = self.gates(if was_red { &[When::Always, When::Post] } else { &[When::Always] });
+        let outside = was_red && gate::follows_outside(&self.reading.config);
+        if gates.is_empty() && !outside {
             self.keeping.known = Some((tip.clone(), true));
             return true;
         }
         self.keeping.checking = true;
-        let (shop, commit) = (self.shop.clone(), tip.clone());
-        self.spawn_other(move |stop| Done::Checked { looked: gate::look(&shop, stop, &gates, &commit), commit });
+        let (shop, commit, target) = (self.shop.clone(), tip.clone(), self.reading.target.clone());
+        self.spawn_other(move |stop| Done::Checked {
+            looked: gate::follow(&shop, stop, &gates, outside.then_some(target.as_str()), &commit),
+            commit,
+        });
         true
     }
 
@@ -59,10 +67,30 @@ impl Runner<'_> {
             let detail = (!green).then(|| looked.why.clone());
             self.append(None, vec![Kind::TargetChecked { commit: commit.clone(), green, detail, evidence: looked.evidence }])?;
         }
+        // Somebody moved the target, and what was red of it before is not there any more, or was looked at again.
+        self.keeping.fallen = None;
         self.red_target = !green;
         self.keeping.red = (!green).then_some(looked.why);
         self.keeping.known = Some((commit, green));
         Ok(())
+    }
+
+    /// What has landed was looked at: its own gates, and external CI. It was green when it landed, so what is red now was not proven there.
+    pub(super) fn followed(&mut self, commit: CommitId, looked: Looked) -> Result<(), RunError> {
+        self.keeping.following = self.keeping.following.saturating_sub(1);
+        let Some(green) = looked.green else {
+            if !self.stopping {
+                self.keeping.broken = Some(format!("what has landed cannot be checked: {}", looked.why));
+            }
+            return Ok(());
+        };
+        self.keeping.fallen = (!green).then(|| looked.why.clone());
+        self.red_target = !green;
+        if green {
+            return Ok(());
+        }
+        self.keeping.red = Some(looked.why.clone());
+        self.append(None, vec![Kind::TargetChecked { commit, green, detail: Some(looked.why), evidence: looked.evidence }])
     }
 
     /// The integration gates, when they are due: every few landings, and at the end.
@@ -97,7 +125,13 @@ impl Runner<'_> {
             .view
             .stories()
             .filter_map(|story| match &story.end {
-                Some(End::Merged { commit, .. }) => Some((story.id.clone(), commit.clone(), commit.as_str().parse().ok()?)),
+                Some(End::Merged { commit, story_commit, .. }) => {
+                    let landed = commit.as_str().parse().ok()?;
+                    // Of a batch, the merge of this story.
+                    let share = candidate::share(repository, landed, story_commit.as_str().parse().ok()?).ok().flatten();
+                    let own = share.map_or(landed, |(own, _)| own);
+                    Some((story.id.clone(), own.to_string().parse().ok()?, own))
+                }
                 _ => None,
             })
             .filter(|(.., id)| green.is_none_or(|green| !repository.is_ancestor(*id, green)))

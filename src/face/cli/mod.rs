@@ -52,6 +52,7 @@ mod standing;
 pub(in crate::face) mod state;
 pub mod stats;
 pub mod status;
+mod throwaway;
 pub mod watch;
 pub mod why;
 pub mod workspace;

@@ -113,10 +113,16 @@ pub(in crate::face) fn in_order(
         waiting.push((place, *story));
     }
     waiting.sort_by(|(a, _), (b, _)| order(a, b));
-    let mut behind = Vec::new();
-    let mut lines = Vec::new();
-    for (at, (_, story)) in waiting.iter().enumerate() {
-        lines.push(line(story, &behind, at / slots.max(1), took));
+    let (mut behind, mut lines) = (Vec::new(), Vec::new());
+    // Stories of one batch have one candidate, and one turn.
+    let (mut turns, mut last) = (0_usize, None);
+    for (_, story) in &waiting {
+        let candidate = story.queue.as_ref().and_then(|queue| queue.candidate.as_ref()).map(|candidate| &candidate.commit);
+        if candidate.is_none() || candidate != last {
+            turns += 1;
+        }
+        last = candidate;
+        lines.push(line(story, &behind, (turns - 1) / slots.max(1), took));
         behind.push(story.id.to_string());
     }
     Ok(lines)

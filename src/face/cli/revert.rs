@@ -60,6 +60,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let fail = |error: &dyn std::error::Error| Failure::new(Exit::Failure, format!("{} cannot be taken back", story.id)).because(error);
     let tip =
         repository.branch_tip(&target).map_err(|e| fail(&e))?.ok_or_else(|| Failure::usage(format!("the target {branch} is gone")))?;
+    let landed = candidate::share(&repository, landed.commit, landed.story)
+        .map_err(|e| fail(&e))?
+        // Alone it brought all that came between.
+        .unwrap_or((landed.commit, landed.from));
     if !repository.is_ancestor(landed.0, tip) {
         return Err(
             Failure::new(Exit::Failure, "the target does not hold it any more").next(format!("git log {branch} shows what became of it"))
@@ -112,8 +116,16 @@ fn id(oid: Oid) -> Result<CommitId, Failure> {
     oid.to_string().parse().map_err(|error| Failure::new(Exit::Failure, "git gave an id that is none").because(&error))
 }
 
-/// What landed, and where the target was before.
-fn landing(store: &Store, story: &Story) -> Result<(Oid, Oid), Failure> {
+/// A landing of a story.
+struct Landing {
+    commit: Oid,
+    /// Where the target was before.
+    from: Oid,
+    /// The story's own commit.
+    story: Oid,
+}
+
+fn landing(store: &Store, story: &Story) -> Result<Landing, Failure> {
     let nothing = || Failure::new(Exit::Failure, format!("nothing of {} is in the target", one_line(story.id.as_str())));
     if !matches!(phase(story), Phase::Merged { .. }) {
         return Err(nothing().why(format!("it is {}", phase(story).name())).next(format!("cofferdam show {}", story.id)));
@@ -122,16 +134,16 @@ fn landing(store: &Store, story: &Story) -> Result<(Oid, Oid), Failure> {
     let filter = Filter { story: Some(story.id.clone()), ..Filter::default() };
     let looked = store.events(&filter, |stored| {
         if let Ok(event) = stored.event()
-            && let Kind::StoryLanded { commit, from, .. } = event.kind
+            && let Kind::StoryLanded { commit, from, story_commit, .. } = event.kind
         {
-            found = Some((commit, from));
+            found = Some((commit, from, story_commit));
         }
         ControlFlow::Continue(())
     });
     looked.map_err(state::failure)?;
-    let (commit, from) = found.ok_or_else(nothing)?;
+    let (commit, from, own) = found.ok_or_else(nothing)?;
     let oid = |id: &CommitId| id.as_str().parse::<Oid>().map_err(|_| nothing());
-    Ok((oid(&commit)?, oid(&from)?))
+    Ok(Landing { commit: oid(&commit)?, from: oid(&from)?, story: oid(&own)? })
 }
 
 /// The gates of every candidate, on this one.

@@ -9,7 +9,7 @@ use crate::base::id::{AttemptNo, CommitId, TreeId};
 use crate::event::{AttemptEnd, Block, Finding, GateResult, Kind, Landing, Verdict};
 use crate::story::budget;
 use crate::story::facts::{Candidate, Change, Conclusion, Diagnosis, End, Failure, GateRun, Halt, Judgement, Queue, Story};
-use crate::story::phase::{Phase, green};
+use crate::story::phase::{Phase, green_candidate};
 use crate::story::wanted::{may_start, owes_contract};
 
 /// A provider that names a later time than this is taken at this one: a clock may be wrong, on either side.
@@ -470,7 +470,7 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
         }
         (Kind::CandidateRefused { .. }, _) => Ok(()),
         (Kind::LandingStarted { candidate, .. }, Phase::Merging { candidate: current, .. }) if current.commit == *candidate => {
-            if let Err(lacking) = green(story, &current.gates, &current.tree) {
+            if let Err(lacking) = green_candidate(story, current) {
                 return refuse(format!("the candidate is not proven: {lacking:?}"), "wait for its gates");
             }
             if let Some(current) = story.queue.as_mut().and_then(|queue| queue.candidate.as_mut()) {
@@ -488,7 +488,7 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
                     "find out who moved the target: `cofferdam log` names the tested candidate",
                 );
             }
-            if let Err(lacking) = green(story, &candidate.gates, &candidate.tree) {
+            if let Err(lacking) = green_candidate(story, candidate) {
                 return refuse(
                     format!("the candidate is not proven: {lacking:?}"),
                     "never move the target before the gates of the candidate are green",

@@ -15,6 +15,10 @@ pub(crate) enum Mutant {
     MemoryWithoutGate,
     /// Refs go before the target contains what they keep.
     RefsDeletedEarly,
+    /// The first half of a red batch counts as green.
+    HalfIsTakenForGreen,
+    /// A batch is built without its last story.
+    BatchForgetsOne,
 }
 
 #[cfg(test)]

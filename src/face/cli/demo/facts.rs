@@ -54,6 +54,7 @@ pub(super) struct Facts {
     /// Processes that a reviewer or an implementer was.
     pub(super) agents: u32,
     pub(super) sandboxes_lacking: Vec<String>,
+    /// Evidence among which there is a receipt for each of these processes.
     pub(super) receipts: Vec<EvidenceId>,
     pub(super) events: u64,
     /// Why the run came to its end, when that was no good one.
@@ -77,7 +78,11 @@ impl Facts {
                 self.ended = detail.clone().or(why);
             }
             Kind::AttemptStarted { .. } => self.agents += 1,
-            Kind::EvaluatorFinished { evaluator, .. } if evaluator == "reviewer" => self.agents += 1,
+            Kind::EvaluatorFinished { evaluator, evidence, .. } if evaluator == "reviewer" => {
+                self.agents += 1;
+                // Among its transcript and its verdict.
+                self.receipts.extend(evidence.iter().cloned());
+            }
             _ => {}
         }
         if !id.is_empty() {
@@ -126,6 +131,8 @@ pub(super) struct Around {
     pub(super) hooks_are_untouched: bool,
     /// `main` is at the last commit that landed.
     pub(super) main_is_last: bool,
+    /// The least that any sandbox of an agent had, by its receipt: layers that the kernel enforced, and of these how many were tried from inside.
+    pub(super) layers: (usize, usize),
 }
 
 /// Everything that must hold, and whether it does.
@@ -155,10 +162,10 @@ pub(super) fn checks(facts: &Facts, around: Around) -> Vec<(&'static str, bool)>
             pair.iter().filter(|story| story.conflict.is_some()).count() == 1 && pair.iter().map(|story| story.attempts).sum::<u32>() == 3,
         ),
         (
-            "the whole was walked through after every two landings and at the end, green each time",
-            facts.walked.len() >= 3 && facts.walked.iter().all(|(_, green)| *green) && facts.walked.last().map(|(c, _)| c) == last,
+            "the whole was walked through while stories landed and at the end, green each time",
+            facts.walked.len() >= 2 && facts.walked.iter().all(|(_, green)| *green) && facts.walked.last().map(|(c, _)| c) == last,
         ),
-        ("every sandbox had every layer", facts.sandboxes_lacking.is_empty() && !facts.receipts.is_empty()),
+        ("every sandbox had every layer", facts.sandboxes_lacking.is_empty() && around.layers.1 > 0),
         ("main is at the last landing", around.main_is_last),
         ("the log of events is whole", around.chain_is_whole),
     ]
@@ -170,10 +177,10 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_that_did_not_happen() {
-        let around = Around { chain_is_whole: true, key_is_secret: true, hooks_are_untouched: true, main_is_last: true };
+        let around = Around { chain_is_whole: true, key_is_secret: true, hooks_are_untouched: true, main_is_last: true, layers: (9, 5) };
         let held: Vec<_> = checks(&Facts::default(), around).into_iter().filter(|(_, held)| *held).map(|(what, _)| what).collect();
         // Of a run in which nothing happened, only what was looked at beside it holds, and what holds for no commit at all.
-        assert_eq!(held.len(), 5, "{held:?}");
+        assert_eq!(held.len(), 6, "{held:?}");
         // A refusal that no kernel answered is none.
         let mut story = Story::default();
         story.denied.push(Denied { call: "open".into(), target: format!("/home/x/{KEY}"), errno: None });

@@ -12,7 +12,7 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,6 +23,7 @@ use serde::Serialize;
 use super::failure::{Exit, Failure};
 use super::printer;
 use crate::event::{Actor, Event, Kind};
+use crate::sandbox::{Layer, Receipt};
 use crate::store::{Filter, Store};
 use crate::workspace::git::Repository;
 use facts::{Around, Facts, STORIES};
@@ -37,7 +38,7 @@ const MESSAGES: u64 = 64 << 10;
 /// Shows in a temporary repository how five stories are worked on, judged and landed
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cofferdam demo                  ten seconds, no key, no network, nothing left behind\n  cofferdam demo --keep club      leaves the repository to explore: cd club && cofferdam status"
+    after_help = "Examples:\n  cofferdam demo                  a few seconds, no key, no network, nothing left behind\n  cofferdam demo --keep club      leaves the repository to explore: cd club && cofferdam status"
 )]
 pub struct Args {
     /// Make the repository in this folder, and leave it to explore
@@ -90,6 +91,16 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     refused(&ran)?;
     let (facts, around, evidence) =
         look(&scene).map_err(|failure| Failure { why: [failure.why, vec![ran.said.clone()]].concat(), ..failure })?;
+    if let (Some(why), true) = (&facts.ended, facts.agents == 0) {
+        // What only shows when it is tried, such as a chroot: the doctor tries it too.
+        let sick =
+            Command::new(&program).arg("doctor").output().is_ok_and(|doctor| doctor.status.code() == Some(Exit::Unenforceable as i32));
+        let exit = if sick { Exit::Unenforceable } else { Exit::Failure };
+        let failure = Failure::new(exit, "the run of the demo ended before any agent began").why(why.clone());
+        let said = ran.said.trim();
+        let failure = if said.is_empty() { failure } else { failure.why(said.to_owned()) };
+        return Err(failure.next("cofferdam doctor tries the sandbox step by step"));
+    }
     let checks = facts::checks(&facts, around);
     let held = checks.iter().all(|(_, held)| *held);
     let state = scene.state().unwrap_or_default().display().to_string();
@@ -99,7 +110,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         printer::json(&Document::of(&facts, &checks, &history, seconds, kept.clone()));
     } else {
         let kept = kept.as_ref().map(|(folder, state)| (folder.as_str(), state.as_str()));
-        let ending = Ending { facts: &facts, names: &names, checks: &checks, history: &history, evidence, seconds, kept };
+        let ending =
+            Ending { layers: around.layers, facts: &facts, names: &names, checks: &checks, history: &history, evidence, seconds, kept };
         printer::out(&tell::summary(&ending));
     }
     drop(scene);
@@ -110,7 +122,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let failure = missing.fold(Failure::new(Exit::Failure, "the demo did not show what it is there to show"), Failure::why);
     let failure = facts.ended.iter().fold(failure, |failure, why| failure.why(format!("the run ended: {why}")));
     let said = ran.said.trim();
-    let failure = if said.is_empty() { failure } else { failure.why(format!("the run said: {said}")) };
+    let failure = if ran.code == Some(0) || said.is_empty() { failure } else { failure.why(format!("the run said: {said}")) };
     Err(failure.next("cofferdam doctor tells what this host can enforce; cofferdam demo --keep DIR leaves the run to look at"))
 }
 
@@ -274,8 +286,23 @@ fn look(scene: &Scene) -> Result<(Facts, Around, usize), Failure> {
     let tip = Repository::discover(&scene.repository).ok().and_then(|repository| repository.reference("refs/heads/main"));
     let last = facts.landed.last().map(|(_, commit)| commit.to_string());
     let main_is_last = last.is_some() && tip.map(|tip| tip.to_string()) == last;
-    let around = Around { chain_is_whole, key_is_secret, hooks_are_untouched: scene.hooks_are_untouched(), main_is_last };
+    let layers = layers(&store, &facts).map_err(|error| fail(&*error))?;
+    let around = Around { layers, chain_is_whole, key_is_secret, hooks_are_untouched: scene.hooks_are_untouched(), main_is_last };
     Ok((facts, around, count))
+}
+
+/// The least of all receipts. One that lacks something counts for nothing, and so do all when an agent's is missing.
+fn layers(store: &Store, facts: &Facts) -> Result<(usize, usize), Box<dyn std::error::Error>> {
+    let mut receipts: Vec<Receipt> = Vec::new();
+    for id in &facts.receipts {
+        receipts.extend(serde_json::from_slice::<Receipt>(&store.evidence().read(id)?));
+    }
+    if receipts.len() != facts.agents as usize || receipts.iter().any(|receipt| receipt.missing().next().is_some()) {
+        return Ok((0, 0));
+    }
+    let least = |of: fn(&Layer) -> bool| receipts.iter().map(|receipt| receipt.layers.iter().filter(|layer| of(layer)).count()).min();
+    let (enforced, tried) = (least(|layer| layer.enforced), least(|layer| layer.enforced && layer.probed == Some(true)));
+    Ok((enforced.unwrap_or_default(), tried.unwrap_or_default()))
 }
 
 /// How many pieces of evidence there are, and whether none of them holds this text.

@@ -198,13 +198,14 @@ pub(super) struct Ending<'a> {
     /// `abc1234 subject`, the first one first.
     pub(super) history: &'a [String],
     pub(super) evidence: usize,
+    pub(super) layers: (usize, usize),
     pub(super) seconds: f64,
     /// The folder that is kept, and where its state is.
     pub(super) kept: Option<(&'a str, &'a str)>,
 }
 
 pub(super) fn summary(ending: &Ending<'_>) -> String {
-    let Ending { facts, names, checks, history, evidence, seconds, kept } = ending;
+    let Ending { facts, names, checks, history, evidence, layers, seconds, kept } = ending;
     let failed: Vec<&str> = checks.iter().filter(|(_, held)| !held).map(|(what, _)| *what).collect();
     let mut lines = vec![String::new()];
     let head = format!("{} of {} stories landed in {seconds:.1} s", facts.landed.len(), STORIES.len());
@@ -223,8 +224,10 @@ pub(super) fn summary(ending: &Ending<'_>) -> String {
     lines.extend(history.iter().map(|line| format!("  {}", cut(&one_line(line), WIDTH - 2))));
     lines.push(String::new());
     let agents = format!(
-        "{} by agents nobody trusts; {} of {} checks on what they did hold; {} in a chained log, {} of evidence",
+        "{} of agents nobody trusts, each behind {} of the kernel, {} of them tried from inside before it began. {} of {} checks on what they did hold. {} in a chained log, {} of evidence.",
         plural(u64::from(facts.agents), "process", "processes"),
+        plural(layers.0 as u64, "layer", "layers"),
+        layers.1,
         checks.len() - failed.len(),
         checks.len(),
         plural(facts.events, "event", "events"),
