@@ -12,6 +12,7 @@ use wait_timeout::ChildExt;
 use super::failure::{Exit, Failure};
 use super::log::{line, summary};
 use super::printer;
+use crate::base::columns::hang;
 use crate::base::id::StoryId;
 use crate::base::text::{cut, one_line};
 use crate::engine::run::{Glance, Watcher};
@@ -22,15 +23,16 @@ use crate::story::{Phase, Story};
 #[derive(Debug)]
 pub(super) struct Lines {
     json: bool,
+    columns: Option<usize>,
 }
 
 impl Lines {
     pub(super) fn plain() -> Self {
-        Self { json: false }
+        Self { json: false, columns: printer::columns() }
     }
 
     pub(super) fn json() -> Self {
-        Self { json: true }
+        Self { json: true, columns: None }
     }
 }
 
@@ -39,7 +41,7 @@ impl Watcher for Lines {
         if self.json {
             return printer::out(&event.json());
         }
-        printer::out(&line(event, moved.map(|(to, _)| to)));
+        printer::out(&line(event, moved.map(|(to, _)| to), self.columns));
     }
 
     fn look(&mut self, _: &Glance<'_>) {}
@@ -70,6 +72,7 @@ impl Live {
     }
 
     fn print(&self, text: &str) {
+        let text = printer::columns_of_errors().map_or_else(|| text.to_owned(), |columns| hang(text, columns));
         // A terminal that went away cannot be told.
         drop(self.screen.println(text));
     }
@@ -147,7 +150,7 @@ impl Live {
         self.bar.set_length(ours.count() as u64);
         self.bar.set_position(done);
         let mut parts = vec![format!("done, {working} at work")];
-        parts.extend((stopped > 0).then(|| format!("{stopped} need a human")));
+        parts.extend((stopped > 0).then(|| format!("{stopped} {} a human", if stopped == 1 { "needs" } else { "need" })));
         parts.extend(glance.paused.map(|_| "paused: cofferdam resume goes on".to_owned()));
         parts.extend(glance.stopping.then(|| "stopping".to_owned()));
         self.bar.set_message(parts.join(", "));

@@ -98,7 +98,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let ended = drive(beginning)?;
     drop(watcher);
     if !args.plan.json {
-        printer::err(&summary(&ended));
+        printer::say(&summary(&ended));
     }
     Ok(ExitCode::from(code(&ended)))
 }
