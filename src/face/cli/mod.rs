@@ -227,8 +227,7 @@ fn topic(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<Stri
 
 fn end(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {
-        printer::error_line(&failure.to_string());
-        printer::say(&failure.to_string());
+        printer::failed(&failure.to_string());
         ExitCode::from(failure.exit as u8)
     })
 }

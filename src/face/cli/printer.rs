@@ -92,6 +92,14 @@ pub fn error_line(text: &str) {
     drop(writeln!(stderr, "{text}"));
 }
 
+/// The same, with lines that end between words on a terminal.
+pub fn failed(text: &str) {
+    match columns_of_errors() {
+        Some(columns) => error_line(&hang(text, columns)),
+        None => error_line(text),
+    }
+}
+
 /// Writes what only `-v` asks for.
 pub fn detail(text: impl FnOnce() -> String) {
     if LEVEL.load(Ordering::Relaxed) == VERBOSE {
