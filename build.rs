@@ -1,7 +1,5 @@
 //! Tells the program which commit it is built from. Reads files and runs nothing; without any of them the program says so.
 
-#![expect(clippy::print_stdout, reason = "how a build script talks to cargo")]
-
 use std::path::{Path, PathBuf};
 
 fn main() {
