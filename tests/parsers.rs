@@ -1,7 +1,7 @@
 //! The gateway's parsers against bytes that somebody chose: examples of every kind, cut, spliced and changed at random, and what comes out
 //! compared with another reader of the same bytes.
 //!
-//! A short round in every test run; `FUZZ_SECONDS=600 cargo nextest run --test fuzz` goes on for ten minutes a parser. A failure prints the
+//! A short round in every test run; `FUZZ_SECONDS=600 cargo nextest run --test parsers` goes on for ten minutes a parser. A failure prints the
 //! bytes as an example to add to the corpus.
 
 use std::fmt::Write as _;
