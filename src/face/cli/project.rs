@@ -6,7 +6,7 @@ use super::failure::{Exit, Failure};
 use super::{printer, problems, standing};
 use crate::base::source::{Problem, any_error};
 use crate::config::StartOn;
-use crate::config::load::{Environment, Loaded, Options, load};
+use crate::config::load::{Environment, Loaded, Options, Target, load};
 use crate::plan::next::Facts;
 use crate::plan::{Plan, Rules};
 use crate::spec::lint::{self, lint};
@@ -83,6 +83,23 @@ impl ProjectArgs {
         }
         // Without a project there may be no target branch either, and nothing to say about it.
         Ok(self.try_load()?.ok())
+    }
+
+    /// The project, and the branch that proven work lands on.
+    ///
+    /// # Errors
+    /// When there is none yet.
+    pub fn load_with_target(&self) -> Result<(Loaded, String), Failure> {
+        let loaded = self.load()?;
+        match &loaded.target {
+            Target::At { branch, .. } => {
+                let branch = branch.clone();
+                Ok((loaded, branch))
+            }
+            Target::Unborn | Target::NoRepository => {
+                Err(Failure::usage("there is no target yet").next("make the first commit on the target branch"))
+            }
+        }
     }
 
     /// The project around the current folder and its configuration. Warnings are printed.
