@@ -180,7 +180,10 @@ fn git_is_not_needed() {
     command.env_clear().current_dir(demo.world.workspace());
     command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = command.output().expect("it runs");
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    // A narrow terminal shows all of it.
+    assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
     demo.left_nothing();
 }
 

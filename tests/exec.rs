@@ -333,6 +333,49 @@ fn a_throw_away_run_leaves_the_workspace_as_it_was() {
     }
 }
 
+/// A copy of the workspace that takes the patch is what the workspace inside became.
+#[test]
+fn the_patch_of_a_throw_away_run_can_be_applied() {
+    let change = "rm gone; rm -r folder; mkdir folder; echo anew > folder/new; echo again > folder/both; chmod +x kept; printf 'a\\0b' > bytes; \
+         rm was-file; mkdir was-file; echo x > was-file/x; rm -r was-folder; echo y > was-folder; ln -s kept link; rm -r deep; \
+         printf 'no end' > 'two words'; mkdir -p own/.git; echo '[core]' > own/.git/config";
+    for world in everybody() {
+        for (path, text) in [
+            ("gone", "1\n"),
+            ("kept", "2\n"),
+            ("was-file", "3\n"),
+            ("folder/old", "4\n"),
+            ("folder/both", "5\n"),
+            ("was-folder/in", "6\n"),
+            ("deep/er/file", "7\n"),
+        ] {
+            let file = world.write(&format!("home/project/{path}"), text);
+            file.ancestors().take_while(|above| *above != world.workspace()).for_each(|above| world.own(above));
+        }
+        let ran = world.sh(&["--diff"], change);
+        ran.expect(0, "exited");
+        let patch = world.write("patch", &ran.out());
+        let copy = world.workspace().with_file_name("copy");
+        let list = "find . -not -path './.git*' -not -path '*/.git*' \\( -type f -o -type l \\) -printf '%p %y %m %l ' \\( -type l -printf '\\n' -o -exec sh -c 'cksum < \"$0\"' {} \\; \\) | sort";
+        let script = format!(
+            "cp -r '{}' '{}' && cd '{}' && git init -q && git apply '{}'",
+            world.workspace().display(),
+            copy.display(),
+            copy.display(),
+            patch.display()
+        );
+        let sh = |script: &str| {
+            let done = std::process::Command::new("sh").args(["-c", script]).output().expect("sh");
+            assert!(done.status.success(), "{}\n{}", String::from_utf8_lossy(&done.stderr), ran.out());
+            String::from_utf8_lossy(&done.stdout).into_owned()
+        };
+        sh(&script);
+        let applied = sh(&format!("cd '{}' && {list}", copy.display()));
+        let expected = sh(&format!("cd '{}' && umask 022 && {change} && {list}", world.workspace().display()));
+        assert_eq!(applied, expected);
+    }
+}
+
 #[test]
 fn the_receipt_names_every_layer() {
     for world in everybody() {

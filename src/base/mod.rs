@@ -1,5 +1,6 @@
 //! Words shared by every module. Pure: no files, processes, clock, environment or randomness.
 
+pub mod columns;
 pub mod duration;
 pub mod excerpt;
 pub mod graph;

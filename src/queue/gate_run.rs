@@ -248,7 +248,7 @@ impl<'a> Gates<'a> {
         });
         policy.environment.push(("LANG".into(), "C.UTF-8".into()));
         policy.environment.push(("CI".into(), "true".into()));
-        let inside = Path::new("/workspace").join(self.repository.name());
+        let inside = private_git::folder_inside(&self.repository);
         policy.workspace =
             Workspace { source: WorkspaceSource::Overlay { lower: Vec::new(), upper: Upper::Private }, inside, access: Access::Write };
         Ok(policy)

@@ -162,7 +162,8 @@ fn path_denial(policy: &Policy, path: &Path, read_only: bool) -> Option<Denial> 
     // Only paths that are there on the host: about anything else nothing is known.
     let host = on_local_disk(path) && path.symlink_metadata().is_ok();
     let inside = |top: &Path| path.starts_with(top);
-    let private = ["/proc", "/dev"].iter().any(|top| inside(Path::new(top)));
+    // Shared memory is private inside as /tmp is: what lies there on the host is not there.
+    let private = inside(Path::new("/proc")) || (inside(Path::new("/dev")) && !inside(Path::new("/dev/shm")));
     let grant = policy.grants.iter().rfind(|g| inside(&g.inside));
     let workspace = inside(&policy.workspace.inside);
     let rule = |what: &str| format!("profile {}: {what}", policy.profile);
@@ -180,4 +181,30 @@ fn path_denial(policy: &Policy, path: &Path, read_only: bool) -> Option<Denial> 
     }
     let hidden = host && !private && !workspace && grant.is_none() && !policy.caches.iter().any(|c| inside(&c.inside));
     hidden.then(|| denial("open", rule("not granted"), format!("--read {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_answer_is_taken_from_the_line_that_names_the_target() {
+        let denial = |operation: &str, target: &str| Denial {
+            operation: operation.to_owned(),
+            target: target.to_owned(),
+            rule: String::new(),
+            errno: None,
+            allow: None,
+            count: 1,
+        };
+        let message = b"open /x: No such file or directory\nconnect 192.0.2.7:443: Network is unreachable (os error 101)\n\xff\n";
+        let mut denials = [denial("connect", "192.0.2.7:443"), denial("connect", "192.0.2.8:443"), denial("resolve", "192.0.2.7:443")];
+        answers_told(&mut denials, message);
+        assert_eq!(denials.map(|denial| denial.errno), [Some("ENETUNREACH".to_owned()), None, None]);
+        for (name, words) in ERRORS {
+            assert_eq!(error_of(&format!("cat: /x: {words}")).as_deref(), Some(name));
+            assert_eq!(error_of(&format!("Error: {name}, open '/x'")).as_deref(), Some(name));
+        }
+        assert_eq!(error_of("all is well"), None);
+    }
 }

@@ -1,7 +1,7 @@
 //! Evaluators that look at files: each asks the verifier's process, in a sandbox of its own, and reads what it says.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::request::{Changed, Limits, Report, Request};
 use super::{Case, Judged, verifier};
@@ -15,6 +15,7 @@ use crate::sandbox::policy::{Access, Grant, Tree};
 use crate::workspace::base::Layers;
 use crate::workspace::changes::{self, Stopped};
 use crate::workspace::git::Oid;
+use crate::workspace::private_git;
 use crate::workspace::stories::Workspaces;
 
 /// Where the program is seen inside.
@@ -92,7 +93,7 @@ pub(super) fn changed(case: &Case<'_>, workspaces: &Workspaces) -> Result<Vec<Ch
 /// The files of a commit, as layers of which nothing can write.
 pub(super) fn files_of(workspaces: &Workspaces, commit: &str) -> Result<(Vec<PathBuf>, PathBuf), String> {
     let stack = Layers::new(&workspaces.state, &workspaces.repository).ensure(oid(commit)?).map_err(|e| e.to_string())?;
-    Ok((stack.trees(), Path::new("/workspace").join(workspaces.repository.name())))
+    Ok((stack.trees(), private_git::folder_inside(&workspaces.repository)))
 }
 
 /// `/run/cofferdam` of one process that judges.

@@ -265,6 +265,7 @@ impl<'a> Layers<'a> {
             ends,
             warnings: built.warnings,
         };
+        layer_files::set_folder_times(&files, time.saturating_sub(2))?;
         git::sync_files(&place, built.written.iter().map(PathBuf::as_path))?;
         state::write_record(&place.join("layer.json"), &layer)?;
         let target = self.state.layers().join(folder_name(commit, ends));

@@ -122,6 +122,22 @@ pub fn whiteout(root: &Path, path: Option<&[u8]>) -> io::Result<()> {
     }
 }
 
+/// Gives every folder below one a time. Before the index is written, or git would not trust what that says of them.
+pub fn set_folder_times(root: &Path, time: i64) -> io::Result<()> {
+    let stamp = TimeSpec::new(time, 0);
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        nix::sys::stat::utimensat(AT_FDCWD, &folder, &stamp, &stamp, UtimensatFlags::NoFollowSymlink)?;
+    }
+    Ok(())
+}
+
 /// How many names lie below a folder.
 pub fn count(folder: &Path) -> io::Result<u64> {
     let mut found = 0;

@@ -33,4 +33,5 @@ pub mod state;
 pub mod stories;
 pub mod taking;
 pub mod unpack;
+pub mod untracked;
 pub mod walk;

@@ -22,8 +22,7 @@ pub struct Mounts {
 impl Workspaces {
     /// What a role that may do so much with the story's files mounts.
     pub fn mounts(&self, story: &Story, mode: WorkspaceMode) -> Result<Mounts, WorkspaceError> {
-        // The same for every story of a repository, so that build caches stay valid.
-        let inside = Path::new("/workspace").join(self.repository.name());
+        let inside = private_git::folder_inside(&self.repository);
         let access = if mode == WorkspaceMode::Read { Access::Read } else { Access::Write };
         let mut grants = self.history(story)?;
         let source = match story.backend {

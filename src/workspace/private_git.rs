@@ -5,13 +5,19 @@
 //! folder like everything else; a new workspace copies nothing.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 
 use super::base::{BaseError, Layer, Stack};
 use super::changes::{self, Change, Stopped};
 use super::git::{self, GitError, IndexFile, Oid, Repository, mode};
 use super::state::{self, State};
+use super::untracked::{self, Stamp};
 
 /// What of the repository's history an agent can read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -41,7 +47,7 @@ pub const OBJECTS_INSIDE: &str = "/run/cofferdam-objects";
 
 /// Settings that keep git fast on an overlay, and quiet. Times decide whether a file changed: inodes and change times differ per mount.
 const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n\tcheckStat = minimal\n\
-\ttrustctime = false\n\tpreloadIndex = true\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[commit]\n\tgpgSign = false\n\
+\ttrustctime = false\n\tpreloadIndex = true\n\tuntrackedCache = true\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[commit]\n\tgpgSign = false\n\
 [user]\n\tname = agent\n\temail = agent@cofferdam.invalid\n[advice]\n\tdetachedHead = false\n";
 
 /// Makes sure that every layer of a stack has its part of the git directory. Returns the folders to lay over the files, top first.
@@ -60,7 +66,13 @@ pub fn ensure(state: &State, repository: &Repository, stack: &Stack) -> Result<V
         let place = path.join(state::unique(".git-"));
         fs_err::create_dir(&place)?;
         let below = folders.get(at + 1).map(|folder| (folder.as_path(), &stack.layers[at + 1].1));
-        if let Err(error) = build(repository, &place, path, layer, below) {
+        let built = build(repository, &place, path, layer, below).and_then(|()| {
+            let lists = if at + 1 == folders.len() { &place } else { &folders[folders.len() - 1] };
+            let trees: Vec<PathBuf> = stack.layers[at..].iter().map(|(path, _)| path.join("tree")).collect();
+            remember_folders(repository, &place, &trees, &lists.join(".git/info/exclude"), parse(&layer.commit)?)?;
+            Ok(git::sync_tree(&place)?)
+        });
+        if let Err(error) = built {
             // Half a part is worth nothing, and a full disk needs the space.
             super::removal::discard(&place, &state.trash())?;
             return Err(error.or_full(&state.layers()));
@@ -95,8 +107,53 @@ fn build(repository: &Repository, place: &Path, path: &Path, layer: &Layer, belo
             repository.write_index(&git.join("index"), Some(&lower.join(".git/index")), tree, &removed, &entries)?;
         }
     }
-    keep_packs(&git)?;
-    Ok(git::sync_tree(place)?)
+    Ok(keep_packs(&git)?)
+}
+
+/// Tells the index which folders hold tracked files alone, so that the first `git status` lists none of them. `trees` are the files' layers,
+/// top first.
+fn remember_folders(repository: &Repository, place: &Path, trees: &[PathBuf], exclude: &Path, commit: Oid) -> Result<(), BaseError> {
+    let file = place.join(".git/index");
+    let index = fs_err::read(&file)?;
+    let Some(folders) = untracked::folders(&index) else { return Ok(()) };
+    let stamp = |folder: &untracked::Folder| {
+        // The root is the story's own folder: as large as this one, which holds the same name, and as old as `begin` makes it.
+        if folder.path.is_empty() {
+            return Ok(Stamp { seconds: root_time(repository, commit)?, size: fs_err::metadata(place)?.size() });
+        }
+        let path = std::ffi::OsStr::from_bytes(&folder.path);
+        let found = trees.iter().find_map(|tree| std::fs::symlink_metadata(tree.join(path)).ok());
+        Ok::<_, BaseError>(found.map(|found| Stamp { seconds: found.mtime(), size: found.size() }).unwrap_or_default())
+    };
+    let stamps = folders.iter().map(stamp).collect::<Result<Vec<_>, _>>()?;
+    let mut listed = fs_err::read(exclude)?;
+    // Git names what it parses, and that ends with a line.
+    if !listed.is_empty() {
+        listed.push(b'\n');
+    }
+    let mut name = [0; 20];
+    name.copy_from_slice(git::blob_name(&listed)?.as_bytes());
+    let system = nix::sys::utsname::uname().map(|host| host.sysname().to_string_lossy().into_owned()).unwrap_or_default();
+    let content = untracked::extension(&folders, &stamps, &folder_inside(repository).to_string_lossy(), &system, name);
+    let digest = |bytes: &[u8]| {
+        let mut sum = [0; 20];
+        sum.copy_from_slice(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref());
+        sum
+    };
+    if let Some(longer) = untracked::append(&index, &content, digest) {
+        fs_err::write(&file, longer)?;
+    }
+    Ok(())
+}
+
+/// Where a workspace lies inside: the same for every story of a repository, so that build caches stay valid.
+pub fn folder_inside(repository: &Repository) -> PathBuf {
+    Path::new("/workspace").join(repository.name())
+}
+
+/// What time a workspace's root carries until something is put into it. Before the index is written, or git would not trust it.
+fn root_time(repository: &Repository, commit: Oid) -> Result<i64, GitError> {
+    Ok(repository.time_of(commit)?.saturating_sub(2))
 }
 
 /// A git directory that needs nothing from below: the commit's objects, and an index of the files as they lie there.
@@ -174,7 +231,6 @@ fn index_changes(files: &Path, changes: &[Change]) -> Result<(Vec<Vec<u8>>, Vec<
 }
 
 fn index_file(files: &Path, path: &[u8], mode: u32, id: Oid) -> Result<IndexFile, BaseError> {
-    use std::os::unix::ffi::OsStrExt;
     let stat = fs_err::symlink_metadata(files.join(std::ffi::OsStr::from_bytes(path)))?;
     Ok(IndexFile { path: path.to_vec(), mode, id, size: stat.size(), seconds: stat.mtime() })
 }
@@ -192,6 +248,8 @@ pub fn begin(
     if history == History::Full && !upper.join(".git/shallow").exists() {
         super::layer_files::whiteout(upper, Some(b".git/shallow"))?;
     }
+    let time = TimeSpec::new(root_time(repository, base)?, 0);
+    utimensat(AT_FDCWD, upper, &time, &time, UtimensatFlags::NoFollowSymlink).map_err(io::Error::from)?;
     Ok(())
 }
 

@@ -8,3 +8,4 @@ mod crash;
 mod documents;
 mod manners;
 mod scenario;
+mod watch;

@@ -103,7 +103,7 @@ impl World {
     }
 
     #[track_caller]
-    fn inside(&self, story: &str, script: &str) -> String {
+    pub(crate) fn inside(&self, story: &str, script: &str) -> String {
         self.ok(&["workspace", "exec", story, "--", "sh", "-c", script])
     }
 

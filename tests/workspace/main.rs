@@ -10,6 +10,7 @@ mod crash;
 mod faults;
 mod inplace;
 mod layers;
+mod status;
 mod support;
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::failure::{Exit, Failure};
 use super::printer;
-use super::project::{PlanArgs, out};
+use super::project::PlanArgs;
 use crate::base::text::{cut, one_line, plural};
 use crate::plan::blocked::blocked;
 
@@ -34,15 +34,20 @@ pub fn run(args: BlockedArgs) -> Result<ExitCode, Failure> {
         return Ok(code);
     }
     if found.roots.is_empty() {
-        out("Nothing is blocked.");
+        printer::prose("Nothing is blocked.");
     }
     for blocker in &found.roots {
-        out(&format!("{}  {}: {}", plan.id(blocker.story), one_line(&cut(&plan.stories[blocker.story].title, 60)), blocker.reason));
+        printer::prose(&format!(
+            "{}  {}: {}",
+            plan.id(blocker.story),
+            one_line(&cut(&plan.stories[blocker.story].title, 60)),
+            blocker.reason
+        ));
         if !blocker.holds.is_empty() {
             let names: Vec<&str> = blocker.holds.iter().take(NAMED).map(|s| plan.id(*s).as_str()).collect();
             let more = blocker.holds.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            out(&format!("  holds {}: {}{more}", plural(blocker.holds.len() as u64, "story", "stories"), names.join(", ")));
+            printer::prose(&format!("  holds {}: {}{more}", plural(blocker.holds.len() as u64, "story", "stories"), names.join(", ")));
         }
     }
     Ok(code)

@@ -17,20 +17,17 @@ use super::failure::{Exit, Failure};
 use super::inplace;
 use super::printer;
 use super::profile;
+use super::throwaway;
 use crate::base::duration;
 use crate::base::size::Size;
 use crate::base::text::{bytes_line, one_line};
 use crate::egress::{Source, Tally};
-use crate::sandbox::changes::{self, Kind};
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
 use crate::sandbox::resolve::{ExecOptions, resolve};
 use crate::sandbox::toolchains::{Host, Surroundings};
 use crate::sandbox::{Cause, Destination, Early, Engine, Finished, Outcome, SandboxError, command, sys};
 use crate::workspace::inplace::GitMode;
-
-/// A changed text file larger than this is listed without its lines.
-const LARGEST_DIFF: usize = 256 * 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: cofferdam exec --wall 20m -- cargo test\n\n\
@@ -212,7 +209,7 @@ fn execute(args: Args, begun: Option<(Facts, Option<Early>)>) -> Result<ExitCode
         file.write(&document)?;
     }
     if args.diff {
-        print_changes(&policy, &finished);
+        throwaway::print(&policy, &finished);
     }
     report(&args, &policy, &document, tally.as_ref());
     if let Some(git) = git?.filter(|_| !args.quiet) {
@@ -523,50 +520,4 @@ pub fn receipt(outcome: &Outcome) -> String {
         shown.push_str(line.trim_end());
     }
     shown
-}
-
-/// What the throw-away overlay holds: a list, and the lines of text files that changed.
-fn print_changes(policy: &Policy, finished: &Finished) {
-    let (Some(upper), WorkspaceSource::Overlay { lower, .. }) = (&finished.upper, &policy.workspace.source) else { return };
-    let Some(lower) = lower.first() else { return };
-    let (list, more) = match changes::changes(upper, lower) {
-        Ok(found) => found,
-        Err(error) => return printer::err(&format!("cofferdam: what changed cannot be read: {error}")),
-    };
-    if list.is_empty() {
-        return printer::err("cofferdam: nothing would have changed");
-    }
-    for change in &list {
-        let path = bytes_line(change.path.as_os_str().as_encoded_bytes());
-        let mark = match change.kind {
-            Kind::Added => 'A',
-            Kind::Modified => 'M',
-            Kind::Deleted => 'D',
-            Kind::Special => '!',
-        };
-        printer::out(&format!("{mark} {path}"));
-    }
-    if more {
-        printer::err(&format!("cofferdam: more than {} changes; the rest is not shown", changes::MOST));
-    }
-    for change in list.iter().filter(|change| change.kind != Kind::Special) {
-        if let Some(lines) = text_diff(upper, lower, &change.path) {
-            printer::out(&lines);
-        }
-    }
-}
-
-fn text_diff(upper: &OwnedFd, lower: &Path, path: &Path) -> Option<String> {
-    let regular = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() <= LARGEST_DIFF as u64);
-    let host = lower.join(path);
-    let before = if regular(&host) { fs_err::read(&host).ok()? } else { Vec::new() };
-    let after = changes::content(upper, path, LARGEST_DIFF + 1).unwrap_or_default();
-    if after.len() > LARGEST_DIFF || before == after || before.contains(&0) || after.contains(&0) {
-        return None;
-    }
-    let mut patch = git2::Patch::from_buffers(&before, Some(path), &after, Some(path), None).ok()?;
-    let text = patch.to_buf().ok()?;
-    // Lines of a stranger's file: the terminal must show them, not obey them.
-    let lines: Vec<_> = text.split(|b| *b == b'\n').map(bytes_line).collect();
-    Some(lines.join("\n").trim_end().to_owned())
 }

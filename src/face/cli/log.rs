@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::failure::{Exit, Failure};
 use super::printer;
 use super::state::{self, State, clock};
+use crate::base::columns::hang;
 use crate::base::text::{cut, one_line, plural};
 use crate::event::{AttemptEnd, GateResult, Kind, Verdict};
 use crate::store::{Filter, Store, Stored};
@@ -66,13 +67,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let story = args.story.as_deref().map(|typed| state::story(Some(&store), typed)).transpose()?;
+    let columns = printer::columns();
     let mut filter = Filter { since: args.since, story: story.map(|story| story.id), last: args.last };
     loop {
         let mut reader_left = false;
         let mut last = filter.since;
         let printed = store.events(&filter, |stored| {
             last = stored.seq;
-            let line = if args.json { stored.json() } else { text(&store, &stored) };
+            let line = if args.json { stored.json() } else { text(&store, &stored, columns) };
             reader_left = !printer::out_or_gone(&line);
             if reader_left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -129,24 +131,28 @@ fn verify(store: &Store, contains: Option<&str>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(store: &Store, stored: &Stored) -> String {
+fn text(store: &Store, stored: &Stored, columns: Option<usize>) -> String {
     let moved = stored.story.as_deref().and_then(|story| store.moved(story, stored.seq).ok().flatten());
-    line(stored, moved.as_deref())
+    line(stored, moved.as_deref(), columns)
 }
 
-/// One event as a line for a person; `moved` is the phase that it moved its story to.
-pub(super) fn line(stored: &Stored, moved: Option<&str>) -> String {
+/// A narrower terminal has no room for the day, and what an event says goes on below.
+const WIDE: usize = 110;
+
+/// One event as a line for a person; `moved` is the phase that it moved its story to, `columns` those of their terminal.
+pub(super) fn line(stored: &Stored, moved: Option<&str>, columns: Option<usize>) -> String {
     let said = stored.event().map_or_else(|error| format!("(unreadable: {error})"), |event| summary(&event.kind));
     let moved = moved.map(|to| format!("  → {to}")).unwrap_or_default();
     let who = if stored.actor == "runner" { String::new() } else { format!("  ({})", one_line(&stored.actor)) };
     let story = one_line(stored.story.as_deref().unwrap_or("")).into_owned();
-    let line = format!(
-        "{:>6}  {}  {story:<10}  {:<19} {}{moved}{who}",
-        stored.seq,
-        clock(&stored.at),
-        one_line(&stored.kind),
-        cut(&one_line(&said), 200)
-    );
+    let said = cut(&one_line(&said), 200);
+    if let Some(columns) = columns.filter(|columns| *columns < WIDE) {
+        let clock = clock(&stored.at);
+        let time = clock.split(' ').nth(1).unwrap_or(&clock);
+        let line = format!("{:>5} {time} {story:<8} {:<18} {said}{moved}{who}", stored.seq, one_line(&stored.kind));
+        return hang(line.trim_end(), columns);
+    }
+    let line = format!("{:>6}  {}  {story:<10}  {:<19} {}{moved}{who}", stored.seq, clock(&stored.at), one_line(&stored.kind), said);
     line.trim_end().to_owned()
 }
 

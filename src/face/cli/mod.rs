@@ -48,6 +48,7 @@ mod standing;
 pub(in crate::face) mod state;
 pub mod stats;
 pub mod status;
+mod throwaway;
 pub mod watch;
 pub mod why;
 pub mod workspace;
@@ -191,7 +192,7 @@ pub fn main() -> ExitCode {
 
 fn end(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {
-        printer::err(&failure.to_string());
+        printer::say(&failure.to_string());
         ExitCode::from(failure.exit as u8)
     })
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::printer;
-use super::project::{PlanArgs, out};
+use super::project::PlanArgs;
 use crate::base::text::{cut, one_line, plural};
 use crate::plan::next::{Reason, choose};
 
@@ -31,7 +31,7 @@ pub fn run(args: NextArgs) -> Result<ExitCode, Failure> {
     }
     let line = |s: usize| format!("{}  {}", plan.id(s), one_line(&cut(&plan.stories[s].title, 72)));
     for story in &choice.start {
-        out(&line(*story));
+        printer::prose(&line(*story));
     }
     if choice.start.is_empty() {
         printer::err("Nothing can start now; cofferdam blocked says what holds it up.");
@@ -39,7 +39,7 @@ pub fn run(args: NextArgs) -> Result<ExitCode, Failure> {
     let waiting = choice.not.iter().filter(|(_, r)| !matches!(r, Reason::Landed | Reason::Cancelled));
     if args.all {
         for (story, reason) in waiting {
-            out(&format!("- {}: {reason}", line(*story)));
+            printer::prose(&format!("- {}: {reason}", line(*story)));
         }
     } else {
         let count = waiting.count() as u64;

@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     for (at, line) in lines.iter().enumerate() {
         let soon = line.expected_ms.map_or_else(String::new, |ms| format!(", in about {}", duration::display(Duration::from_millis(ms))));
         let candidate = line.candidate.as_ref().map_or_else(String::new, |id| format!(" as {}", &id[..10]));
-        printer::out(&format!("{:>3}  {:<9}{}{candidate}: {}{soon}", at + 1, line.state, one_line(&line.story), line.waits_for));
+        printer::prose(&format!("{:>3}  {:<9}{}{candidate}: {}{soon}", at + 1, line.state, one_line(&line.story), line.waits_for));
     }
     if state.runner()?.pid.is_none() {
         printer::err("No runner is working: `cofferdam run` goes on with them.");

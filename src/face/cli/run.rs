@@ -35,7 +35,7 @@ pub struct Args {
     /// The target is red and the named stories mend it: they start and land on it, and nothing else does
     #[arg(long, requires = "stories_to_run")]
     repair_red: bool,
-    /// Print plain lines, also on a terminal
+    /// Print plain lines, also on a terminal; `cofferdam log -f` tells every event
     #[arg(long)]
     plain: bool,
     /// Show it on the screen of cofferdam watch
@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let ended = drive(beginning)?;
     drop(watcher);
     if !args.plan.json {
-        printer::err(&summary(&ended));
+        printer::say(&summary(&ended));
     }
     Ok(ExitCode::from(code(&ended)))
 }

@@ -34,7 +34,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.json {
         printer::json(&shown.document());
     } else {
-        printer::out(&shown.text());
+        printer::prose(&shown.text());
     }
     Ok(ExitCode::SUCCESS)
 }

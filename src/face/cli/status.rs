@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.json {
         printer::json(&document(&overview, &runner, &rows, &queue));
     } else {
-        printer::out(&text(&overview, &runner, &rows, store.is_some()));
+        printer::prose(&text(&overview, &runner, &rows, store.is_some(), printer::columns()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,7 +114,7 @@ pub(in crate::face) fn stop_word(reason: StopReason) -> &'static str {
     }
 }
 
-fn text(overview: &Overview, runner: &Runner, rows: &[StoryRow], is_known: bool) -> String {
+fn text(overview: &Overview, runner: &Runner, rows: &[StoryRow], is_known: bool, columns: Option<usize>) -> String {
     if !is_known {
         return "Nothing has run in this repository yet.\n  next: cofferdam run".to_owned();
     }
@@ -139,6 +139,8 @@ fn text(overview: &Overview, runner: &Runner, rows: &[StoryRow], is_known: bool)
     lines.push(format!("stories  {merged} of {total} merged ({}){spent}", by_phase(rows)));
     lines.push(String::new());
     let id_width = rows.iter().map(|row| row.id.chars().count()).max().unwrap_or(0).min(24);
+    // On a terminal, a title ends where the line does.
+    let titles = columns.map_or(60, |columns| columns.saturating_sub(id_width + 44).clamp(12, 60));
     for row in rows {
         let attempt = match (row.attempt, row.cycle) {
             (0, _) => String::new(),
@@ -146,7 +148,7 @@ fn text(overview: &Overview, runner: &Runner, rows: &[StoryRow], is_known: bool)
             (attempt, cycle) => format!("attempt {attempt}, cycle {cycle}"),
         };
         lines.push(
-            format!("  {:id_width$}  {:<16}  {:<20}  {}", one_line(&row.id), row.phase, attempt, cut(&one_line(&row.title), 60))
+            format!("  {:id_width$}  {:<16}  {:<20}  {}", one_line(&row.id), row.phase, attempt, cut(&one_line(&row.title), titles))
                 .trim_end()
                 .to_owned(),
         );

@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             if args.json {
                 printer::json(&document(&story, &because, &moves));
             } else {
-                printer::out(&text(&story, &because, &moves));
+                printer::prose(&text(&story, &because, &moves));
             }
         }
         None => everything(store.as_ref(), &runner, args.json)?,
@@ -236,7 +236,7 @@ fn everything(store: Option<&Store>, runner: &Runner, as_json: bool) -> Result<(
     }
     for (story, because) in &reasons {
         let next = because.next.as_deref().map(|next| format!("\n    next: {}", one_line(next))).unwrap_or_default();
-        printer::out(&format!("{} is {}, because {}{next}", one_line(story.id.as_str()), phase(story).name(), one_line(&because.why)));
+        printer::prose(&format!("{} is {}, because {}{next}", one_line(story.id.as_str()), phase(story).name(), one_line(&because.why)));
     }
     Ok(())
 }

@@ -10,13 +10,15 @@ use super::data::{Data, Graph, Happened, Item, Words};
 use crate::agents::adapter;
 use crate::agents::protocol::{Format, Reader, Session};
 use crate::base::id::{EvidenceId, StoryId};
+use crate::config::DEFAULT_PRIORITY;
 use crate::event::Kind;
 use crate::face::cli::failure::Failure;
 use crate::face::cli::log::summary;
+use crate::face::cli::project::{PlanArgs, ProjectArgs};
 use crate::face::cli::queue;
 use crate::face::cli::state::{self, State};
 use crate::store::{Evidence, Filter, Store, StoreError, Stored, live};
-use crate::story::{Phase, phase};
+use crate::story::{Phase, Story, phase};
 
 /// Events that are kept at hand. What is older, `cofferdam log` tells.
 const EVENTS: usize = 2_000;
@@ -44,13 +46,53 @@ pub(super) struct Feed {
     /// The last event that was read.
     seen: u64,
     took: queue::Took,
+    /// Whether the files of the project around are read for what only they know.
+    reads_files: bool,
+    streams: Streams,
     looked: Option<Instant>,
     words: (String, From),
 }
 
+/// What the queue's order needs beside the store, as it was for one plan.
+#[derive(Debug, Default)]
+struct Streams {
+    /// The hash of that plan. The outer None was never read.
+    plan: Option<Option<String>>,
+    /// Of the stories that are in a stream.
+    priorities: HashMap<String, u64>,
+    slots: usize,
+}
+
+impl Streams {
+    fn are_of(&self, plan: &Option<String>) -> bool {
+        self.plan.as_ref() == Some(plan)
+    }
+
+    /// Reads the configuration, and the stories where it names streams. What cannot be read leaves the order of arrival.
+    fn read(plan: Option<String>) -> Self {
+        let mut streams = Self { plan: Some(plan), priorities: HashMap::new(), slots: 1 };
+        let Some(config) = ProjectArgs::default().load_if_any(None).ok().flatten().map(|loaded| loaded.config) else { return streams };
+        streams.slots = usize::try_from(config.queue.slots).unwrap_or(1);
+        if config.streams.is_empty() {
+            return streams;
+        }
+        let stories = PlanArgs::default().check().map(|checked| checked.spec.stories).unwrap_or_default();
+        let priority = |story: &crate::spec::Story| Some((story.id.to_string(), config.streams.get(story.stream.as_ref()?)?.priority));
+        streams.priorities = stories.iter().filter_map(priority).collect();
+        streams
+    }
+}
+
 impl Feed {
+    /// Of the project around the current folder.
+    pub(super) fn of_project(state: State) -> Self {
+        Self { reads_files: true, ..Self::new(state) }
+    }
+
     pub(super) fn new(state: State) -> Self {
         Self {
+            reads_files: false,
+            streams: Streams { slots: 1, ..Streams::default() },
             state,
             store: None,
             version: None,
@@ -93,7 +135,7 @@ impl Feed {
             Ok(version) => version,
             // The state was removed, or replaced: whatever is there now is another store.
             Err(StoreError::Vanished { .. }) => {
-                *self = Self::new(self.state.clone());
+                *self = Self { reads_files: self.reads_files, ..Self::new(self.state.clone()) };
                 return Ok(true);
             }
             Err(error) => return Err(state::failure(error)),
@@ -102,6 +144,14 @@ impl Feed {
             return Ok(false);
         }
         refresh(store, &mut self.data, &mut self.seen, &mut self.took).map_err(state::failure)?;
+        if self.reads_files && !self.streams.are_of(&self.data.overview.plan) {
+            self.streams = Streams::read(self.data.overview.plan.clone());
+        }
+        let waiting = self.data.stories.iter().filter(|item| matches!(item.phase, Phase::Queued { .. } | Phase::Merging { .. }));
+        let waiting: Vec<_> = waiting.map(|item| &item.story).collect();
+        let priority = |story: &Story| self.streams.priorities.get(story.id.as_str()).copied().unwrap_or(DEFAULT_PRIORITY);
+        let queue = queue::in_order(store, &waiting, &priority, self.streams.slots, &self.took).map_err(state::failure)?;
+        self.data.queue = Rc::new(queue);
         self.version = Some(version);
         self.looked = None;
         Ok(true)
@@ -161,7 +211,7 @@ fn refresh(store: &Store, data: &mut Data, seen: &mut u64, took: &mut queue::Too
     let known: HashMap<&str, &Rc<Item>> = data.stories.iter().map(|item| (item.row.id.as_str(), item)).collect();
     // At the beginning, all of them in one go.
     let all = if known.is_empty() { store.all_facts()? } else { Vec::new() };
-    let mut all: HashMap<String, crate::story::Story> = all.into_iter().map(|story| (story.id.to_string(), story)).collect();
+    let mut all: HashMap<String, Story> = all.into_iter().map(|story| (story.id.to_string(), story)).collect();
     let mut stories = Vec::with_capacity(rows.len());
     for row in rows {
         if let Some(same) = known.get(row.id.as_str()).filter(|item| item.row == row) {
@@ -188,12 +238,7 @@ fn refresh(store: &Store, data: &mut Data, seen: &mut u64, took: &mut queue::Too
     data.overview = Rc::new(store.overview()?);
     data.spend = Rc::new(store.spend()?);
     data.is_known = true;
-    read_events(store, data, seen, took)?;
-    let waiting = data.stories.iter().filter(|item| matches!(item.phase, Phase::Queued { .. } | Phase::Merging { .. }));
-    let waiting: Vec<_> = waiting.map(|item| &item.story).collect();
-    // Streams are known to the configuration alone; without them, the order is that of arrival.
-    data.queue = Rc::new(queue::in_order(store, &waiting, &|_| crate::config::DEFAULT_PRIORITY, 1, took)?);
-    Ok(())
+    read_events(store, data, seen, took)
 }
 
 fn read_events(store: &Store, data: &mut Data, seen: &mut u64, took: &mut queue::Took) -> Result<(), StoreError> {

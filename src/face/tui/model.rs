@@ -295,6 +295,10 @@ impl Screen {
             // The story that was chosen among the problems stays chosen elsewhere.
             self.selected = self.chosen_id().or(self.selected.take());
             (self.view, self.scroll, self.reach) = (view, 0, 0);
+            // What is wrong with that story, else with any, before what concerns the run.
+            let of = |wanted: &dyn Fn(usize) -> bool| self.problems.iter().position(|problem| problem.story.is_some_and(wanted));
+            let chosen = self.selected.as_ref().and_then(|id| self.data.graph.index.get(id)).copied();
+            self.problem = of(&|story| Some(story) == chosen).or_else(|| of(&|_| true)).unwrap_or(0);
         }
     }
 

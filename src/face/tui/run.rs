@@ -71,8 +71,12 @@ pub(in crate::face) fn run(state: State, environment: &Environment, of_run: bool
         Failure::new(Exit::Failure, "the terminal cannot be used").because(&error).next("cofferdam status shows the same in lines")
     };
     let mut terminal = Terminal::open().map_err(broken)?;
-    let mut shown =
-        Shown { screen: Screen::new(Timestamp::now(), environment.look(), of_run), feed: Feed::new(state), parent: getppid(), read: None };
+    let mut shown = Shown {
+        screen: Screen::new(Timestamp::now(), environment.look(), of_run),
+        feed: Feed::of_project(state),
+        parent: getppid(),
+        read: None,
+    };
     let ended = shown.go_on(&mut terminal);
     drop(terminal);
     ended.map_err(broken)

@@ -46,7 +46,7 @@ impl Repository {
     /// # Errors
     /// When an object cannot be read.
     pub fn patch_between(&self, from: Oid, to: Oid) -> Result<Vec<u8>, GitError> {
-        super::patch(&self.inner, self.tree_of(from)?, self.tree_of(to)?)
+        super::patch(&self.inner, self.tree_of(from)?, self.tree_of(to)?, false)
     }
 }
 

@@ -11,6 +11,7 @@ pub use git2::{ObjectType as ObjectKind, Oid};
 mod branch;
 pub(crate) mod fault;
 mod lines;
+mod loose;
 mod merge;
 mod packed;
 mod quarantine;
@@ -18,6 +19,7 @@ mod stack;
 
 pub use branch::{Checkout, Swapped};
 pub use lines::FileLines;
+pub use loose::{Blob, BlobKind, Pair, patch_between};
 pub use merge::{Conflict, ConflictKind, Merged, Read, Stamp};
 pub use quarantine::Quarantine;
 pub use stack::Stacked;
@@ -139,6 +141,11 @@ impl IndexFile {
             path: self.path.clone(),
         }
     }
+}
+
+/// The name that a blob of this content has.
+pub fn blob_name(content: &[u8]) -> Result<Oid, GitError> {
+    Oid::hash_object(ObjectKind::Blob, content).or_else(doing(|| "name a blob".to_owned()))
 }
 
 /// Where trees and blobs are read from.
@@ -452,23 +459,25 @@ impl Objects for Repository {
 }
 
 /// The change between two trees as a patch, for a person. No external program takes part.
-fn patch(repository: &git2::Repository, from: Oid, to: Oid) -> Result<Vec<u8>, GitError> {
-    let print = || -> Result<Vec<u8>, git2::Error> {
-        let (from, to) = (repository.find_tree(from)?, repository.find_tree(to)?);
-        let mut options = git2::DiffOptions::new();
-        options.ignore_submodules(true);
-        let diff = repository.diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options))?;
-        let mut out = Vec::new();
-        diff.print(git2::DiffFormat::Patch, |_, _, line| {
-            if matches!(line.origin(), '+' | '-' | ' ') {
-                out.push(line.origin() as u8);
-            }
-            out.extend_from_slice(line.content());
-            true
-        })?;
-        Ok(out)
-    };
-    print().or_else(doing(|| format!("compare trees {from} and {to}")))
+/// With binary files in full, or just named: what a program applies, or what somebody reads.
+fn patch(repository: &git2::Repository, from: Oid, to: Oid, binary: bool) -> Result<Vec<u8>, GitError> {
+    print_patch(repository, from, to, binary).or_else(doing(|| format!("compare trees {from} and {to}")))
+}
+
+fn print_patch(repository: &git2::Repository, from: Oid, to: Oid, binary: bool) -> Result<Vec<u8>, git2::Error> {
+    let (from, to) = (repository.find_tree(from)?, repository.find_tree(to)?);
+    let mut options = git2::DiffOptions::new();
+    options.ignore_submodules(true).show_binary(binary);
+    let diff = repository.diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options))?;
+    let mut out = Vec::new();
+    diff.print(git2::DiffFormat::Patch, |_, _, line| {
+        if matches!(line.origin(), '+' | '-' | ' ') {
+            out.push(line.origin() as u8);
+        }
+        out.extend_from_slice(line.content());
+        true
+    })?;
+    Ok(out)
 }
 
 fn read_tree(repository: &git2::Repository, id: Oid) -> Result<Vec<Entry>, GitError> {

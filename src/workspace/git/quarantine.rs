@@ -102,7 +102,7 @@ impl Quarantine {
 
     /// The change between two trees as a patch.
     pub fn patch(&self, from: Oid, to: Oid) -> Result<Vec<u8>, GitError> {
-        patch(&self.inner, from, to)
+        patch(&self.inner, from, to, true)
     }
 
     fn write(&self, kind: git2::ObjectType, content: &[u8]) -> Result<Oid, GitError> {

@@ -122,7 +122,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let failure = missing.fold(Failure::new(Exit::Failure, "the demo did not show what it is there to show"), Failure::why);
     let failure = facts.ended.iter().fold(failure, |failure, why| failure.why(format!("the run ended: {why}")));
     let said = ran.said.trim();
-    let failure = if said.is_empty() { failure } else { failure.why(format!("the run said: {said}")) };
+    let failure = if ran.code == Some(0) || said.is_empty() { failure } else { failure.why(format!("the run said: {said}")) };
     Err(failure.next("cofferdam doctor tells what this host can enforce; cofferdam demo --keep DIR leaves the run to look at"))
 }
 
