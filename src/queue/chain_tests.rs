@@ -145,6 +145,14 @@ impl World {
                 }
                 Action::Build { .. } | Action::Test { .. } | Action::Land { .. } => {
                     assert!(!self.asked.contains(&action), "asked twice: {action:?}");
+                    if let Action::Land { members, candidate, .. } = &action {
+                        let numbers: Vec<usize> = members.iter().map(Self::number).collect();
+                        let partners: Vec<usize> = numbers.iter().flat_map(|number| self.partners(*number)).collect();
+                        for partner in partners.iter().filter(|partner| !numbers.contains(partner)) {
+                            let both = |green: &&CommitId| self.is_on(green, candidate) && self.holds(green).contains(partner);
+                            assert!(self.green.iter().any(|green| both(&green)), "{numbers:?} lands before {partner} is proven with it");
+                        }
+                    }
                     if let Action::Build { members, .. } = &action {
                         self.largest = self.largest.max(members.len());
                     }
@@ -190,10 +198,6 @@ impl World {
                 assert!(self.green.contains(&candidate), "landed without a green verdict on this very commit");
                 let numbers: Vec<usize> = members.iter().map(Self::number).collect();
                 assert!(numbers.iter().all(|number| !self.landed.contains(number)), "landed twice");
-                for partner in numbers.iter().flat_map(|number| self.partners(*number)).filter(|partner| !numbers.contains(partner)) {
-                    let both = |green: &&CommitId| self.is_on(green, &candidate) && self.holds(green).contains(&partner);
-                    assert!(self.green.iter().any(|green| both(&green)), "{numbers:?} landed before {partner} was proven with it");
-                }
                 assert_eq!(self.commits[&candidate], (Some(base), numbers.clone()));
                 self.target = candidate.clone();
                 self.queue.retain(|n| !numbers.contains(n));
