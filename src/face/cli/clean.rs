@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::busy::Busy;
 use super::failure::Failure;
 use super::{printer, workspace};
 use crate::base::size::Size;
@@ -24,7 +25,9 @@ pub struct Args {
 /// What could not be removed.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let workspaces = workspace::open()?;
+    let busy = Busy::new("looking for what nothing uses", args.json);
     let cleaned = workspaces.clean(args.keep.bytes(), args.dry_run).map_err(|e| workspace::failed(&e))?;
+    drop(busy);
     if args.json {
         printer::json(&serde_json::json!({"version": 1, "dry_run": args.dry_run, "cleaned": cleaned}));
         return Ok(ExitCode::SUCCESS);
