@@ -52,6 +52,7 @@ impl World {
             doing: &self.doing,
             paused,
             red_target: false,
+            repairs: false,
             now: at(self.second),
         })
     }
@@ -217,6 +218,7 @@ fn turn_for(world: &World, only: &BTreeSet<usize>) -> Turn {
         doing: &world.doing,
         paused: None,
         red_target: false,
+        repairs: false,
         now: at(world.second),
     })
 }
