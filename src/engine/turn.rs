@@ -52,12 +52,14 @@ pub struct Turn {
 /// The name under which an effect is being done. Two effects of one story with the same name are the same work.
 pub fn key(effect: &Effect) -> String {
     match effect {
+        Effect::Propose { attempt } => format!("propose {attempt}"),
         Effect::AskContract { attempt } => format!("contract {attempt}"),
         Effect::StartAttempt { attempt, .. } => format!("attempt {attempt}"),
         Effect::StopAttempt { attempt } => format!("stop {attempt}"),
         Effect::Collect { attempt } => format!("collect {attempt}"),
         Effect::RunEvaluator { evaluator, commit, proof, tries, .. } => format!("evaluator {evaluator} {commit} {proof} {tries}"),
         Effect::Diagnose { commit, .. } => format!("diagnose {commit}"),
+        Effect::Seal { attempt, .. } => format!("seal {attempt}"),
         Effect::RunGate { gate, commit, tries, .. } => format!("gate {gate} {commit} {tries}"),
         Effect::Enqueue { commit } => format!("enqueue {commit}"),
         Effect::Dequeue { commit } => format!("dequeue {commit}"),
@@ -67,7 +69,7 @@ pub fn key(effect: &Effect) -> String {
 /// Whether work under this name is only of use while it is wanted. A process that runs is stopped by its own effect; what is being
 /// collected or queued is done to its end.
 fn may_be_abandoned(key: &str) -> bool {
-    ["evaluator ", "gate ", "diagnose ", "contract "].iter().any(|start| key.starts_with(start))
+    ["evaluator ", "gate ", "diagnose ", "contract ", "propose "].iter().any(|start| key.starts_with(start))
 }
 
 /// Decides.
@@ -101,7 +103,7 @@ fn effects(situation: &Situation<'_>, known: &Known, actions: &mut Vec<Action>, 
             Effect::StopAttempt { attempt } => actions.push(Action::StopAttempt { story: id.clone(), attempt: *attempt }),
             _ if is_being_done || !is_ours => {}
             // An attempt is a new process: a paused run begins none. What was begun is judged to its end.
-            Effect::StartAttempt { .. } | Effect::AskContract { .. } if situation.paused.is_some() => {}
+            Effect::StartAttempt { .. } | Effect::AskContract { .. } | Effect::Propose { .. } if situation.paused.is_some() => {}
             _ => actions.push(Action::Perform { story: id.clone(), effect: effect.clone() }),
         }
     }

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use super::gate::{self, Definition, Ended, Key, Seen};
 use super::gate_memory::{Memory, Record};
-use super::report::{self, Counts, ReportError};
 use crate::base::text::bytes_line;
 use crate::config::{Config, Limits as ConfigLimits, Role};
+use crate::report::{self, Counts, ReportError};
 use crate::sandbox::policy::{Access, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
 use crate::sandbox::profile::load::{ProfileError, load};
 use crate::sandbox::resolve::{ExecOptions, ResolveError, resolve};

@@ -168,7 +168,8 @@ fn a_dirty_checkout_of_the_target_is_the_same_after_twenty_landings() {
 fn a_clean_checkout_follows_when_it_is_asked_to() {
     let config = gate("test", "true", "") + "[merge]\nupdate_checkout = \"fast-forward-if-clean\"\n";
     let project = Project::new(World::new(None), &config, &[("A", "echo a > a"), ("B", "echo b > b")]);
-    project.run(0);
+    let ran = project.run(0);
+    assert!(!(ran.out() + &ran.err()).contains("stays as it is"), "it followed: {}", ran.err());
     assert_eq!(project.world.sh("git branch --show-current; cat a b; git status --porcelain"), "main\na\nb");
 }
 

@@ -16,6 +16,7 @@ use crate::base::columns::hang;
 use crate::base::id::StoryId;
 use crate::base::text::{cut, one_line};
 use crate::engine::run::{Glance, Watcher};
+use crate::event::{Kind, Verdict};
 use crate::store::Stored;
 use crate::story::{Phase, Story};
 
@@ -41,13 +42,26 @@ impl Watcher for Lines {
         if self.json {
             return printer::out(&event.json());
         }
-        printer::out(&line(event, moved.map(|(to, _)| to), self.columns));
+        if moved.is_some() || event.event().map_or(true, |event| is_news(&event.kind)) {
+            printer::out(&line(event, moved.map(|(to, _)| to), self.columns));
+        }
     }
 
     fn look(&mut self, _: &Glance<'_>) {}
 
     fn say(&mut self, text: &str) {
         printer::err(&format!("cofferdam: {text}"));
+    }
+}
+
+/// Events that only confirm what was expected are for `log`, not for somebody who reads along: a story that goes well is ten lines.
+fn is_news(kind: &Kind) -> bool {
+    match kind {
+        Kind::BudgetSpent { amount, .. } => amount.cost_microusd > 0 || amount.model_calls > 0,
+        Kind::SandboxReceipt { missing, .. } => !missing.is_empty(),
+        Kind::EvaluatorFinished { verdict, .. } => *verdict != Verdict::Pass,
+        Kind::StoryReady { .. } | Kind::LandingStarted { .. } => false,
+        _ => true,
     }
 }
 
@@ -249,4 +263,28 @@ fn style(template: &str) -> ProgressStyle {
 fn seconds(time: Duration) -> String {
     let seconds = time.as_secs();
     if seconds < 60 { format!("{seconds} s") } else { format!("{}:{:02} min", seconds / 60, seconds % 60) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Amount;
+
+    #[test]
+    fn only_what_was_not_expected_is_news() {
+        let spent = |model_calls| Kind::BudgetSpent {
+            role: "checks".to_owned(),
+            model: None,
+            amount: Amount { model_calls, wall_ms: 5, ..Amount::default() },
+        };
+        assert!(is_news(&spent(1)) && !is_news(&spent(0)));
+        let receipt = |missing: &[&str]| Kind::SandboxReceipt {
+            role: "gate".to_owned(),
+            attempt: None,
+            tier: "full".to_owned(),
+            missing: missing.iter().map(|layer| (*layer).to_owned()).collect(),
+            evidence: crate::base::id::EvidenceId::of(b"a receipt"),
+        };
+        assert!(is_news(&receipt(&["landlock"])) && !is_news(&receipt(&[])));
+    }
 }

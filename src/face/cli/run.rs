@@ -32,7 +32,7 @@ pub struct Args {
     stories_to_run: Vec<String>,
     #[command(flatten)]
     plan: PlanArgs,
-    /// Print plain lines, also on a terminal
+    /// Print plain lines, also on a terminal; `cofferdam log -f` tells every event
     #[arg(long)]
     plain: bool,
     /// Show it on the screen of cofferdam watch
