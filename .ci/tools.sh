@@ -23,7 +23,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 missing=
 need() { have "$1" || missing="$missing $2"; }
 need git git
-need gcc gcc
+need gcc "gcc libc6-dev"
 need make make
 need sqlite3 sqlite3
 need java default-jdk-headless
@@ -32,7 +32,8 @@ need npm npm
 need python3 python3
 need chromium chromium
 need go golang-go
-if have python3 && ! python3 -c 'import ensurepip' 2>/dev/null; then missing="$missing python3-venv"; fi
+# Debian's Python comes without the module that makes environments; a Python that is not there yet will, too.
+if ! have python3 || ! python3 -c 'import ensurepip' 2>/dev/null; then missing="$missing python3-venv"; fi
 if [ -n "$missing" ]; then
     if have apt-get && [ "$(id -u)" = 0 ]; then
         say "installing$missing"

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::busy::Busy;
 use super::failure::Failure;
 use super::project::ProjectArgs;
 use super::{printer, workspace};
@@ -38,7 +39,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             (LAYERS, loaded.map_or_else(Workspace::default, |loaded| loaded.config.workspace).caches)
         }
     };
+    let busy = Busy::new("looking for what nothing uses", args.json);
     let cleaned = workspaces.clean(layers.bytes(), caches.bytes(), args.dry_run).map_err(|e| workspace::failed(&e))?;
+    drop(busy);
     if args.json {
         printer::json(&serde_json::json!({"version": 1, "dry_run": args.dry_run, "cleaned": cleaned}));
         return Ok(ExitCode::SUCCESS);

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::busy::Busy;
 use super::failure::{Exit, Failure};
 use super::printer;
 use super::state::{self, State, VERSION};
@@ -160,6 +161,7 @@ fn verify(store: &Store, story: Option<&str>, as_json: bool) -> Result<ExitCode,
     ids.sort_by(|a, b| a.id.cmp(&b.id).then(a.seq.cmp(&b.seq)));
     ids.dedup_by(|a, b| a.id == b.id);
     let evidence = store.evidence();
+    let _busy = Busy::new("checking the evidence", as_json);
     let mut bytes = 0;
     let mut bad = Vec::new();
     for used in &ids {

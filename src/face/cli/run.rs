@@ -40,6 +40,10 @@ pub struct Args {
     watch: bool,
 }
 
+/// Said once, when it begins.
+const NO_GATE: &str = "cofferdam: warning: no [[gate]] is configured: stories land on their own verification alone\n  \
+    next: cofferdam init --dry-run shows commands that test this repository; write one into cofferdam.toml and commit it";
+
 /// # Errors
 /// What kept the run from beginning, or from going on.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
@@ -55,6 +59,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut files = Files::open(&args.plan)?;
     let reading = files.first()?;
     known(&named, &reading)?;
+    if reading.config.gates.is_empty() {
+        printer::err(NO_GATE);
+    }
     let root = files.root.clone();
     let state = State::at(&root)?;
     // Held until the very end: it dies with this process, however that ends.
