@@ -25,6 +25,8 @@ pub struct Situation<'a> {
     pub red_target: bool,
     /// Until when the provider of those who implement refuses.
     pub refused_until: Option<Timestamp>,
+    /// What this run is about mends it.
+    pub repairs: bool,
     pub now: Timestamp,
 }
 
@@ -144,7 +146,13 @@ pub fn facts(situation: &Situation<'_>) -> Facts {
         }
     };
     let standings = (0..situation.plan.stories.len()).map(of).collect();
-    Facts { standings, paused: situation.paused.map(str::to_owned), red_target: situation.red_target }
+    // What broke the target is mended on it, and so is whatever a human named for that.
+    let mends = |position: &usize| {
+        let is_ours = situation.only.is_some_and(|only| only.contains(position));
+        (situation.repairs && is_ours) || situation.view.get(situation.plan.id(*position)).is_some_and(|known| known.story.is_urgent())
+    };
+    let repairs = if situation.red_target { (0..situation.plan.stories.len()).filter(mends).collect() } else { BTreeSet::new() };
+    Facts { standings, paused: situation.paused.map(str::to_owned), red_target: situation.red_target, repairs }
 }
 
 fn is_being_done(situation: &Situation<'_>, id: &StoryId) -> bool {

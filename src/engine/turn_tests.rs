@@ -54,6 +54,7 @@ impl World {
             paused,
             red_target: false,
             refused_until: self.refused_until,
+            repairs: false,
             now: at(self.second),
         })
     }
@@ -220,6 +221,7 @@ fn turn_for(world: &World, only: &BTreeSet<usize>) -> Turn {
         paused: None,
         red_target: false,
         refused_until: None,
+        repairs: false,
         now: at(world.second),
     })
 }

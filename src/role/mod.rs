@@ -86,6 +86,7 @@ impl Workshop {
     pub fn workspaces(&self) -> Result<Workspaces, WorkspaceError> {
         let mut workspaces = Workspaces::open(&self.root)?;
         workspaces.state.keep_layers(self.config().workspace.layers.bytes());
+        workspaces.state.compact_in_background();
         Ok(workspaces)
     }
 

@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     record(&mut store, &loaded, (commit, tree), &results, args.names.is_empty())?;
     if matches!(&loaded.target, Target::At { commit: at, .. } if *at == commit.to_string()) {
         // It has landed: what its gates left in their caches warms the next ones.
-        job.open().and_then(|gates| gates.promote_caches(commit)).map_err(|error| failed(&error, &loaded.config))?;
+        job.open().and_then(|gates| gates.promote_caches(commit)).map_err(|error| failed(&error))?;
     }
     report(args, &loaded, commit, &tree, results)
 }
@@ -200,7 +200,7 @@ impl Job<'_> {
         }
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_by_key(|(at, _)| *at);
-        let lines = results.into_iter().map(|(_, line)| line.map_err(|error| failed(&error, self.config())));
+        let lines = results.into_iter().map(|(_, line)| line.map_err(|error| failed(&error)));
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         if lines.len() == gates.len() { Ok(lines) } else { Err(Failure::new(Exit::Failure, "a gate ended without a result")) }
     }
@@ -289,11 +289,10 @@ fn report(args: &Args, loaded: &Loaded, commit: Oid, tree: &Oid, lines: Vec<Line
 }
 
 /// How a gate that could not be run reads on the command line.
-pub(super) fn failed(error: &GateError, config: &Config) -> Failure {
-    let tier = if config.sandbox.allow_no_userns { Tier::NoUserns } else { Tier::Full };
+pub(super) fn failed(error: &GateError) -> Failure {
     match error {
         GateError::Sandbox(error) => {
-            let failure = exec::failed(error, tier);
+            let failure = exec::failed(error, Tier::Full);
             // 125 belongs to `exec` alone.
             let exit = if failure.exit == Exit::ExecOurs { Exit::Failure } else { failure.exit };
             Failure { exit, ..failure }

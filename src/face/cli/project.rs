@@ -86,6 +86,23 @@ impl ProjectArgs {
         Ok(self.try_load()?.ok())
     }
 
+    /// The project, and the branch that proven work lands on.
+    ///
+    /// # Errors
+    /// When there is none yet.
+    pub fn load_with_target(&self) -> Result<(Loaded, String), Failure> {
+        let loaded = self.load()?;
+        match &loaded.target {
+            Target::At { branch, .. } => {
+                let branch = branch.clone();
+                Ok((loaded, branch))
+            }
+            Target::Unborn | Target::NoRepository => {
+                Err(Failure::usage("there is no target yet").next("make the first commit on the target branch"))
+            }
+        }
+    }
+
     /// The project around the current folder and its configuration. Warnings are printed.
     pub fn load(&self) -> Result<Loaded, Failure> {
         match self.try_load()? {

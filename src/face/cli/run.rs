@@ -32,6 +32,9 @@ pub struct Args {
     stories_to_run: Vec<String>,
     #[command(flatten)]
     plan: PlanArgs,
+    /// The target is red and the named stories mend it: they start and land on it, and nothing else does
+    #[arg(long, requires = "stories_to_run")]
+    repair_red: bool,
     /// Print plain lines, also on a terminal; `cofferdam log -f` tells every event
     #[arg(long)]
     plain: bool,
@@ -94,7 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     } else {
         Box::new(Live::new())
     };
-    let beginning = Beginning { store, shop, reading, source: &mut files, watcher: &mut *watcher, named };
+    let beginning = Beginning { store, shop, reading, source: &mut files, watcher: &mut *watcher, named, repairs: args.repair_red };
     let ended = drive(beginning)?;
     drop(watcher);
     if !args.plan.json {
