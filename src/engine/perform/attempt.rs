@@ -90,10 +90,11 @@ pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
     let limited = ran.as_ref().ok().and_then(|(done, _)| agent.limited(&done.session, &done.ran));
     let events = ending(hands, attempt, &folder, &agent, ran, wall_ms);
     let interrupted = matches!(events.first(), Some(Kind::AttemptEnded { end: AttemptEnd::Interrupted, .. }));
-    hands.desk.tell(id, events)?;
+    // Before the end, which makes room for another story: that one must not begin to hear the same.
     if let Some(Limited { provider, until, reason }) = limited {
         hands.desk.tell_of_run(vec![Kind::ProviderPaused { provider, until, reason }])?;
     }
+    hands.desk.tell(id, events)?;
     crash::point("the end is stored");
     if interrupted {
         if let Ok(Some(kind)) = salvage(&hands.shop, &work.story, attempt) {
