@@ -125,7 +125,10 @@ fn plan(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Taken 
             }
             story.not_before = None;
             if story.unjudged().is_none() {
-                if let Some(spent) = budget::forbids_attempt(story, false) {
+                // A story that left the plan and came back has the cycles that it had.
+                let mut opened = story.clone();
+                open_attempt(&mut opened, *attempt, base.clone());
+                if let Some(spent) = budget::forbids_attempt(story, budget::cycles(&opened) > budget::cycles(story)) {
                     halt(story, Halt::Escalated { reason: spent.which.to_owned(), detail: spent.to_string() });
                     return Ok(());
                 }
