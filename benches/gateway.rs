@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::egress::inside::Service;
 use cofferdam::egress::names::Names;
-use cofferdam::egress::{Gateway, Inside, Resolver, Rules, Setup};
+use cofferdam::egress::{Gateway, Inside, Opened, Resolver, Rules, Setup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -149,6 +149,7 @@ fn main() {
         notices: None,
         observe: false,
         endpoints: Vec::new(),
+        opened: Opened::default(),
         accounts: None,
     };
     let _gateway = Gateway::start(gateway_runtime.handle(), setup, vec![OwnedFd::from(proxy)]).expect("a gateway");

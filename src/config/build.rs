@@ -289,7 +289,9 @@ impl Reader<'_> {
                 self.problems.push(first.source.error("duplicate-id", &first.span, what, "keep one of them"));
             }
             let api = self.text(&format!("{at}.api"));
-            credentials.push(Credential { host, header, from, api });
+            let methods = self.texts(&format!("{at}.methods"));
+            let (path, variable) = (self.text(&format!("{at}.path")), self.text(&format!("{at}.variable")));
+            credentials.push(Credential { host, header, from, api, methods, path, variable });
         }
         credentials
     }

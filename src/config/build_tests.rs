@@ -95,6 +95,8 @@ fn what_contradicts_is_shown_at_its_place() {
         ("[agents.gate]\nadapter = \"claude\"\n", "unknown-key", Some(1)),
         ("[limits.gate]\nmemory = \"4Gb\"\n", "bad-value", Some(2)),
         ("[network]\nimplementer = [\"https://x.org/\"]\n", "bad-value", Some(2)),
+        ("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"env:X\"\npath = \"/a/../b\"\n", "bad-value", Some(5)),
+        ("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"env:X\"\nvariable = \"A B\"\n", "bad-value", Some(5)),
         ("[[credential]]\nhost = \"x.org\"\nheader = \"a b\"\nfrom = \"env:X\"\n", "bad-value", Some(3)),
         ("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"sk-123\"\n", "bad-value", Some(4)),
         ("[agents.implementer]\nadapter = \"command\"\ncommand = [\"x\", \"{tsk}\"]\n", "bad-value", Some(3)),

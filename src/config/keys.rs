@@ -35,6 +35,10 @@ pub enum Kind {
     Branch,
     Host,
     Header,
+    /// The path of a URL: where a prefix begins.
+    UrlPath,
+    /// The name of an environment variable.
+    Variable,
     /// `env:NAME`, `file:PATH` or `command:COMMAND`.
     Secret,
     /// `junit:PATH`, `cargo`, ….
@@ -116,6 +120,13 @@ pub const KEYS: &[Key] = &[
         "the model API that the host speaks; known for the providers' own",
     ),
     key("credential[].from", Kind::Secret, "where it is taken from; it never enters a sandbox"),
+    key(
+        "credential[].methods",
+        Kind::Words(&["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]),
+        "the requests that get it, where the host is no model's; every method without it",
+    ),
+    key("credential[].path", Kind::UrlPath, "the path below which requests get it, where the host is no model's"),
+    key("credential[].variable", Kind::Variable, "the variable that holds a placeholder inside; else the one that it is taken from"),
     key("limits.{sandbox}.memory", Kind::Size, "memory"),
     key("limits.{sandbox}.pids", Kind::Count(1, 4_194_304), "processes and threads"),
     key("limits.{sandbox}.cpus", Kind::Number(4096.0), "processors"),
@@ -205,6 +216,8 @@ impl Kind {
             Self::Branch => "the name of a branch, such as \"main\"".into(),
             Self::Host => "a host, such as \"api.example.org\"".into(),
             Self::Header => "the name of an HTTP header".into(),
+            Self::UrlPath => "a path, such as \"/api/\"".into(),
+            Self::Variable => "the name of a variable".into(),
             Self::Secret => "\"env:NAME\", \"file:PATH\" or \"command:COMMAND\"".into(),
             Self::Report => "\"junit:PATH\", or \"tap\", \"cargo\", \"pytest\", \"go\" or \"node\" with or without \":PATH\"".into(),
         }
@@ -233,6 +246,7 @@ impl Kind {
             Self::Flag => "true",
             Self::Time => "\"77m\"",
             Self::Size => "\"77MiB\"",
+            Self::Words(["GET", ..]) => "[\"PATCH\"]",
             Self::Words(_) => "[\"checks\"]",
             Self::Argv => "[\"./sample\", \"{task}\"]",
             Self::Texts => "[\"sample (of a kind)\"]",
@@ -242,6 +256,8 @@ impl Kind {
             Self::Name | Self::Branch => "\"sample\"",
             Self::Host => "\"api.example.org\"",
             Self::Header => "\"x-sample\"",
+            Self::UrlPath => "\"/sample/\"",
+            Self::Variable => "\"SAMPLE\"",
             Self::Secret => "\"env:SAMPLE\"",
             Self::Report => "\"junit:out.xml\"",
         }

@@ -177,6 +177,11 @@ pub struct Credential {
     pub from: Secret,
     /// The model API that the host speaks, when it is not one of the providers' own hosts.
     pub api: Option<String>,
+    /// The requests that get it; empty is every one to that host.
+    pub methods: Vec<String>,
+    pub path: Option<String>,
+    /// The variable that holds a placeholder inside.
+    pub variable: Option<String>,
 }
 
 /// Where a credential is taken from. The credential itself is never part of the configuration.

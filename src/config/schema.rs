@@ -70,7 +70,17 @@ fn leaf(kind: Kind, help: &str) -> Value {
         Kind::Words(words) => texts(json!({"enum": words})),
         Kind::Globs | Kind::Hosts | Kind::Argv | Kind::Texts => texts(text),
         Kind::Size => json!({"type": ["string", "integer"]}),
-        Kind::Text | Kind::Time | Kind::Path | Kind::Name | Kind::Branch | Kind::Host | Kind::Header | Kind::Secret | Kind::Report => text,
+        Kind::Text
+        | Kind::Time
+        | Kind::Path
+        | Kind::Name
+        | Kind::Branch
+        | Kind::Host
+        | Kind::Header
+        | Kind::UrlPath
+        | Kind::Variable
+        | Kind::Secret
+        | Kind::Report => text,
     };
     leaf["description"] = json!(format!("{help}: {}", kind.wanted()));
     leaf

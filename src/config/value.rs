@@ -73,7 +73,16 @@ pub fn check(kind: Kind, node: &Node, source: &Source, key: &str) -> Result<Valu
             }
             Ok(Value::Texts(texts))
         }
-        Kind::Text | Kind::Path | Kind::Name | Kind::Branch | Kind::Host | Kind::Header | Kind::Secret | Kind::Report => {
+        Kind::Text
+        | Kind::Path
+        | Kind::Name
+        | Kind::Branch
+        | Kind::Host
+        | Kind::Header
+        | Kind::UrlPath
+        | Kind::Variable
+        | Kind::Secret
+        | Kind::Report => {
             let text = text()?;
             match flaw(kind, text) {
                 None => Ok(Value::Text(text.to_owned())),
@@ -133,6 +142,10 @@ fn flaw(kind: Kind, text: &str) -> Option<String> {
         Kind::Header => {
             (!text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))).then_some("is no header name")
         }
+        Kind::UrlPath => {
+            (!text.starts_with('/') || Reach::parse(&format!("example.org{text}")).is_err()).then_some("is no plain path, such as /api/")
+        }
+        Kind::Variable => (!is_variable(text)).then_some("names no environment variable"),
         Kind::Secret => secret_flaw(text),
         Kind::Report => super::Report::parse(text).err(),
         _ => None,
@@ -157,9 +170,13 @@ fn branch_flaw(text: &str) -> Option<&'static str> {
     .then_some("cannot be the name of a branch")
 }
 
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 fn secret_flaw(text: &str) -> Option<&'static str> {
     match text.split_once(':') {
-        Some(("env", name)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => None,
+        Some(("env", name)) if is_variable(name) => None,
         Some(("env", _)) => Some("it names no environment variable"),
         Some(("file" | "command", rest)) if !rest.trim().is_empty() => None,
         _ => Some("it does not say where the credential is; never write a credential itself into this file"),

@@ -4,17 +4,36 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use wait_timeout::ChildExt;
-
-use super::door::lock;
 
 /// No key is longer.
 const LONGEST: usize = 64 * 1024;
 /// How long a command may take to print one.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A command is not run again sooner than this.
+const AT_LEAST: Duration = Duration::from_secs(5);
+/// How the keys of well-known services begin. That much says only which service it is, and programs look for it.
+const BEGINNINGS: [&str; 16] = [
+    "sk-ant-api03-",
+    "sk-proj-",
+    "sk-",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "npm_",
+    "pypi-",
+    "hf_",
+    "xoxb-",
+    "xoxp-",
+    "AIza",
+    "cio",
+    "dckr_pat_",
+];
 
 /// Where a key is taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +62,15 @@ impl std::str::FromStr for Source {
 pub struct Credential {
     pub header: String,
     pub source: Source,
-    kept: Mutex<Option<String>>,
+    /// One request at a time reads it; the others wait for what it finds.
+    kept: tokio::sync::Mutex<Option<Kept>>,
+    refused: AtomicBool,
+}
+
+/// What was found, and when.
+struct Kept {
+    found: Result<String, String>,
+    at: Instant,
 }
 
 impl fmt::Debug for Credential {
@@ -55,7 +82,7 @@ impl fmt::Debug for Credential {
 
 impl Credential {
     pub fn new(header: impl Into<String>, source: Source) -> Self {
-        Self { header: header.into(), source, kept: Mutex::default() }
+        Self { header: header.into(), source, kept: tokio::sync::Mutex::default(), refused: AtomicBool::new(false) }
     }
 
     /// The header's value.
@@ -63,22 +90,28 @@ impl Credential {
     /// # Errors
     /// Where it was looked for and not found; never the key.
     pub(super) async fn value(&self) -> Result<String, String> {
-        if let Some(kept) = lock(&self.kept).clone() {
-            return Ok(kept);
+        let mut kept = self.kept.lock().await;
+        let refused = self.refused.swap(false, Ordering::Relaxed);
+        if let Some(Kept { found, at }) = &*kept {
+            let stays = match found {
+                Ok(_) => !refused || at.elapsed() < AT_LEAST,
+                Err(_) => at.elapsed() < AT_LEAST,
+            };
+            if stays {
+                return found.clone();
+            }
         }
         let source = self.source.clone();
-        let read = tokio::task::spawn_blocking(move || source.key()).await.map_err(|_| "it could not be read".to_owned())?;
-        let value = self.formed(read?);
-        // A file is small, and may change at any time.
-        if !matches!(self.source, Source::File(_)) {
-            *lock(&self.kept) = Some(value.clone());
-        }
-        Ok(value)
+        let read = tokio::task::spawn_blocking(move || source.key()).await.unwrap_or_else(|_| Err("it could not be read".to_owned()));
+        let found = read.map(|key| self.formed(key));
+        // Files and variables are read in no time, and a file may change at any time.
+        *kept = matches!(self.source, Source::Command(_)).then(|| Kept { found: found.clone(), at: Instant::now() });
+        found
     }
 
-    /// It was refused: the next request reads it anew.
+    /// It was refused: the next request reads it anew, but not again and again. Whoever is inside can provoke refusals.
     pub(super) fn forget(&self) {
-        lock(&self.kept).take();
+        self.refused.store(true, Ordering::Relaxed);
     }
 
     fn formed(&self, key: String) -> String {
@@ -102,6 +135,15 @@ impl Source {
             return Err(format!("{self} holds characters that no header may hold"));
         }
         Ok(key.to_owned())
+    }
+}
+
+impl Source {
+    /// How the key begins, as far as it is known of all keys of its kind. Nothing of a key that would have to be fetched for it.
+    pub(super) fn begins(&self) -> &'static str {
+        let Self::Env(name) = self else { return "" };
+        let key = std::env::var(name).unwrap_or_default();
+        BEGINNINGS.into_iter().find(|known| key.starts_with(known)).unwrap_or_default()
     }
 }
 

@@ -14,6 +14,8 @@ use crate::base::host::{Authority, Host};
 use crate::base::size::Size;
 
 use super::endpoint::{Accounts, Endpoint};
+use super::grant::{Grant, Opened};
+use super::issuer::Issuer;
 use super::names::{self, Names};
 use super::notice::{Notice, Refusal};
 use super::provider::Provider;
@@ -37,6 +39,7 @@ pub(super) struct Door {
     /// Every name gets an address, so that one sees what is wanted of it. It is refused all the same.
     observe: bool,
     endpoints: Vec<Endpoint>,
+    opened: Opened,
     accounts: Option<Accounts>,
     outward: Option<Outward>,
 }
@@ -49,8 +52,16 @@ pub(super) struct Fittings {
     pub(super) notices: Option<SyncSender<Notice>>,
     pub(super) observe: bool,
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) opened: Opened,
     pub(super) accounts: Option<Accounts>,
     pub(super) outward: Option<Outward>,
+}
+
+/// What a placeholder stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Held<'a> {
+    Model(Provider),
+    Grant(&'a Grant),
 }
 
 /// The rules of a moment, and what was used under each.
@@ -120,18 +131,31 @@ impl Active {
 
 impl Door {
     pub(super) fn new(rules: Rules, fittings: Fittings) -> Self {
-        let Fittings { names, resolver, notices, observe, endpoints, accounts, outward } = fittings;
+        let Fittings { names, resolver, notices, observe, endpoints, opened, accounts, outward } = fittings;
         let (active, _) = watch::channel(Arc::new(Active::new(rules, None)));
-        Self { active, resolver, names: Mutex::new(names), tally: Mutex::default(), notices, observe, endpoints, accounts, outward }
+        Self { active, resolver, names: Mutex::new(names), tally: Mutex::default(), notices, observe, endpoints, opened, accounts, outward }
     }
 
     pub(super) fn endpoint(&self, provider: Provider) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.provider == provider)
     }
 
-    /// The placeholders of its keys.
-    pub(super) fn marks(&self) -> Vec<String> {
-        self.endpoints.iter().map(|endpoint| endpoint.placeholder.clone()).collect()
+    /// The placeholders of its keys, but those that may go where this goes.
+    pub(super) fn marks(&self, mut may_go: impl FnMut(Held<'_>) -> bool) -> Vec<String> {
+        let models = self.endpoints.iter().filter(|endpoint| !may_go(Held::Model(endpoint.provider))).map(|e| &e.placeholder);
+        let mut marks: Vec<String> = models.cloned().collect();
+        marks.extend(self.opened.grants.iter().filter(|grant| !may_go(Held::Grant(grant))).map(|grant| grant.placeholder.clone()));
+        marks
+    }
+
+    /// Who stands for hosts whose TLS ends here.
+    pub(super) fn issuer(&self) -> Option<&Issuer> {
+        self.opened.issuer.as_deref()
+    }
+
+    /// The keys that are put in there.
+    pub(super) fn grants<'a>(&'a self, target: &'a Authority) -> impl Iterator<Item = &'a Grant> {
+        self.opened.to(target)
     }
 
     pub(super) fn accounts(&self) -> Option<&Accounts> {

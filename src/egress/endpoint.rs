@@ -78,7 +78,7 @@ impl Endpoint {
 }
 
 /// A mark that no other run's placeholder has, and that is found wherever it turns up.
-fn mark() -> String {
+pub(super) fn mark() -> String {
     let mut bytes = [0; 12];
     // Without random numbers the mark is only less unusual; it guards nothing.
     rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok();

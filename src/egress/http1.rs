@@ -207,6 +207,11 @@ impl RequestHead<'_> {
         Ok(declared(&self.headers, self.minor)?.unwrap_or(Length::Known(0)))
     }
 
+    /// Does the client want to speak WebSocket on this connection? Offers of HTTP/2 are declined by silence.
+    pub fn upgrades(&self) -> bool {
+        words(&self.headers, "upgrade").iter().any(|w| w == "websocket")
+    }
+
     /// Does the client want to go on with this connection?
     pub fn keeps(&self) -> bool {
         keeps(&self.headers, self.minor)

@@ -10,6 +10,7 @@ use crate::sandbox::plan::HOME;
 use crate::sandbox::policy::{Listener, OwnFile, Policy, Protocol};
 
 use super::endpoint::Endpoint;
+use super::grant::Opened;
 use super::names::{self, FIXED, Names, OURS, numbered};
 use super::provider::Provider;
 use super::rule::Rules;
@@ -19,6 +20,23 @@ const SOCKS: u16 = 1080;
 const DNS: u16 = 53;
 /// No more rules have sockets of their own; the others are reached through the proxy.
 const MOST_FIXED: u32 = 100;
+
+/// Whom programs inside trust where TLS ends at the gateway.
+const AUTHORITIES: &str = "/etc/cofferdam/authorities.pem";
+/// The variables by which programs find it.
+const TRUST: [&str; 11] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "npm_config_cafile",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+];
 
 /// What one socket is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +62,7 @@ pub struct Inside {
 }
 
 /// Adds to a sandbox's policy what the gateway's programs inside need. What the policy sets already stays.
-pub fn furnish(policy: &mut Policy, rules: &Rules, endpoints: &[Endpoint]) -> Inside {
+pub fn furnish(policy: &mut Policy, rules: &Rules, endpoints: &[Endpoint], opened: &Opened) -> Inside {
     let mut inside = Inside { services: Vec::new(), names: Names::default() };
     let mut listen = |service: Service, protocol, ip: Ipv4Addr, port| {
         inside.services.push(service);
@@ -109,6 +127,16 @@ pub fn furnish(policy: &mut Policy, rules: &Rules, endpoints: &[Endpoint]) -> In
     for endpoint in endpoints {
         // Whatever is there is no key of this provider: the placeholder is the one that is looked for on its way elsewhere.
         policy.environment.retain(|(known, _)| known != endpoint.provider.key_variable());
+    }
+    if let Some(issuer) = &opened.issuer {
+        policy.files.push(OwnFile { inside: AUTHORITIES.into(), content: issuer.bundle().to_owned() });
+        // In the place of what was taken over from the host: what the host trusts is in the bundle too.
+        policy.environment.retain(|(known, _)| !TRUST.iter().any(|name| known == name));
+        policy.environment.extend(TRUST.map(|name| (OsString::from(name), AUTHORITIES.into())));
+    }
+    for (variable, grant) in opened.grants.iter().filter_map(|grant| Some((grant.variable.as_ref()?, grant))) {
+        policy.environment.retain(|(known, _)| known != variable.as_str());
+        policy.environment.push((variable.into(), grant.placeholder.clone().into()));
     }
     for (name, value) in environment().into_iter().chain(endpoints.iter().flat_map(Endpoint::environment)) {
         if !policy.environment.iter().any(|(known, _)| known == name) {

@@ -11,7 +11,8 @@
 //! address is judged again before it is dialled.
 //!
 //! Decisions are pure ([`rule`], [`address`], [`request`], and the parsers [`http1`], [`socks5`], [`dns`], [`client_hello`]); effects live in
-//! [`resolver`], `door` and `serve`.
+//! [`resolver`], `door` and `serve`. TLS passes through unopened, but where a rule is about single requests or a key is put in: there it
+//! ends here ([`grant`], [`issuer`]), and begins anew to the server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,8 +30,10 @@ pub mod credential;
 pub mod dns;
 mod door;
 pub mod endpoint;
+pub mod grant;
 pub mod http1;
 pub mod inside;
+pub mod issuer;
 pub mod ledger;
 pub mod meter;
 pub mod names;
@@ -47,7 +50,9 @@ mod tls;
 
 pub use credential::{Credential, Source};
 pub use endpoint::{Accounts, Endpoint};
+pub use grant::{Grant, Opened};
 pub use inside::{Inside, furnish};
+pub use issuer::Issuer;
 pub use ledger::{Budget, Ledger};
 pub use notice::{Notice, Refusal};
 pub use price::Prices;
@@ -70,6 +75,8 @@ pub struct Setup {
     pub observe: bool,
     /// The models it may call.
     pub endpoints: Vec<Endpoint>,
+    /// The hosts whose TLS ends here, and the keys that are put in there.
+    pub opened: Opened,
     /// Who pays for the calls. Without accounts they are not counted.
     pub accounts: Option<Accounts>,
 }
@@ -87,7 +94,7 @@ impl Gateway {
     /// # Errors
     /// When a socket is none.
     pub fn start(runtime: &Handle, setup: Setup, sockets: Vec<OwnedFd>) -> io::Result<Self> {
-        let Setup { rules, inside, resolver, notices, observe, endpoints, accounts } = setup;
+        let Setup { rules, inside, resolver, notices, observe, endpoints, opened, accounts } = setup;
         if inside.services.len() != sockets.len() {
             return Err(io::Error::other(format!(
                 "{} sockets came out of the sandbox instead of {}",
@@ -95,14 +102,15 @@ impl Gateway {
                 inside.services.len()
             )));
         }
-        if !endpoints.is_empty() {
+        let speaks = !endpoints.is_empty() || opened.issuer.is_some();
+        if speaks {
             // Keys are in this process's memory. 1, not 0: it keeps core handlers that are programs away as well.
             setrlimit(Resource::RLIMIT_CORE, 1, 1)?;
         }
         // The certificates of authorities are read only by whoever speaks TLS to the outside itself.
-        let outward = if endpoints.is_empty() { None } else { Some(tls::Outward::new()?) };
+        let outward = if speaks { Some(tls::Outward::new()?) } else { None };
         let names = inside.names;
-        let fittings = door::Fittings { names, resolver, notices, observe, endpoints, accounts, outward };
+        let fittings = door::Fittings { names, resolver, notices, observe, endpoints, opened, accounts, outward };
         let door = Arc::new(door::Door::new(rules, fittings));
         let _entered = runtime.enter();
         let tasks = serve::all(&door, inside.services.into_iter().zip(sockets).collect())?;

@@ -67,6 +67,11 @@ impl Rules {
         !self.rules.iter().any(|(_, rule)| !rule.deny)
     }
 
+    /// Is any of them about single requests?
+    pub fn see_requests(&self) -> bool {
+        self.rules.iter().any(|(_, rule)| rule.sees_requests())
+    }
+
     pub fn len(&self) -> usize {
         self.rules.len()
     }
@@ -160,7 +165,7 @@ impl Rules {
 }
 
 /// A path that a server may read differently than we do cannot be compared with a prefix.
-fn ambiguous(path: &str) -> bool {
+pub(super) fn ambiguous(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or(path);
     let odd = path.contains(['\\', ';']) || path.contains("//") || !path.starts_with('/');
     // What needs no encoding and has one is there to be overlooked.

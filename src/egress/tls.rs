@@ -1,15 +1,21 @@
 //! TLS to the outside: with the host's own certificates of authorities, and nothing that is not in order.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::base::host::Host;
+
+/// The certificates of the authorities that this host trusts, read once.
+pub(super) fn trusted() -> &'static [CertificateDer<'static>] {
+    static TRUSTED: OnceLock<Vec<CertificateDer<'static>>> = OnceLock::new();
+    TRUSTED.get_or_init(|| rustls_native_certs::load_native_certs().certs)
+}
 
 /// Connects as a client that trusts what this host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR`, else the system's).
 #[derive(Clone)]
@@ -29,8 +35,7 @@ impl std::fmt::Debug for Outward {
 /// When this host trusts nobody.
 pub fn client_config() -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
+    let (added, _) = roots.add_parsable_certificates(trusted().iter().cloned());
     if added == 0 {
         return Err(io::Error::other("this host has no certificates of authorities; install ca-certificates, or set SSL_CERT_FILE"));
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::base::host::{Authority, Host};
 use crate::base::text::one_line;
 use crate::config::{Config, Credential, Role, Secret};
-use crate::egress::{self, Accounts, Budget, Endpoint, Gateway, Ledger, Prices, Provider, Resolver, Rules, Setup, Source, Tally, Threads};
+use crate::egress::{
+    self, Accounts, Budget, Endpoint, Gateway, Grant, Ledger, Opened, Prices, Provider, Resolver, Rules, Setup, Source, Tally, Threads,
+};
 use crate::event::{Amount, Kind};
 use crate::sandbox::policy::{NetworkMode, Policy};
 use crate::sandbox::toolchains::Surroundings;
@@ -22,6 +24,8 @@ pub(super) struct Doors {
     threads: Mutex<Option<Arc<Threads>>>,
     resolver: OnceLock<Arc<Resolver>>,
     prices: OnceLock<Arc<Prices>>,
+    /// What a command printed for one process is kept for the next one.
+    keys: Mutex<Vec<(Authority, Arc<egress::Credential>)>>,
 }
 
 /// What one process may spend on models, and is counted against.
@@ -43,6 +47,7 @@ pub(super) struct Door {
     rules: Rules,
     inside: egress::Inside,
     endpoints: Vec<Endpoint>,
+    opened: Opened,
     accounts: Option<Accounts>,
 }
 
@@ -86,14 +91,33 @@ pub(super) fn endpoints(config: &Config, around: &Surroundings) -> Vec<Endpoint>
 
 fn of_credential(credential: &Credential) -> Option<Endpoint> {
     let upstream = Authority::parse(&credential.host, Some(443)).ok()?;
+    let provider = provider_of(credential, &upstream)?;
+    Some(Endpoint::new(provider, Some(upstream), Some((credential.header.clone(), source(&credential.from)))))
+}
+
+/// The model API that a credential is for, when it is for one.
+fn provider_of(credential: &Credential, upstream: &Authority) -> Option<Provider> {
     let by_host = || Provider::ALL.into_iter().find(|p| matches!(&upstream.host, Host::Name(name) if name.as_str() == p.host()));
-    let provider = credential.api.as_deref().and_then(|api| api.parse().ok()).or_else(by_host)?;
-    let source = match &credential.from {
+    credential.api.as_deref().and_then(|api| api.parse().ok()).or_else(by_host)
+}
+
+fn source(secret: &Secret) -> Source {
+    match secret {
         Secret::Env(name) => Source::Env(name.clone()),
         Secret::File(path) => Source::File(path.into()),
         Secret::Command(command) => Source::Command(command.clone()),
-    };
-    Some(Endpoint::new(provider, Some(upstream), Some((credential.header.clone(), source))))
+    }
+}
+
+/// A credential for a host that is no model's: it is put in there, for whatever role may reach the host.
+fn grant(credential: &Credential) -> Option<Grant> {
+    let to = Authority::parse(&credential.host, Some(443)).ok()?;
+    if provider_of(credential, &to).is_some() {
+        return None;
+    }
+    let plain = Grant::new(to, &credential.header, source(&credential.from));
+    let variable = credential.variable.clone().or(plain.variable);
+    Some(Grant { methods: credential.methods.clone(), path: credential.path.clone(), variable, ..plain })
 }
 
 impl Workshop {
@@ -111,10 +135,29 @@ impl Workshop {
         }
         let bad = |(rule, why): (String, &str)| io::Error::other(format!("the rule {} cannot be read: {why}", one_line(&rule)));
         let rules = Rules::parse(&policy.network.allow).map_err(bad)?;
-        let endpoints = purse.map(|_| endpoints(&self.config(), &self.around)).unwrap_or_default();
-        let inside = egress::furnish(policy, &rules, &endpoints);
+        let config = self.config();
+        let mut endpoints = purse.map(|_| endpoints(&config, &self.around)).unwrap_or_default();
+        let mut opened = Opened::new(&rules, config.credentials.iter().filter_map(grant).collect())?;
+        for endpoint in &mut endpoints {
+            endpoint.credential = endpoint.credential.take().map(|key| self.kept(&endpoint.upstream, key));
+        }
+        for grant in &mut opened.grants {
+            grant.credential = self.kept(&grant.to, grant.credential.clone());
+        }
+        let inside = egress::furnish(policy, &rules, &endpoints, &opened);
         let accounts = purse.map(|purse| self.prices().map(|prices| Accounts { ledgers: purse.ledgers.clone(), prices })).transpose()?;
-        Ok(Some(Door { rules, inside, endpoints, accounts }))
+        Ok(Some(Door { rules, inside, endpoints, opened, accounts }))
+    }
+
+    /// The same credential as an earlier process had, when there is one.
+    fn kept(&self, to: &Authority, key: Arc<egress::Credential>) -> Arc<egress::Credential> {
+        let mut keys = self.doors.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = keys.iter().find(|(at, known)| at == to && known.header == key.header && known.source == key.source);
+        if let Some((_, known)) = same {
+            return known.clone();
+        }
+        keys.push((to.clone(), key.clone()));
+        key
     }
 
     /// Serves the sockets that came out of the sandbox.
@@ -127,8 +170,8 @@ impl Workshop {
             }
         };
         let resolver = self.doors.resolver.get_or_init(|| Arc::new(Resolver::of_host())).clone();
-        let Door { rules, inside, endpoints, accounts } = door;
-        let setup = Setup { rules, inside, resolver, notices: None, observe: false, endpoints, accounts };
+        let Door { rules, inside, endpoints, opened, accounts } = door;
+        let setup = Setup { rules, inside, resolver, notices: None, observe: false, endpoints, opened, accounts };
         let gateway = Gateway::start(threads.handle(), setup, sockets)?;
         Ok(Open { gateway, _threads: threads })
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::attributes::{Attributes, AttributesFile, AttributesStack, Value};
 use super::changes::{self, ChangeKind, Stopped};
 use super::convert::LineEnds;
+use super::encoding;
 use super::git::{self, Entry, GitError, Objects, Oid, Repository};
 use super::layer_files::{self, Content, Job};
 use super::removal;
@@ -76,7 +77,7 @@ pub struct Warnings {
     pub submodules: Vec<String>,
     /// Files that a filter program would change: LFS pointers and the like stay as they are.
     pub filtered: u64,
-    /// Files with an encoding attribute stay as they are stored.
+    /// Files whose attribute names an encoding that is not known here stay as they are stored.
     pub encoded: u64,
 }
 
@@ -425,7 +426,7 @@ fn files_of(jobs: &[Job], root: &Path) -> Vec<PathBuf> {
 impl Warnings {
     fn count(&mut self, attributes: &Attributes) {
         self.filtered += u64::from(matches!(attributes.filter, Value::Text(_)));
-        self.encoded += u64::from(matches!(attributes.encoding, Value::Text(_)));
+        self.encoded += u64::from(encoding::is_unknown(&attributes.encoding));
     }
 }
 

@@ -7,6 +7,7 @@ use std::io;
 use super::attributes::{AttributesFile, AttributesStack, Value};
 use super::checkout::Seen;
 use super::convert::LineEnds;
+use super::encoding;
 use super::git::{Entry, GitError, Objects, Oid, Quarantine, Repository, mode};
 use super::ignore::{IgnoreFile, IgnoreStack};
 use super::rules::{self, Finding, Limits, Rule};
@@ -315,12 +316,14 @@ impl Walk<'_> {
         }
         self.warn_of_name(name);
         let attributes = self.attributes.of(&self.path);
-        if let Value::Text(encoding) = &attributes.encoding {
-            let detail = format!("stored as it is: `{}` is not converted", crate::base::text::bytes_line(encoding));
+        let decoded = encoding::to_stored(&attributes.encoding, &content).unwrap_or_else(|fault| {
+            let named = if let Value::Text(name) = &attributes.encoding { crate::base::text::bytes_line(name) } else { String::new() };
+            let detail = format!("stored as it is, not converted from `{named}`: {fault}");
             self.report(Finding::kept(&self.path, Rule::Encoding, detail));
-        }
+            content.as_slice().into()
+        });
         let before = || tracked.filter(|e| !e.is_tree() && !e.is_submodule()).and_then(|e| self.quarantine.blob(e.id).ok());
-        let stored = self.settings.ends.to_stored(&attributes, &content, before);
+        let stored = self.settings.ends.to_stored(&attributes, &decoded, before);
         let id = self.quarantine.write_blob(&stored)?;
         Ok(Verdict::Is(if status.mode & 0o100 == 0 { mode::FILE } else { mode::EXECUTABLE }, id))
     }

@@ -1,8 +1,9 @@
-//! Git's built-in conversions between what is stored and what lies in a worktree: line ends and `$Id$`. Pure.
+//! Git's built-in conversions between what is stored and what lies in a worktree: line ends, `$Id$` and encodings. Pure.
 
 use std::borrow::Cow;
 
 use super::attributes::{Attributes, Value};
+use super::encoding;
 
 /// `core.autocrlf` and `core.eol` of the repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -85,10 +86,10 @@ impl LineEnds {
                 content = Cow::Owned(add_cr(&content));
             }
         }
-        content
+        encoding::to_worktree(&attributes.encoding, content)
     }
 
-    /// What lies in a worktree, as it is stored. `before` reads what was stored at the same path before.
+    /// What lies in a worktree (as UTF-8, where an attribute names its encoding), as it is stored. `before` reads what was stored at the same path before.
     pub fn to_stored<'a>(self, attributes: &Attributes, content: &'a [u8], before: impl FnOnce() -> Option<Vec<u8>>) -> Cow<'a, [u8]> {
         let mut content = Cow::Borrowed(content);
         if let Action::Text { guess, .. } = self.action(attributes) {

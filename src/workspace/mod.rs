@@ -17,6 +17,7 @@ pub mod checkout;
 pub mod collect;
 mod compact;
 pub mod convert;
+pub mod encoding;
 pub mod git;
 pub mod glob;
 pub mod ignore;

@@ -88,7 +88,7 @@ pub enum Rule {
     Submodule,
     /// It changed while it was read.
     Changed,
-    /// A file with an encoding attribute: stored as it is.
+    /// A file that is no text in the encoding its attribute names, or an encoding that is not known: stored as it is.
     Encoding,
 }
 

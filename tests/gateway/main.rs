@@ -9,6 +9,7 @@ mod common;
 mod door;
 mod hostile;
 mod models;
+mod opened;
 mod runner;
 mod sandboxed;
 mod support;

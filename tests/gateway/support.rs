@@ -11,7 +11,7 @@ use std::time::Duration;
 use cofferdam::base::host::{Authority, Name};
 use cofferdam::egress::inside::Service;
 use cofferdam::egress::names::Names;
-use cofferdam::egress::{Gateway, Inside, Resolver, Rules, Setup, Threads};
+use cofferdam::egress::{Gateway, Inside, Opened, Resolver, Rules, Setup, Threads};
 
 /// A server that counts its connections and remembers what they sent first.
 pub(crate) struct Site {
@@ -56,35 +56,39 @@ impl Site {
         })
     }
 
-    /// Serves what a function knows by path; everything else is not there.
-    pub(crate) fn pages(address: &str, page: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        Self::start(address, String::new(), move |mut stream, seen| {
-            let mut bytes = Vec::new();
-            while let Some(request) = one_request(&mut stream, &mut bytes) {
-                seen(&request);
-                let text = String::from_utf8_lossy(&request).into_owned();
-                let path = text.split(' ').nth(1).unwrap_or_default();
-                let found = page(path.split('?').next().unwrap_or_default());
-                let status = if found.is_some() { "200 OK" } else { "404 Not Found" };
-                let kind = if path.starts_with("/simple") { "text/html" } else { "application/octet-stream" };
-                let page = found.unwrap_or_default();
-                let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", page.len());
-                let body = if text.starts_with("HEAD") { &[][..] } else { &page };
-                if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).is_err() {
-                    return;
-                }
-            }
-        })
+    /// Serves what a function knows by path; everything else is not there. Behind TLS when it has a name.
+    pub(crate) fn pages(address: &str, name: Option<&str>, page: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
+        let serve = move |stream: &mut dyn ReadWrite, seen: &mut dyn FnMut(&[u8])| serve_pages(stream, seen, &page);
+        match name {
+            None => Self::start(address, String::new(), move |mut stream, seen| serve(&mut stream, seen)),
+            Some(name) => Self::tls_at(address, name, move |mut stream, seen| serve(&mut stream, seen)),
+        }
     }
 
     fn tls_at(address: &str, name: &str, serve: impl Fn(Tls, &mut dyn FnMut(&[u8])) + Send + Sync + 'static) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate");
-        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        Self::certified(address, &rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name"), serve)
+    }
+
+    /// Behind TLS with a certificate that was good until long ago.
+    pub(crate) fn expired(name: &str) -> Self {
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(2002, 1, 1));
+        Self::certified("127.0.0.1:0", &params, |stream, seen| serve(stream, seen))
+    }
+
+    fn certified(
+        address: &str,
+        params: &rcgen::CertificateParams,
+        serve: impl Fn(Tls, &mut dyn FnMut(&[u8])) + Send + Sync + 'static,
+    ) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
-        let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).expect("a configuration");
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).expect("a configuration");
         let config = Arc::new(config);
-        Self::start(address, made.cert.pem(), move |stream, seen| {
+        Self::start(address, certificate.pem(), move |stream, seen| {
             let connection = rustls::ServerConnection::new(config.clone()).expect("a connection");
             serve(rustls::StreamOwned::new(connection, stream), seen);
         })
@@ -157,8 +161,29 @@ impl Site {
 
 type Tls = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
 
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+fn serve_pages(stream: &mut dyn ReadWrite, seen: &mut dyn FnMut(&[u8]), page: &dyn Fn(&str) -> Option<Vec<u8>>) {
+    let mut bytes = Vec::new();
+    while let Some(request) = one_request(stream, &mut bytes) {
+        seen(&request);
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let path = text.split(' ').nth(1).unwrap_or_default();
+        let found = page(path.split('?').next().unwrap_or_default());
+        let status = if found.is_some() { "200 OK" } else { "404 Not Found" };
+        let kind = if path.starts_with("/simple") { "text/html" } else { "application/octet-stream" };
+        let page = found.unwrap_or_default();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", page.len());
+        let body = if text.starts_with("HEAD") { &[][..] } else { &page };
+        if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush()).is_err() {
+            return;
+        }
+    }
+}
+
 /// One request with its body; `bytes` keeps what came after it.
-fn one_request(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+fn one_request(stream: &mut (impl Read + ?Sized), bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
     let mut more = |bytes: &mut Vec<u8>| {
         let mut piece = [0; 16384];
         let read = stream.read(&mut piece).unwrap_or(0);
@@ -290,6 +315,7 @@ impl Rig {
             notices: None,
             observe: false,
             endpoints: Vec::new(),
+            opened: Opened::default(),
             accounts: None,
         };
         let gateway = Gateway::start(threads.handle(), setup, listeners.into_iter().map(OwnedFd::from).collect()).expect("a gateway");

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use super::common::{Who, World};
 use super::support::{NameServer, Site};
 
-/// A host with a git repository, a page, and one package for each package manager.
-fn host(world: &World) -> (Site, NameServer) {
+/// A host with a git repository, a page, and one package for each package manager; behind TLS when it is `secure`.
+fn host(world: &World, secure: bool) -> (Site, NameServer) {
     let folder = world.path().join("host");
     fs_err::create_dir_all(&folder).expect("a folder");
     let sh = |script: &str| {
@@ -44,7 +44,7 @@ P
     drop(listener);
     let crate_file = fs_err::read(folder.join("pkg.crate")).expect("a crate");
     let sum: String = Sha256::digest(&crate_file).iter().map(|b| format!("{b:02x}")).collect();
-    let at = format!("http://reg.test:{port}");
+    let at = format!("{}://reg.test:{port}", if secure { "https" } else { "http" });
     let mut pages: HashMap<String, Vec<u8>> = HashMap::new();
     let mut page = |path: &str, content: String| drop(pages.insert(path.to_owned(), content.into_bytes()));
     page("/page", "the page\n".to_owned());
@@ -70,7 +70,7 @@ P
     ] {
         pages.insert(path.to_owned(), fs_err::read(folder.join(file)).expect("a file"));
     }
-    let site = Site::pages(&format!("127.0.0.1:{port}"), move |path| match path.strip_prefix("/repo.git/") {
+    let site = Site::pages(&format!("127.0.0.1:{port}"), secure.then_some("reg.test"), move |path| match path.strip_prefix("/repo.git/") {
         Some(rest) if !rest.contains("..") => fs_err::read(folder.join("repo.git").join(rest)).ok(),
         _ => pages.get(path).cloned(),
     });
@@ -107,8 +107,12 @@ J
     ),
 ];
 
-fn run(world: &World, site: &Site, names: &NameServer, allowed: bool, environment: &[&str], script: &str) -> (i32, String, String) {
+fn run(world: &World, site: &Site, names: &NameServer, rule: Option<&str>, environment: &[&str], script: &str) -> (i32, String, String) {
     let mut command = world.command();
+    let scheme = if site.certificate.is_empty() { "http" } else { "https" };
+    if !site.certificate.is_empty() {
+        command.env("SSL_CERT_FILE", world.write("home/roots.pem", &site.certificate));
+    }
     command.env("PATH", std::env::var_os("PATH").expect("PATH"));
     for name in ["RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
         if let Some(value) = std::env::var_os(name) {
@@ -119,9 +123,9 @@ fn run(world: &World, site: &Site, names: &NameServer, allowed: bool, environmen
         command.env("RUSTUP_HOME", std::path::Path::new(&home).join(".rustup"));
     }
     command.args(["exec", "--resolver", &names.address.to_string(), "--allow", &format!("127.0.0.1/32:{}", site.port())]);
-    command.args(["--env", &format!("AT=http://reg.test:{}", site.port())]);
-    if allowed {
-        command.args(["--allow", &format!("reg.test:{}", site.port())]);
+    command.args(["--env", &format!("AT={scheme}://reg.test:{}", site.port())]);
+    if let Some(rule) = rule {
+        command.args(["--allow", rule]);
     }
     for variable in environment {
         command.args(["--env", variable]);
@@ -134,21 +138,51 @@ fn run(world: &World, site: &Site, names: &NameServer, allowed: bool, environmen
 #[test]
 fn the_tools_fetch_from_an_allowed_host_and_from_no_other() {
     let world = World::new(Who::Caller);
-    let (site, names) = host(&world);
+    let (site, names) = host(&world, false);
+    let rule = format!("reg.test:{}", site.port());
     let mut tried = 0;
     for (tool, there, script) in TOOLS {
-        if run(&world, &site, &names, false, &[], there).0 != 0 {
+        if run(&world, &site, &names, None, &[], there).0 != 0 {
             // Past the test harness, which swallows what a passing test prints.
             drop(writeln!(std::io::stderr(), "SKIPPED {tool} through the gateway: it is not here"));
             continue;
         }
         tried += 1;
         let before = site.dialled();
-        let (_, out, err) = run(&world, &site, &names, false, &[], script);
+        let (_, out, err) = run(&world, &site, &names, None, &[], script);
         assert!(!out.contains("done") && site.dialled() == before, "{tool} without leave: {out} {err}");
         // As they find it, and where they ignore the proxy's variables.
         for environment in [&[][..], &["NO_PROXY=*", "no_proxy=*", "NODE_USE_ENV_PROXY=0"]] {
-            let (_, out, err) = run(&world, &site, &names, true, environment, script);
+            let (_, out, err) = run(&world, &site, &names, Some(&rule), environment, script);
+            assert!(out.trim_end().ends_with("done"), "{tool} {environment:?}: {out}\n{err}");
+        }
+    }
+    assert!(tried >= 3, "curl, git and python are everywhere");
+}
+
+/// A rule about single requests ends their TLS at the gateway: they trust the sandbox's own authority without a setting of theirs.
+#[test]
+fn the_tools_trust_the_gateway_where_tls_ends_there() {
+    let world = World::new(Who::Caller);
+    let (site, names) = host(&world, true);
+    let (rule, narrow) = (format!("GET,HEAD,POST reg.test:{}/", site.port()), format!("GET,HEAD,POST reg.test:{}/elsewhere/", site.port()));
+    let mut tried = 0;
+    // Java reads a store of its own kind only.
+    for (tool, there, script) in TOOLS.iter().filter(|(tool, ..)| *tool != "java") {
+        let script = script.replace("--trusted-host reg.test ", "");
+        if run(&world, &site, &names, None, &[], there).0 != 0 {
+            drop(writeln!(std::io::stderr(), "SKIPPED {tool} through TLS that ends at the gateway: it is not here"));
+            continue;
+        }
+        tried += 1;
+        let before = site.seen().len();
+        // Package managers try again for minutes.
+        if ["curl", "git", "python", "node"].contains(tool) {
+            let (_, out, err) = run(&world, &site, &names, Some(&narrow), &[], &script);
+            assert!(!out.contains("done") && site.seen().len() == before, "{tool} elsewhere: {out} {err}");
+        }
+        for environment in [&[][..], &["NO_PROXY=*", "no_proxy=*", "NODE_USE_ENV_PROXY=0"]] {
+            let (_, out, err) = run(&world, &site, &names, Some(&rule), environment, &script);
             assert!(out.trim_end().ends_with("done"), "{tool} {environment:?}: {out}\n{err}");
         }
     }

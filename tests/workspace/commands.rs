@@ -108,7 +108,7 @@ impl World {
     }
 
     #[track_caller]
-    fn collect(&self, story: &str) -> serde_json::Value {
+    pub(crate) fn collect(&self, story: &str) -> serde_json::Value {
         serde_json::from_str(&self.ok(&["workspace", "collect", story, "--json"])).unwrap()
     }
 

@@ -7,6 +7,7 @@ mod caches;
 mod collect;
 mod commands;
 mod crash;
+mod encoding;
 mod faults;
 mod inplace;
 mod layers;
@@ -15,7 +16,7 @@ mod support;
 
 #[test]
 fn what_holds_for_root_holds_for_an_ordinary_user() {
-    again(&["attacks::", "caches::", "layers::"], 20);
+    again(&["attacks::", "caches::", "layers::", "encoding::"], 21);
 }
 
 #[test]

@@ -15,8 +15,6 @@ pub(crate) trait Tap: Send {
     fn content(&mut self, _bytes: &[u8]) {}
 }
 
-impl Tap for () {}
-
 /// What is sent, and to whom the answer goes.
 pub(crate) struct Sent<'a> {
     pub(crate) head: &'a [u8],

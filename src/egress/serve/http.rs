@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::super::door::{Door, Pass, Permit, Refused};
+use super::super::door::{Door, Held, Pass, Permit, Refused};
 use super::super::http1::{self, Flaw, Length};
 use super::super::notice::{Notice, Refusal};
 use super::super::request::{self, Wanted};
@@ -15,6 +15,7 @@ use super::super::rule::Request;
 use super::super::tls::Outward;
 use super::conn::{Conn, NoHead};
 use super::exchange::{Broken, Done, Sent, Tap, exchange};
+use super::opened::Keys;
 use super::{HEAD, IDLE, tunnel};
 use crate::base::host::Authority;
 
@@ -115,7 +116,7 @@ impl Own {
 pub(super) async fn proxy(door: &Arc<Door>, stream: TcpStream) {
     let mut client = Conn::new(stream);
     let mut server = None;
-    while let Some(step) = next(door, &mut client, None, &mut server).await {
+    while let Some(step) = next(door, &mut client, &Place { only: None, outward: None }, &mut server).await {
         match step {
             Step::Again => {}
             Step::Tunnel(target, permit) => {
@@ -129,10 +130,24 @@ pub(super) async fn proxy(door: &Arc<Door>, stream: TcpStream) {
     }
 }
 
-/// Where only one host is served: a captured connection, or a tunnel with HTTP in it.
-pub(super) async fn one_host<S: AsyncRead + AsyncWrite + Unpin + Send>(door: &Arc<Door>, target: &Authority, mut client: Conn<S>) {
+/// Where only one host is served: a captured connection, or a tunnel with HTTP in it. With `outward` what came here was TLS, and it goes on
+/// as TLS.
+pub(super) async fn one_host<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    door: &Arc<Door>,
+    target: &Authority,
+    mut client: Conn<S>,
+    outward: Option<&Outward>,
+) {
+    let place = Place { only: Some(target), outward };
     let mut server = None;
-    while let Some(Step::Again) = next(door, &mut client, Some(target), &mut server).await {}
+    while let Some(Step::Again) = next(door, &mut client, &place, &mut server).await {}
+}
+
+/// Where requests come in.
+struct Place<'a> {
+    /// The one host that is served there.
+    only: Option<&'a Authority>,
+    outward: Option<&'a Outward>,
 }
 
 enum Step {
@@ -144,9 +159,10 @@ enum Step {
 async fn next<S: AsyncRead + AsyncWrite + Unpin + Send>(
     door: &Arc<Door>,
     client: &mut Conn<S>,
-    only: Option<&Authority>,
+    place: &Place<'_>,
     server: &mut Option<Server>,
 ) -> Option<Step> {
+    let &Place { only, outward } = place;
     let end = match client.head(IDLE, HEAD).await {
         Ok(end) => end?,
         Err(NoHead::Gone) => return None,
@@ -176,20 +192,38 @@ async fn next<S: AsyncRead + AsyncWrite + Unpin + Send>(
         }
         Wanted::Fetch(target, path) => (door.identify(target), path),
     };
-    let pass = match door.permit(&target, Some(Request { method: head.method, path: &path })) {
+    let request = Request { method: head.method, path: &path };
+    let pass = match door.permit(&target, Some(request)) {
         Ok(Permit::Pass(pass)) => pass,
         Ok(Permit::Look) => return refuse(door, client, only, Flaw("it cannot be judged")).await,
         Err(refusal) => return answer(client, &Own::refused(door, &refusal)).await,
     };
-    let (out, length) = match request::rewritten(&head, &target, 80, &path, &[], &[]) {
+    if head.upgrades() {
+        let why = "it asks for a WebSocket, and here each request is judged by itself";
+        let refusal = door.refuse(Refusal::manner(&target, why, None));
+        return answer(client, &Own::refused(door, &refusal)).await;
+    }
+    let keys = match outward {
+        Some(_) => Keys::take(door, &target, request).await,
+        None => Ok(Keys::default()),
+    };
+    let mut keys = match keys {
+        // An answer to TRACE is the request: the key would come in.
+        Ok(keys) if keys.added.is_empty() || head.method != "TRACE" => keys,
+        Ok(_) => return refuse(door, client, only, Flaw("its answer would show the key that is put into it")).await,
+        Err(why) => return answer(client, &Own::failure(door, &target, why)).await,
+    };
+    let without: Vec<&str> = keys.without.iter().map(String::as_str).collect();
+    let usual = if outward.is_some() { 443 } else { 80 };
+    let (out, length) = match request::rewritten(&head, &target, usual, &path, &keys.added, &without) {
         Ok(out) => out,
         Err(flaw) => return refuse(door, client, only, flaw).await,
     };
-    let marks = door.marks();
+    let marks = door.marks(|held| outward.is_some() && matches!(held, Held::Grant(grant) if grant.to == target));
     let sent = Sent { head: &out, length, method: head.method, minor: head.minor, keeps: head.keeps(), marks: &marks };
     client.consume(end);
-    let route = Route { target: &target, path: &path, outward: None, granted: false };
-    forward(door, client, server, &route, &sent, &pass, &mut ()).await.again.then_some(Step::Again)
+    let route = Route { target: &target, path: &path, outward, granted: false };
+    forward(door, client, server, &route, &sent, &pass, &mut keys).await.again.then_some(Step::Again)
 }
 
 /// Sends it on, by the connection that is there or a new one.

@@ -20,6 +20,7 @@ mod exchange;
 mod http;
 mod lookup;
 mod model;
+mod opened;
 mod socks;
 mod tunnel;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::super::door::{Door, Pass};
+use super::super::door::{Door, Held, Pass};
 use super::super::endpoint::Endpoint;
 use super::super::http1::{self, Flaw, ResponseHead};
 use super::super::ledger::Exceeded;
@@ -62,7 +62,7 @@ async fn next(door: &Arc<Door>, client: &mut Conn<TcpStream>, server: &mut Optio
         door.tell(Notice::Exceeded { provider, exceeded });
         return own(client, endpoint, 400, &why).await;
     }
-    let marks: Vec<String> = door.marks().into_iter().filter(|mark| *mark != endpoint.placeholder).collect();
+    let marks = door.marks(|held| matches!(held, Held::Model(own) if own == provider));
     let sent = Sent { head: &out, length, method: head.method, minor: head.minor, keeps: head.keeps(), marks: &marks };
     client.consume(end);
     let mut tap = Counter { endpoint, meter: None, status: 0, retry_after: None };

@@ -13,7 +13,7 @@ use super::super::door::{Door, Pass, Permit, Refused, Way};
 use super::super::http1::Flaw;
 use super::super::notice::{Notice, Refusal};
 use super::conn::Conn;
-use super::{FIRST, http};
+use super::{FIRST, http, opened};
 use crate::base::host::{Authority, Host};
 
 /// How much is read at once; an idle tunnel holds nothing.
@@ -47,6 +47,7 @@ async fn alert(client: &mut Conn<TcpStream>) {
 /// Carries a connection to a target that is allowed.
 pub(super) async fn carry(door: &Arc<Door>, target: Authority, permit: Permit, mut client: Conn<TcpStream>) {
     let pass = match permit {
+        // What may be anything is not opened, and gets no key.
         Permit::Pass(pass) if pass.opaque => return through(door, &target, &pass, client).await,
         Permit::Pass(pass) => Some(pass),
         Permit::Look => None,
@@ -54,15 +55,18 @@ pub(super) async fn carry(door: &Arc<Door>, target: Authority, permit: Permit, m
     let opaque = || Some(format!("{target} opaque"));
     let refusal = match first(&mut client).await {
         Ok(First::Tls(hello)) => match (for_target(&hello, &target), pass) {
-            (Ok(()), Some(pass)) => return through(door, &target, &pass, client).await,
-            (Ok(()), None) => Refusal::manner(
+            (Ok(()), Some(pass)) if door.grants(&target).next().is_none() => return through(door, &target, &pass, client).await,
+            (Ok(()), _) if let (Some(issuer), Some(outward)) = (door.issuer(), door.outward()) => {
+                return opened::serve(door, &target, client, issuer, outward).await;
+            }
+            (Ok(()), _) => Refusal::manner(
                 &target,
                 "only some requests are allowed there, and inside TLS they cannot be seen",
                 Some(target.to_string()),
             ),
             (Err(why), _) => Refusal::manner(&target, why, opaque()),
         },
-        Ok(First::Http) => return http::one_host(door, &target, client).await,
+        Ok(First::Http) => return http::one_host(door, &target, client, None).await,
         Ok(First::Other) => Refusal::manner(&target, "what is sent there is neither TLS nor HTTP", opaque()),
         Err(No::Silent) => {
             Refusal::manner(&target, "the client waits for the server to speak first, so that it is neither TLS nor HTTP", opaque())

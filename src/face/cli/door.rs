@@ -8,7 +8,8 @@ use super::printer;
 use crate::base::host::Authority;
 use crate::base::text::{one_line, plural};
 use crate::egress::{
-    self, Accounts, Budget, Endpoint, Gateway, Inside, Ledger, Prices, Provider, Resolver, Rules, Setup, Source, Tally, Threads,
+    self, Accounts, Budget, Endpoint, Gateway, Grant, Inside, Ledger, Opened, Prices, Provider, Resolver, Rules, Setup, Source, Tally,
+    Threads,
 };
 use crate::event::Amount;
 use crate::sandbox::policy::{NetworkMode, Policy, Tier};
@@ -27,6 +28,7 @@ pub(super) struct Wishes {
     pub(super) observe: bool,
     pub(super) resolver: Option<SocketAddr>,
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) grants: Vec<Grant>,
     pub(super) accounts: Option<Accounts>,
 }
 
@@ -42,6 +44,18 @@ pub(super) fn model(text: &str) -> Result<Model, String> {
     let (provider, upstream) = text.split_once('=').map_or((text, None), |(provider, host)| (provider, Some(host)));
     let upstream = upstream.map(|host| Authority::parse(host, Some(443)).map_err(str::to_owned)).transpose()?;
     Ok(Model { provider: provider.parse()?, upstream })
+}
+
+/// Reads `HEADER@HOST[:PORT]=SOURCE`.
+pub(super) fn grant(text: &str) -> Result<Grant, String> {
+    // Whatever it is, it may hold a key: it is not repeated.
+    let form = "it must be HEADER@HOST[:PORT]=SOURCE, such as authorization@api.example.org=env:TOKEN";
+    let (header, rest) = text.split_once('@').ok_or(form)?;
+    let (host, source) = rest.split_once('=').ok_or(form)?;
+    if header.is_empty() || !header.bytes().all(egress::http1::is_token) {
+        return Err(form.to_owned());
+    }
+    Ok(Grant::new(Authority::parse(host, Some(443))?, header, source.parse()?))
 }
 
 impl Model {
@@ -67,6 +81,7 @@ pub(super) fn accounts(around: &Surroundings, model_calls: Option<u64>) -> Resul
 pub(super) struct Ready {
     rules: Rules,
     inside: Inside,
+    opened: Opened,
     wishes: Wishes,
 }
 
@@ -78,10 +93,11 @@ pub(super) struct Serving {
 }
 
 /// Puts into the policy what the gateway needs inside. Nothing when the policy has no gateway: then no thread is started for it either.
-pub(super) fn prepare(policy: &mut Policy, wishes: Wishes) -> Result<Option<Ready>, Failure> {
+pub(super) fn prepare(policy: &mut Policy, mut wishes: Wishes) -> Result<Option<Ready>, Failure> {
     if policy.network.mode != NetworkMode::Gateway {
-        return if wishes.observe || !wishes.endpoints.is_empty() {
-            Err(Failure::usage("--observe and --model need the gateway; nothing was run").next("leave out --net, or pass --net gateway"))
+        return if wishes.observe || !wishes.endpoints.is_empty() || !wishes.grants.is_empty() {
+            Err(Failure::usage("--observe, --model and --credential need the gateway; nothing was run")
+                .next("leave out --net, or pass --net gateway"))
         } else {
             Ok(None)
         };
@@ -99,8 +115,14 @@ pub(super) fn prepare(policy: &mut Policy, wishes: Wishes) -> Result<Option<Read
                 .next("leave out --require no-userns, or run without network"))
         };
     }
-    let inside = egress::furnish(policy, &rules, &wishes.endpoints);
-    Ok(Some(Ready { rules, inside, wishes }))
+    if let Some(grant) = wishes.grants.iter().find(|grant| !rules.may_mean(&grant.to.host)) {
+        return Err(Failure::usage(format!("no rule allows {}, so its credential would never be used; nothing was run", grant.to.host))
+            .next(format!("pass --allow {} too", grant.to)));
+    }
+    let opened = Opened::new(&rules, std::mem::take(&mut wishes.grants))
+        .map_err(|e| Failure::new(Exit::ExecOurs, "no authority for TLS can be made; nothing was run").because(&e))?;
+    let inside = egress::furnish(policy, &rules, &wishes.endpoints, &opened);
+    Ok(Some(Ready { rules, inside, opened, wishes }))
 }
 
 impl Ready {
@@ -116,6 +138,7 @@ impl Ready {
             notices: None,
             observe: self.wishes.observe,
             endpoints: self.wishes.endpoints,
+            opened: self.opened,
             accounts: self.wishes.accounts,
         };
         let gateway = Gateway::start(threads.handle(), setup, running.listeners()).map_err(failed)?;

@@ -21,7 +21,7 @@ use super::throwaway;
 use crate::base::duration;
 use crate::base::size::Size;
 use crate::base::text::{bytes_line, one_line};
-use crate::egress::{Source, Tally};
+use crate::egress::{Grant, Source, Tally};
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
 use crate::sandbox::resolve::{ExecOptions, resolve};
@@ -64,6 +64,9 @@ pub struct Args {
     /// Where the model's key is taken from: env:NAME, file:PATH or command:COMMAND [default: the provider's usual variable]
     #[arg(long, value_name = "SOURCE", requires = "model", help_heading = "Access")]
     model_key: Option<Source>,
+    /// A key for one host, put in outside; the command sees a placeholder. SOURCE is env:NAME, file:PATH or command:COMMAND
+    #[arg(long, value_name = "HEADER@HOST[:PORT]=SOURCE", value_parser = door::grant, help_heading = "Access")]
+    credential: Vec<Grant>,
     /// How many model calls it may make
     #[arg(long, value_name = "N", value_parser = count, requires = "model", allow_hyphen_values = true, help_heading = "Limits")]
     model_calls: Option<u64>,
@@ -231,7 +234,7 @@ struct Document<'a> {
 fn wishes(args: &Args, around: &Surroundings) -> Result<door::Wishes, Failure> {
     let endpoints = args.model.iter().map(|model| model.endpoint(args.model_key.as_ref())).collect();
     let accounts = if args.model.is_empty() { None } else { Some(door::accounts(around, args.model_calls)?) };
-    Ok(door::Wishes { observe: args.observe, resolver: args.resolver, endpoints, accounts })
+    Ok(door::Wishes { observe: args.observe, resolver: args.resolver, endpoints, grants: args.credential.clone(), accounts })
 }
 
 pub(super) fn exit_code(code: i32) -> ExitCode {
@@ -252,10 +255,12 @@ fn options(args: &Args) -> Result<ExecOptions, Failure> {
         write: args.write.clone(),
         env: args.env.clone(),
         // Who wants to see what is wanted, or a model to be called, means the gateway: nothing else can do it.
-        net: args.net.or((args.observe || !args.model.is_empty()).then_some(Net::Gateway)).map(|net| match net {
-            Net::None => NetworkMode::None,
-            Net::Gateway => NetworkMode::Gateway,
-            Net::Host => NetworkMode::Host,
+        net: args.net.or((args.observe || !args.model.is_empty() || !args.credential.is_empty()).then_some(Net::Gateway)).map(|net| {
+            match net {
+                Net::None => NetworkMode::None,
+                Net::Gateway => NetworkMode::Gateway,
+                Net::Host => NetworkMode::Host,
+            }
         }),
         allow: args.allow.clone(),
         limits: Limits {

@@ -227,7 +227,7 @@ fn warn(warnings: &Warnings) {
     }
     if warnings.encoded > 0 {
         printer::err(&format!(
-            "cofferdam: {} with an encoding attribute hold what is stored, unconverted",
+            "cofferdam: {} whose attribute names an encoding that is not known here hold what is stored, unconverted",
             plural(warnings.encoded, "file", "files")
         ));
     }
