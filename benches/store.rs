@@ -217,6 +217,7 @@ fn spec(n: u32) -> StorySpec {
             gates: vec!["test".to_owned()],
             candidate_gates: Vec::new(),
             diagnose: false,
+            propose: false,
             landing: Landing::Queue,
             limits: Limits::default(),
         },

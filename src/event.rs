@@ -11,8 +11,8 @@ use crate::base::id::{AttemptNo, CommitId, EvidenceId, PatchId, RunId, StoryId, 
 pub mod payload;
 
 pub use payload::{
-    Actor, Amount, AttemptEnd, Block, ContractMode, Criterion, CriterionVerdict, Finding, GateResult, Landing, Limits, Rules, StopReason,
-    StorySpec, Task, Verdict,
+    Actor, AgentCall, Amount, AttemptEnd, Block, ContractMode, Criterion, CriterionVerdict, Finding, GateResult, Landing, Limits, Rules,
+    StopReason, StorySpec, Task, Verdict,
 };
 
 /// The version of the event format. It grows when the meaning of a kind or field changes; stores of older versions stay readable.
@@ -153,6 +153,17 @@ kinds! {
     ContractAccepted = "contract.accepted" { attempt: AttemptNo, evidence: Option<EvidenceId> }
     /// The agent did not understand the story: its contract is missing, or differs.
     ContractRefused = "contract.refused" { attempt: AttemptNo, why: String, evidence: Option<EvidenceId> }
+    /// A planner looked at the project and said how it would go about the story, or could not.
+    ApproachProposed = "approach.proposed" {
+        attempt: AttemptNo,
+        /// Empty when there is none.
+        summary: String,
+        /// Why there is none. The story goes on without.
+        error: Option<String>,
+        evidence: Option<EvidenceId>,
+    }
+    /// An agent's process of any role: what it is, and exactly what it was told.
+    AgentCalled = "agent.called" { attempt: AttemptNo, call: AgentCall }
     /// An implementer process runs.
     AttemptStarted = "attempt.started" {
         attempt: AttemptNo,
@@ -219,6 +230,9 @@ kinds! {
         #[serde(default)]
         tasks: Vec<String>,
         evidence: Option<EvidenceId>,
+        /// Why there is none. The repair goes on without.
+        #[serde(default)]
+        error: Option<String>,
     }
     /// A gate began.
     GateStarted = "gate.started" { gate: String, commit: CommitId, tree: TreeId }
@@ -243,6 +257,12 @@ kinds! {
         wall_ms: u64,
     }
 
+    /// Everything that an attempt's judgement rests on was put into one document: its files by their hashes, its verdicts, its agents.
+    EvidenceSealed = "evidence.sealed" {
+        attempt: AttemptNo,
+        /// Evidence itself, and known by its hash.
+        manifest: EvidenceId,
+    }
     /// All evaluators and gates passed on this very commit. Written by the controller when it is so.
     StoryReady = "story.ready" { commit: CommitId, tree: TreeId }
     /// The story entered the queue.
@@ -404,6 +424,9 @@ impl Kind {
                 evidence.iter().map(|id| (id, format!("evaluator {evaluator}"))).collect()
             }
             Self::DiagnosisMade { evidence: Some(id), .. } => one(id, "diagnosis"),
+            Self::ApproachProposed { evidence: Some(id), .. } => one(id, "proposed approach"),
+            Self::AgentCalled { call, .. } => vec![(&call.prompt, format!("prompt of {}", call.role))],
+            Self::EvidenceSealed { manifest, attempt } => vec![(manifest, format!("manifest of attempt {attempt}"))],
             Self::GateFinished { evidence, gate, .. } => evidence.iter().map(|id| (id, format!("gate {gate}"))).collect(),
             Self::CandidateRefused { evidence: Some(id), .. } => one(id, "candidate"),
             Self::StoryReopened { evidence: Some(id), .. } => one(id, "integration check"),

@@ -16,6 +16,7 @@
 //! - [`workspace`]: where a story's files are, and how what changed in them comes out as checked data.
 //! - [`sandbox`]: what a process may touch: policy, plan, the engine that enforces it, and the receipt.
 //! - [`egress`]: the one door out of a sandbox: rules, the proxy that enforces them, credentials that stay outside.
+//! - [`report`]: how many tests ran, as what runs them says. Pure.
 //! - [`queue`]: how it lands: gates on the exact tree, candidates many at a time, the compare-and-swap of the target.
 //! - [`probe`]: the self-test: the attacks of the threat model, tried from inside.
 //! - [`role`]: how a process of any role is run: its policy, its transcript, its request to stop.
@@ -42,6 +43,8 @@ pub mod sandbox;
 pub mod workspace;
 
 pub mod egress;
+
+pub mod report;
 
 pub mod queue;
 

@@ -232,7 +232,7 @@ fn interrupted_at_any_moment_it_leaves_nothing() {
         drop(std::io::Read::read_to_end(child.stdout.as_mut().expect("piped"), &mut rest));
         let status = child.wait().expect("waited");
         assert_eq!(status.code(), Some(130), "{moment}: {}", text(&rest));
-        assert!(asked.elapsed() < Duration::from_secs(15), "{moment}");
+        assert!(asked.elapsed() < Duration::from_secs(60), "{moment}");
         demo.left_nothing();
     }
 }

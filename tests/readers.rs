@@ -195,6 +195,7 @@ fn spec(id: &str, ordinal: usize, after: Option<&str>) -> StorySpec {
             gates: vec!["test".to_owned()],
             candidate_gates: Vec::new(),
             diagnose: false,
+            propose: false,
             landing: Landing::Queue,
             limits: Limits::default(),
         },

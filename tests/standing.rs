@@ -59,6 +59,7 @@ fn created(id: &str) -> Kind {
         gates: Vec::new(),
         candidate_gates: Vec::new(),
         diagnose: false,
+        propose: false,
         landing: Landing::Stop,
         limits: Limits::default(),
     };

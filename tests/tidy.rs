@@ -45,12 +45,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("workspace", &["event", "store", "sandbox"]),
     // The sandbox for its policy, as data: what a sandbox with a gateway must have inside.
     ("egress", &["event", "sandbox"]),
+    ("report", &["config"]),
     // The gateway for its strict reader of HTTP, and for what may be trusted outside.
-    ("queue", &["event", "config", "story", "store", "workspace", "sandbox", "egress"]),
+    ("queue", &["event", "config", "story", "store", "workspace", "sandbox", "egress", "report"]),
     ("probe", &["sandbox"]),
     ("role", &["event", "config", "egress", "sandbox", "workspace", "store"]),
     ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
-    ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "queue"]),
+    ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "report"]),
     ("survey", &["config", "spec", "workspace", "agents"]),
     ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify", "queue"]),
 ];
@@ -148,7 +149,7 @@ const PURE: &[&str] = &[
     "src/queue/chain.rs",
     "src/queue/ci/checks.rs",
     "src/queue/gate.rs",
-    "src/queue/report.rs",
+    "src/report.rs",
     "src/sandbox/policy.rs",
     "src/sandbox/plan.rs",
     "src/sandbox/filter.rs",

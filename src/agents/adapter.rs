@@ -58,7 +58,7 @@ pub struct Adapter {
     #[serde(default)]
     pub contract: Contract,
     pub version: Option<Version>,
-    /// Values may use placeholders; one that uses `{endpoint}` or `{model}` is left out when there is none.
+    /// Values may use placeholders; one that uses `{endpoint}` or `{model}` is left out when there is none. So is a file.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     #[serde(default, rename = "file")]
@@ -92,6 +92,8 @@ pub enum Contract {
 pub struct Version {
     pub arguments: Vec<String>,
     pub minimum: String,
+    /// What to do about one that is older.
+    pub update: Option<String>,
 }
 
 /// A small file below the agent's private home.
@@ -246,9 +248,10 @@ impl Adapter {
             arguments.extend(list.iter().map(|argument| OsString::from(call.fill(argument))));
         }
         let mut environment: Vec<(OsString, OsString)> = Vec::new();
+        let lacks =
+            |text: &str| (text.contains("{endpoint}") && call.endpoint.is_none()) || (text.contains("{model}") && call.model.is_none());
         for (key, value) in &self.environment {
-            let missing = (value.contains("{endpoint}") && call.endpoint.is_none()) || (value.contains("{model}") && call.model.is_none());
-            if !missing {
+            if !lacks(value) {
                 environment.push((key.into(), call.fill(value).into()));
             }
         }
@@ -258,7 +261,8 @@ impl Adapter {
                 environment.push((variable.into(), format!("{endpoint}{}", provider.endpoint_path).into()));
             }
         }
-        let files = self.files.iter().map(|file| (file.path.clone(), call.fill(&file.content))).collect();
+        let files =
+            self.files.iter().filter(|file| !lacks(&file.content)).map(|file| (file.path.clone(), call.fill(&file.content))).collect();
         Invocation { arguments, environment, files }
     }
 

@@ -10,6 +10,8 @@ pub const LONGEST: u64 = 256 << 10;
 const LONGEST_TEXT: usize = 8 << 10;
 /// The longest list of criteria.
 const MOST_CRITERIA: usize = 1_000;
+/// More tasks than these are no repair.
+const MOST_TASKS: usize = 20;
 
 /// `contract.json`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +92,74 @@ pub fn report(bytes: &[u8]) -> Result<Report, String> {
     Ok(Report { summary: text(&node, "summary", name)?, message: text(&node, "message", name)?, question: text(&node, "question", name)? })
 }
 
+/// `diagnosis.json`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The cause, in a sentence.
+    pub summary: String,
+    /// The repair, step by step.
+    pub tasks: Vec<String>,
+}
+
+/// Reads `diagnosis.json`.
+///
+/// # Errors
+/// Why it is none.
+pub fn diagnosis(bytes: &[u8]) -> Result<Diagnosis, String> {
+    let name = "diagnosis.json";
+    let node = table(bytes, name)?;
+    let summary = text(&node, "summary", name)?.ok_or_else(|| format!("{name} has no `summary`"))?;
+    let Some(list) = node.get("tasks").filter(|value| !value.is_null()) else { return Ok(Diagnosis { summary, tasks: Vec::new() }) };
+    let list = list.list().ok_or_else(|| format!("`tasks` of {name} must be a list, and this is {}", list.kind()))?;
+    if list.len() > MOST_TASKS {
+        return Err(format!("{name} has more than {MOST_TASKS} tasks"));
+    }
+    let tasks = list.iter().map(|item| item.text().map(|text| cut(text.trim(), LONGEST_TEXT))).collect::<Option<Vec<_>>>();
+    let tasks = tasks.ok_or_else(|| format!("`tasks` of {name} must be a list of texts"))?;
+    Ok(Diagnosis { summary, tasks: tasks.into_iter().filter(|task| !task.is_empty()).collect() })
+}
+
+/// The schema of `diagnosis.json`.
+pub fn diagnosis_schema() -> serde_json::Value {
+    serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "cofferdam diagnosis",
+        "description": "What a diagnoser leaves in /run/cofferdam/out/diagnosis.json: the one cause, and what is to be done about it",
+        "type": "object",
+        "required": ["summary"],
+        "properties": {
+            "summary": {"type": "string", "minLength": 1},
+            "tasks": {"type": ["array", "null"], "maxItems": MOST_TASKS, "items": {"type": "string"}},
+        },
+    })
+}
+
+/// The JSON of a last message, for agents that cannot write files: the whole message, or the only fenced block in it.
+///
+/// # Errors
+/// When the message holds none, or more than one.
+pub fn in_message<'m>(message: &'m str, what: &str) -> Result<&'m str, String> {
+    let whole = message.trim();
+    if whole.starts_with('{') && whole.ends_with('}') {
+        return Ok(whole);
+    }
+    let mut blocks = Vec::new();
+    let mut rest = whole;
+    while let Some((_, after)) = rest.split_once("```") {
+        let Some((block, behind)) = after.split_once("```") else { break };
+        let block = block.strip_prefix("json").unwrap_or(block).trim();
+        if block.starts_with('{') {
+            blocks.push(block);
+        }
+        rest = behind;
+    }
+    match blocks.as_slice() {
+        [one] => Ok(one),
+        [] => Err(format!("its last message holds no {what}")),
+        more => Err(format!("its last message holds more than one {what} ({})", more.len())),
+    }
+}
+
 fn table(bytes: &[u8], name: &str) -> Result<Node, String> {
     let content = std::str::from_utf8(bytes).map_err(|_| format!("{name} is no UTF-8 text"))?;
     let node = json(&Source::new(name, content)).map_err(|problem| format!("{name} is not taken: {}", problem.what))?;
@@ -149,11 +219,39 @@ mod tests {
         assert!(check("Keys can expire", &["AC-1", "AC-2", "AC-2"]).expect_err("twice").contains("twice"));
     }
 
+    #[test]
+    fn an_answer_in_a_message_is_the_only_one_there() {
+        assert_eq!(in_message(" {\"a\":1}\n", "verdict"), Ok("{\"a\":1}"));
+        assert_eq!(in_message("Here:\n```json\n{\"a\":1}\n```\nDone.", "verdict"), Ok("{\"a\":1}"));
+        assert!(in_message("All good, pass.", "verdict").is_err());
+        assert!(in_message("```json\n{}\n``` or ```json\n{}\n```", "verdict").is_err());
+    }
+
+    #[test]
+    fn a_diagnosis_names_a_cause() {
+        let read = diagnosis(br#"{"summary": " the clock ", "tasks": ["read it once", " "], "more": 1}"#);
+        assert_eq!(read, Ok(Diagnosis { summary: "the clock".into(), tasks: vec!["read it once".into()] }));
+        assert_eq!(diagnosis(br#"{"summary": "x", "tasks": null}"#).map(|d| d.tasks.len()), Ok(0));
+        let many = format!(r#"{{"summary": "x", "tasks": [{}]}}"#, vec![r#""a""#; MOST_TASKS + 1].join(","));
+        for (bad, why) in [
+            ("{}", "no `summary`"),
+            (r#"{"summary": ""}"#, "no `summary`"),
+            (r#"{"summary": "x", "tasks": "a"}"#, "must be a list"),
+            (r#"{"summary": "x", "tasks": [1]}"#, "list of texts"),
+            (r#"{"summary": "x", "summary": "y"}"#, "twice"),
+            (many.as_str(), "more than"),
+        ] {
+            let error = diagnosis(bad.as_bytes()).expect_err(bad);
+            assert!(error.contains(why), "{why} not in {error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_makes_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}\":,a-z0-9 ]{0,60}") {
             for bytes in [bytes.as_slice(), text.as_bytes()] {
-                drop((contract(bytes), approach(bytes), report(bytes)));
+                drop((contract(bytes), approach(bytes), report(bytes), diagnosis(bytes)));
+                drop(in_message(&text, "verdict"));
             }
         }
     }

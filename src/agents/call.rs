@@ -1,6 +1,7 @@
 //! One call of a configured agent: what is run, what it says while it runs, and how it ended.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +13,16 @@ use super::adapter::{self, Adapter, AdapterError, Answers, Call};
 use super::command;
 use super::folder::{OUT, PROMPT, TASK};
 use super::protocol::{Format, Reader, Session};
-use crate::base::text::one_line;
-use crate::config;
+use super::roles::RolePrompt;
+use crate::base::text::{cut, one_line};
+use crate::config::{self, Role};
+use crate::event::AgentCall;
 use crate::role::network::Purse;
 use crate::role::process::{Listener, Process, ProcessError, Ran};
 use crate::role::{Stop, Workshop};
-use crate::sandbox::policy::{OwnFile, Policy};
+use crate::sandbox::policy::{Access, Network, OwnFile, Policy};
 use crate::sandbox::toolchains::HOME;
+use crate::sandbox::{Cause, Destination};
 
 /// An agent that said it is done, and is not gone after this, is ended.
 const LINGER: Duration = Duration::from_secs(10);
@@ -27,6 +31,10 @@ const GRACE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(100);
 /// The pause when a provider does not say how long it refuses.
 const UNKNOWN_RESET: SignedDuration = SignedDuration::from_mins(5);
+
+/// For a program to say which version it is: also one that is read from a slow disk for the first time.
+const VERSION_WALL: Duration = Duration::from_secs(60);
+const VERSION_LENGTH: usize = 4 << 10;
 
 /// A configured agent and its adapter.
 #[derive(Clone, Debug)]
@@ -53,6 +61,24 @@ pub struct Done {
     pub session: Session,
     /// It said that it was done and did not leave: we ended it.
     pub lingered: bool,
+}
+
+/// An agent that is older than its adapter knows.
+#[derive(Debug, thiserror::Error)]
+#[error("`{program}` says that it is {found}, and the adapter {adapter} needs {minimum} or newer")]
+pub struct TooOld {
+    program: String,
+    found: String,
+    adapter: String,
+    minimum: String,
+    update: Option<String>,
+}
+
+impl TooOld {
+    /// What to do next.
+    pub fn next(&self) -> String {
+        self.update.clone().unwrap_or_else(|| format!("install a newer `{}`", self.program))
+    }
 }
 
 impl Agent {
@@ -98,6 +124,68 @@ impl Agent {
         } else {
             format!("is `{}` installed and on PATH? `cofferdam exec -- {} --version` tries it", self.adapter.program, self.adapter.program)
         }
+    }
+
+    /// What its program says that it is. Asked once for all processes of a run, in a sandbox without a network.
+    ///
+    /// # Errors
+    /// When it is too old for its adapter.
+    pub fn version(&self, shop: &Workshop, policy: &Policy, stop: &Stop) -> Result<Option<String>, TooOld> {
+        let Some(wanted) = self.adapter.version.as_ref().filter(|_| !self.is_command()) else { return Ok(None) };
+        let printed = shop.versions.get(&self.adapter.program, || self.ask_version(shop, policy, &wanted.arguments, stop));
+        match printed {
+            // What says nothing that is a version is tried as it is.
+            Some(printed) if self.adapter.is_new_enough(&printed) == Some(false) => Err(TooOld {
+                program: self.adapter.program.clone(),
+                found: printed,
+                adapter: self.adapter.name.clone(),
+                minimum: wanted.minimum.clone(),
+                update: wanted.update.clone(),
+            }),
+            other => Ok(other),
+        }
+    }
+
+    /// The first line that it prints. None when it does not start: the call itself says why.
+    fn ask_version(&self, shop: &Workshop, policy: &Policy, arguments: &[String], stop: &Stop) -> Option<String> {
+        let mut policy = policy.clone();
+        policy.network = Network::default();
+        policy.listeners.clear();
+        policy.workspace.access = Access::Read;
+        policy.limits.wall = Some(VERSION_WALL);
+        drop(self.arguments("", "", &mut policy));
+        let command = shop.engine.sandbox(&policy).command(&self.adapter.program).args(arguments);
+        let mut running = command.stdout(Destination::Memory(VERSION_LENGTH)).spawn().ok()?;
+        running.stop_on(stop.requests().ok()?);
+        let finished = running.wait().ok().filter(|finished| finished.outcome.cause == Cause::Exited && finished.outcome.exit_code == 0)?;
+        let text = String::from_utf8_lossy(&finished.stdout).into_owned();
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+        Some(cut(&one_line(line), 100))
+    }
+
+    /// The record of a call: who it is, and exactly what it is told.
+    ///
+    /// # Errors
+    /// When the prompt cannot be kept.
+    pub fn called(
+        &self,
+        role: Role,
+        shop: &Workshop,
+        text: &RolePrompt,
+        prompt: &str,
+        cut: &[&'static str],
+        version: Option<String>,
+    ) -> io::Result<AgentCall> {
+        Ok(AgentCall {
+            role: role.name().to_owned(),
+            agent: self.name().to_owned(),
+            version,
+            profile: shop.profile_of(role),
+            text: text.version.clone(),
+            text_hash: text.hash.clone(),
+            prompt: shop.evidence.put(&shop.secrets.text(prompt.as_bytes()))?,
+            cut: cut.iter().map(|part| (*part).to_owned()).collect(),
+        })
     }
 
     /// What is run; its environment and small files go into the policy.

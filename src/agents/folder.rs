@@ -14,6 +14,8 @@ pub const RUN: &str = "/run/cofferdam";
 pub const TASK: &str = "/run/cofferdam/task.json";
 pub const PROMPT: &str = "/run/cofferdam/prompt.md";
 pub const OUT: &str = "/run/cofferdam/out";
+/// The tree before the change, for whoever judges one.
+pub const BEFORE: &str = "/run/cofferdam/before";
 /// The target's tree, for programs that come with the project.
 pub const BASE: &str = "/run/cofferdam/base";
 

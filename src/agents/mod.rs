@@ -12,6 +12,7 @@ pub mod answers;
 pub mod call;
 pub mod command;
 pub mod folder;
+pub mod look;
 pub mod prompt;
 pub mod protocol;
 pub mod roles;

@@ -20,6 +20,8 @@ const LONGEST: u64 = 16 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RolePrompt {
     pub text: String,
+    /// Of a built-in text, as its first line says; else `own`.
+    pub version: String,
     /// SHA-256 of the text: recorded with every run.
     pub hash: String,
     /// The file it was read from; none when it is built in.
@@ -48,14 +50,19 @@ pub fn load(role: Role, folder: Option<&Path>) -> Result<RolePrompt, RoleError> 
                 return Err(failed(format!("it is longer than {} KiB", LONGEST >> 10)));
             }
             let text = fs_err::read_to_string(path).map_err(|e| failed(e.to_string()))?;
-            Ok(RolePrompt { hash: hex_text(&Sha256::digest(&text)), text, origin: Some(path.clone()) })
+            Ok(RolePrompt { version: "own".to_owned(), hash: hex_text(&Sha256::digest(&text)), text, origin: Some(path.clone()) })
         }
         Some((path, Err(e))) if e.kind() != std::io::ErrorKind::NotFound => Err(RoleError { path: path.clone(), why: e.to_string() }),
         _ => {
             let text = built_in(role).to_owned();
-            Ok(RolePrompt { hash: hex_text(&Sha256::digest(&text)), text, origin: None })
+            Ok(RolePrompt { version: version(&text).to_owned(), hash: hex_text(&Sha256::digest(&text)), text, origin: None })
         }
     }
+}
+
+/// `2` of `<!-- cofferdam role: reviewer, version 2 -->`.
+fn version(text: &str) -> &str {
+    text.split_once(", version ").and_then(|(_, rest)| rest.split_once(' ')).map_or("own", |(version, _)| version)
 }
 
 fn built_in(role: Role) -> &'static str {
@@ -77,13 +84,14 @@ mod tests {
     #[test]
     fn every_role_has_a_text_with_its_version_and_a_persons_own_comes_first() {
         for role in Role::ALL.into_iter().filter(|role| *role != Role::Gate) {
-            let text = load(role, None).expect("built in").text;
+            let RolePrompt { text, version, .. } = load(role, None).expect("built in");
+            assert!(version.parse::<u32>().is_ok(), "{version}");
             assert!(text.starts_with(&format!("<!-- cofferdam role: {}, version ", role.name())) && text.contains("/run/cofferdam/out/"));
         }
         let folder = tempfile::tempdir().expect("a folder");
         fs_err::write(folder.path().join("reviewer.md"), "Be strict.").expect("written");
         let own = load(Role::Reviewer, Some(folder.path())).expect("read");
-        assert_eq!((own.text.as_str(), own.hash.len(), own.origin.is_some()), ("Be strict.", 64, true));
+        assert_eq!((own.text.as_str(), own.version.as_str(), own.hash.len(), own.origin.is_some()), ("Be strict.", "own", 64, true));
         assert!(load(Role::Planner, Some(folder.path())).expect("built in").origin.is_none());
         fs_err::write(folder.path().join("planner.md"), "x".repeat(20_000)).expect("written");
         assert!(load(Role::Planner, Some(folder.path())).is_err());

@@ -29,6 +29,8 @@ pub struct Task {
     pub commit: Option<CommitId>,
     pub feedback: Vec<Feedback>,
     pub blocked_approaches: Vec<BlockedApproach>,
+    /// How a planner would go about it. A proposal: whoever implements may know better.
+    pub proposal: Option<String>,
     pub budget: TaskBudget,
     /// `with`, `before` or `off`.
     pub contract: &'static str,
@@ -79,6 +81,7 @@ pub fn task(role: Role, spec: &spec::Story, story: &Story, attempt: &Attempt, ov
         commit: attempt.change.as_ref().map(|change| change.commit.clone()).or_else(|| attempt.from.clone()),
         feedback: feedback(story),
         blocked_approaches: blocked_approaches(story),
+        proposal: story.proposal.as_ref().filter(|proposal| proposal.error.is_none()).map(|proposal| proposal.summary.clone()),
         budget: left(story),
         contract: match story.spec.rules.contract {
             ContractMode::With => "with",
@@ -138,6 +141,7 @@ pub fn schema() -> serde_json::Value {
                 "type": "object", "required": ["id", "summary", "times"],
                 "properties": {"id": text(), "summary": text(), "times": count()},
             }},
+            "proposal": optional(text()),
             "budget": {"type": "object", "required": ["iterations_left"], "properties": {
                 "iterations_left": count(), "model_calls_left": optional(count()), "tokens_left": optional(count()),
                 "cost_microusd_left": optional(count()), "wall_ms_left": optional(count()),

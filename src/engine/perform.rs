@@ -1,5 +1,6 @@
 //! From an effect to the world and back to events: one function per effect, in the files below. Nothing here decides what comes next.
 
+mod advise;
 mod attempt;
 pub mod ci;
 mod collect;
@@ -12,14 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::crash;
-use crate::base::id::{CommitId, StoryId};
+use crate::base::id::{AttemptNo, CommitId, EvidenceId, StoryId};
 use crate::event::{Block, Kind};
 use crate::role::process::Listener;
 use crate::role::{Stop, Workshop};
 use crate::spec;
 use crate::store::live;
 use crate::story::facts::Attempt;
-use crate::story::{Effect, Refused, Story};
+use crate::story::{Effect, Refused, Story, manifest};
 
 pub use attempt::{folder_of, folders_of};
 pub use collect::salvage;
@@ -207,6 +208,7 @@ pub fn perform(hands: &Hands, work: &Work) {
     crash::point("an effect begins");
     let answered = match &work.effect {
         Effect::StartAttempt { .. } => attempt::start(hands, work),
+        Effect::Propose { attempt } => advise::propose(hands, work, *attempt),
         Effect::AskContract { attempt } => attempt::ask_contract(hands, work, *attempt),
         Effect::Collect { attempt } => collect::collect(hands, work, *attempt),
         Effect::RunEvaluator { evaluator, commit, tree, proof, tries, .. } => {
@@ -215,11 +217,12 @@ pub fn perform(hands: &Hands, work: &Work) {
         // The loop does this one itself: it alone knows what runs.
         Effect::StopAttempt { .. } => Ok(()),
         Effect::RunGate { gate, commit, .. } => gate::run(hands, work, gate, commit),
+        Effect::Seal { attempt, .. } => seal(hands, work, *attempt),
         Effect::Enqueue { commit } => tell(hands, work, Kind::StoryQueued { commit: commit.clone() }),
         Effect::Dequeue { commit } => {
             tell(hands, work, Kind::StoryDequeued { commit: commit.clone(), why: "it is not ready any more".to_owned() })
         }
-        Effect::Diagnose { .. } => Err(Trouble::new("this version has no diagnoser", format!("cofferdam cancel {}", work.story.id)).into()),
+        Effect::Diagnose { commit, .. } => advise::diagnose(hands, work, commit),
     };
     if let Err(Unanswered::Trouble(trouble)) = answered
         && !hands.stop.is_asked()
@@ -227,6 +230,16 @@ pub fn perform(hands: &Hands, work: &Work) {
         drop(hands.desk.tell(&work.story.id, vec![blocked(&trouble)]));
     }
     crash::point("an effect ended");
+}
+
+/// `Seal` → `evidence.sealed`: a document of what the facts say, kept as evidence.
+fn seal(hands: &Hands, work: &Work, no: AttemptNo) -> Result<(), Unanswered> {
+    let evidence = &hands.shop.evidence;
+    let size = |id: &EvidenceId| fs_err::metadata(evidence.path(id)).ok().map(|status| status.len());
+    let Some(manifest) = manifest::manifest(&work.story, no, &size) else { return Ok(()) };
+    let id = evidence.put(&manifest.bytes()).map_err(|e| Trouble::new(e, "free some space on the disk that holds the state folder"))?;
+    crash::point("a manifest is kept");
+    tell(hands, work, Kind::EvidenceSealed { attempt: no, manifest: id })
 }
 
 fn tell(hands: &Hands, work: &Work, kind: Kind) -> Result<(), Unanswered> {

@@ -6,6 +6,7 @@ mod plan;
 mod queue;
 mod record;
 mod target;
+mod wired;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -64,6 +65,8 @@ struct Runner<'a> {
     seen: u64,
     paused: Option<String>,
     red_target: bool,
+    /// Told to mend a red target: the named stories may start, and land, on it.
+    repairs: bool,
     named: Vec<StoryId>,
     only: Option<BTreeSet<usize>>,
     doing: HashMap<(StoryId, String), Doing>,
@@ -92,6 +95,8 @@ pub struct Beginning<'a> {
     pub watcher: &'a mut dyn Watcher,
     /// Stories that the run is about, with what they come after. Empty is all of them.
     pub named: Vec<StoryId>,
+    /// They mend a red target, and may start on it.
+    pub repairs: bool,
 }
 
 impl std::fmt::Debug for Beginning<'_> {
@@ -105,7 +110,7 @@ impl std::fmt::Debug for Beginning<'_> {
 /// # Errors
 /// When the store cannot be written any more, or there is no plan to begin with.
 pub async fn run(beginning: Beginning<'_>, signals: Signals) -> Result<Ended, RunError> {
-    let Beginning { store, shop, reading, source, watcher, named } = beginning;
+    let Beginning { store, shop, reading, source, watcher, named, repairs } = beginning;
     let (sender, letters) = mpsc::channel(LETTERS);
     let now = Timestamp::now();
     let fingerprint = source.fingerprint();
@@ -124,6 +129,7 @@ pub async fn run(beginning: Beginning<'_>, signals: Signals) -> Result<Ended, Ru
         seen: 0,
         paused: None,
         red_target: false,
+        repairs,
         named,
         only: None,
         doing: HashMap::new(),
@@ -249,6 +255,7 @@ impl Runner<'_> {
             doing: &self.names,
             paused: held.as_deref(),
             red_target: self.red_target,
+            repairs: self.repairs,
             now: Timestamp::now(),
         })
     }

@@ -91,7 +91,8 @@ fn rules(story: &spec::Story, config: &Config) -> Rules {
         evaluators: verify::required(story, config),
         gates: config.gates.iter().filter(|gate| gate.when == When::Always).map(|gate| gate.name.clone()).collect(),
         candidate_gates: config.ci.provider.map(|_| config::CI_GATE.to_owned()).into_iter().collect(),
-        diagnose: false,
+        diagnose: config.agents.contains_key(&Role::Diagnoser),
+        propose: config.agents.contains_key(&Role::Planner),
         landing: match config.merge.landing {
             config::Landing::Queue => Landing::Queue,
             config::Landing::Approval => Landing::Approval,

@@ -23,6 +23,8 @@ pub struct Situation<'a> {
     /// A human's pause, or a budget of the whole run: nothing new starts.
     pub paused: Option<&'a str>,
     pub red_target: bool,
+    /// What this run is about mends it.
+    pub repairs: bool,
     pub now: Timestamp,
 }
 
@@ -52,12 +54,14 @@ pub struct Turn {
 /// The name under which an effect is being done. Two effects of one story with the same name are the same work.
 pub fn key(effect: &Effect) -> String {
     match effect {
+        Effect::Propose { attempt } => format!("propose {attempt}"),
         Effect::AskContract { attempt } => format!("contract {attempt}"),
         Effect::StartAttempt { attempt, .. } => format!("attempt {attempt}"),
         Effect::StopAttempt { attempt } => format!("stop {attempt}"),
         Effect::Collect { attempt } => format!("collect {attempt}"),
         Effect::RunEvaluator { evaluator, commit, proof, tries, .. } => format!("evaluator {evaluator} {commit} {proof} {tries}"),
         Effect::Diagnose { commit, .. } => format!("diagnose {commit}"),
+        Effect::Seal { attempt, .. } => format!("seal {attempt}"),
         Effect::RunGate { gate, commit, tries, .. } => format!("gate {gate} {commit} {tries}"),
         Effect::Enqueue { commit } => format!("enqueue {commit}"),
         Effect::Dequeue { commit } => format!("dequeue {commit}"),
@@ -67,7 +71,7 @@ pub fn key(effect: &Effect) -> String {
 /// Whether work under this name is only of use while it is wanted. A process that runs is stopped by its own effect; what is being
 /// collected or queued is done to its end.
 fn may_be_abandoned(key: &str) -> bool {
-    ["evaluator ", "gate ", "diagnose ", "contract "].iter().any(|start| key.starts_with(start))
+    ["evaluator ", "gate ", "diagnose ", "contract ", "propose "].iter().any(|start| key.starts_with(start))
 }
 
 /// Decides.
@@ -101,7 +105,7 @@ fn effects(situation: &Situation<'_>, known: &Known, actions: &mut Vec<Action>, 
             Effect::StopAttempt { attempt } => actions.push(Action::StopAttempt { story: id.clone(), attempt: *attempt }),
             _ if is_being_done || !is_ours => {}
             // An attempt is a new process: a paused run begins none. What was begun is judged to its end.
-            Effect::StartAttempt { .. } | Effect::AskContract { .. } if situation.paused.is_some() => {}
+            Effect::StartAttempt { .. } | Effect::AskContract { .. } | Effect::Propose { .. } if situation.paused.is_some() => {}
             _ => actions.push(Action::Perform { story: id.clone(), effect: effect.clone() }),
         }
     }
@@ -123,7 +127,13 @@ pub fn facts(situation: &Situation<'_>) -> Facts {
         }
     };
     let standings = (0..situation.plan.stories.len()).map(of).collect();
-    Facts { standings, paused: situation.paused.map(str::to_owned), red_target: situation.red_target }
+    // What broke the target is mended on it, and so is whatever a human named for that.
+    let mends = |position: &usize| {
+        let is_ours = situation.only.is_some_and(|only| only.contains(position));
+        (situation.repairs && is_ours) || situation.view.get(situation.plan.id(*position)).is_some_and(|known| known.story.is_urgent())
+    };
+    let repairs = if situation.red_target { (0..situation.plan.stories.len()).filter(mends).collect() } else { BTreeSet::new() };
+    Facts { standings, paused: situation.paused.map(str::to_owned), red_target: situation.red_target, repairs }
 }
 
 fn is_being_done(situation: &Situation<'_>, id: &StoryId) -> bool {

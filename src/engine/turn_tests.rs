@@ -52,6 +52,7 @@ impl World {
             doing: &self.doing,
             paused,
             red_target: false,
+            repairs: false,
             now: at(self.second),
         })
     }
@@ -91,6 +92,10 @@ impl World {
             }
             Effect::RunEvaluator { evaluator, attempt, .. } => {
                 assert!(self.tell(story, judged(number + attempt.get(), evaluator, Verdict::Pass, 0)));
+            }
+            Effect::Seal { attempt, .. } => {
+                let manifest = crate::base::id::EvidenceId::of(story.as_str().as_bytes());
+                assert!(self.tell(story, Kind::EvidenceSealed { attempt: *attempt, manifest }));
             }
             other => panic!("{other:?} is not wanted here"),
         }
@@ -145,7 +150,7 @@ proptest! {
             world.obey(&turn, takes[n % 14]);
             prop_assert!(world.busy() <= parallel);
             world.pass();
-            finished = world.view.all().all(|known| matches!(known.phase, Phase::Ready { .. }));
+            finished = world.view.all().all(|known| matches!(known.phase, Phase::Ready { .. }) && known.wanted.is_empty());
             if finished {
                 break;
             }
@@ -213,6 +218,7 @@ fn turn_for(world: &World, only: &BTreeSet<usize>) -> Turn {
         doing: &world.doing,
         paused: None,
         red_target: false,
+        repairs: false,
         now: at(world.second),
     })
 }

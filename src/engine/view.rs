@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::base::id::StoryId;
 use crate::plan::next::Standing;
-use crate::story::{Effect, Phase, Story, phase, wanted};
+use crate::story::{Effect, Phase, Story, manifest, phase, wanted};
 
 /// One story.
 #[derive(Clone, Debug)]
@@ -25,7 +25,9 @@ pub struct View {
 impl View {
     /// Takes a story as it is now.
     pub fn put(&mut self, story: Story) {
-        let (phase, wanted) = (phase(&story), wanted(&story));
+        let (phase, mut wanted) = (phase(&story), wanted(&story));
+        // Nothing waits for these, so they are no part of what the story itself wants.
+        wanted.extend(manifest::due(&story));
         self.stories.insert(story.id.clone(), Known { story, phase, wanted });
     }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::base::id::StoryId;
+use crate::base::id::{EvidenceId, StoryId};
 
 /// Who caused an event. Written as text: `runner`, `human:root`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,9 @@ pub struct Rules {
     pub candidate_gates: Vec<String>,
     /// Ask a diagnoser between a failed verification and its repair.
     pub diagnose: bool,
+    /// Ask a planner for an approach before the first implementer.
+    #[serde(default)]
+    pub propose: bool,
     pub landing: Landing,
     pub limits: Limits,
 }
@@ -223,6 +226,27 @@ pub struct CriterionVerdict {
     pub id: String,
     pub pass: bool,
     pub evidence: String,
+}
+
+/// A process of an agent: what it is, and exactly what it was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCall {
+    pub role: String,
+    /// The adapter and model: `claude/…`.
+    pub agent: String,
+    /// What its program says that it is. None when it was not asked, or does not say.
+    pub version: Option<String>,
+    /// The sandbox profile.
+    pub profile: String,
+    /// The version of the role's text; `own` when a person's own took its place.
+    pub text: String,
+    /// SHA-256 of the role's text.
+    pub text_hash: String,
+    /// The prompt as it was built, kept as evidence: its id is its hash.
+    pub prompt: EvidenceId,
+    /// Parts of the prompt that were cut.
+    #[serde(default)]
+    pub cut: Vec<String>,
 }
 
 /// Why a human is needed: one reason, one question, one next command.

@@ -18,13 +18,17 @@ fn sample(ty: &str) -> serde_json::Value {
         "GateResult" => json!("red"),
         "AttemptEnd" => json!({"how": "provider_limit", "provider": "p", "until": "2026-11-21T08:00:00Z"}),
         "Amount" => json!({"model_calls": 1, "tokens_in": 2, "tokens_out": 3, "cost_microusd": 4, "wall_ms": 5}),
+        "AgentCall" => {
+            json!({"role": "reviewer", "agent": "claude/m", "version": "2.1.0", "profile": "reviewer", "text": "1", "text_hash": hex(64),
+            "prompt": hex(64), "cut": ["overview"]})
+        }
         "Block" => json!({"reason": "question", "question": "which?", "next": "cofferdam answer US-1 …"}),
         "Finding" => json!({"text": "t", "path": "a/b", "line": 3, "criterion": "AC-1", "severity": "high"}),
         "CriterionVerdict" => json!({"id": "AC-1", "pass": true, "evidence": "a:1"}),
         "StorySpec" => json!({
             "title": "t", "epic": null, "ordinal": 1, "after": ["US-0"], "wired_with": [], "criteria": [{"id": "AC-1", "text": "x"}],
             "proof": "p", "automatable": true,
-            "rules": {"contract": "off", "evaluators": ["checks"], "gates": ["test"], "diagnose": false, "landing": "queue",
+            "rules": {"contract": "off", "evaluators": ["checks"], "gates": ["test"], "diagnose": false, "propose": false, "landing": "queue",
                 "limits": serde_json::to_value(Limits::default()).expect("json")},
         }),
         other => {

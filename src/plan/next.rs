@@ -40,6 +40,8 @@ pub struct Facts {
     pub paused: Option<String>,
     /// The target is red: only repair may run.
     pub red_target: bool,
+    /// Stories that mend it, by position.
+    pub repairs: BTreeSet<usize>,
 }
 
 /// The one reason why a story does not start now.
@@ -171,7 +173,7 @@ fn hindrance(plan: &Plan, rules: &Rules, facts: &Facts, story: usize) -> Option<
     if let Some(reason) = &facts.paused {
         return Some(Reason::Paused { reason: reason.clone() });
     }
-    if facts.red_target {
+    if facts.red_target && !facts.repairs.contains(&story) {
         return Some(Reason::RedTarget);
     }
     let stream = planned.stream.as_ref()?;
@@ -284,6 +286,8 @@ mod tests {
         assert_eq!(choose(&plan, &rules, &now).start, [6]);
         now.red_target = true;
         assert_eq!(choose(&plan, &rules, &now).not[&6], Reason::RedTarget);
+        now.repairs = [6].into();
+        assert_ne!(choose(&plan, &rules, &now).not.get(&6), Some(&Reason::RedTarget));
         now.paused = Some("budget".into());
         assert_eq!(choose(&plan, &rules, &now).not[&6], Reason::Paused { reason: "budget".into() });
         now.standings[0] = Standing::Ready;

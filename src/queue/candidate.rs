@@ -452,13 +452,17 @@ pub struct Tidied {
     pub removed: Vec<String>,
 }
 
-/// Removes the refs of candidates that nobody needs: those that the target contains, and those that are neither waited for nor about to
+/// Removes the refs that nobody needs: where repairs began that are over, and of candidates those that the target contains, and those that are neither waited for nor about to
 /// land. The stories' own refs keep the work itself.
 ///
 /// # Errors
 /// When refs cannot be read or removed.
-pub fn tidy(repository: &Repository, target: Oid, live: &[Oid]) -> Result<Tidied, GitError> {
+pub fn tidy(repository: &Repository, target: Oid, live: &[Oid], repairs: &[Oid]) -> Result<Tidied, GitError> {
     let mut tidied = Tidied::default();
+    for (name, commit) in repository.references(REPAIRS)?.into_iter().filter(|(_, commit)| !repairs.contains(commit)) {
+        repository.delete_reference(&name, commit)?;
+        tidied.removed.push(name);
+    }
     for (name, commit) in repository.references(PREFIX)? {
         if repository.is_ancestor(commit, target) || !live.contains(&commit) || fault::is(Mutant::RefsDeletedEarly) {
             repository.delete_reference(&name, commit)?;

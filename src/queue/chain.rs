@@ -18,6 +18,8 @@ pub type Member = (StoryId, CommitId);
 pub enum Fact {
     /// The stories that wait, in order.
     Queue(Vec<Member>),
+    /// Pairs of them of which neither lands before both are proven together. Said before the queue that they are in.
+    Wired(Vec<(StoryId, StoryId)>),
     /// Where the target is.
     Target(CommitId),
     Built {
@@ -70,7 +72,14 @@ pub enum Action {
     /// Answer: [`Fact::Landed`] or [`Fact::NotLanded`].
     Land { members: Vec<StoryId>, candidate: CommitId, base: CommitId },
     /// The story leaves the queue.
-    Eject { story: StoryId, candidate: Option<CommitId>, why: Why, behind: Vec<StoryId> },
+    Eject {
+        story: StoryId,
+        candidate: Option<CommitId>,
+        /// What it was merged with.
+        base: CommitId,
+        why: Why,
+        behind: Vec<StoryId>,
+    },
 }
 
 /// Why a story leaves.
@@ -165,12 +174,21 @@ pub struct Chain {
     recent: VecDeque<bool>,
     target: CommitId,
     waiting: Vec<Member>,
+    wired: BTreeSet<(StoryId, StoryId)>,
     groups: Vec<Group>,
 }
 
 impl Chain {
     pub fn new(slots: usize, target: CommitId) -> Self {
-        Self { slots: slots.max(1), batch: 1, recent: VecDeque::new(), target, waiting: Vec::new(), groups: Vec::new() }
+        Self {
+            slots: slots.max(1),
+            batch: 1,
+            recent: VecDeque::new(),
+            target,
+            waiting: Vec::new(),
+            wired: BTreeSet::new(),
+            groups: Vec::new(),
+        }
     }
 
     /// Lets up to so many stories be tested and landed as one, while many wait and red is rare. `recent` is what became of the last ones, the
@@ -191,6 +209,11 @@ impl Chain {
         let mut actions = Vec::new();
         match fact {
             Fact::Queue(waiting) => self.queue(waiting, &mut actions),
+            Fact::Wired(pairs) => {
+                self.wired = pairs.into_iter().flat_map(|(a, b)| [(a.clone(), b.clone()), (b, a)]).collect();
+                // They count for the queue that comes next.
+                return actions;
+            }
             Fact::Target(commit) => self.target = commit,
             Fact::Built { members, base, candidate } => {
                 self.answer(&members, &base, |base| Link::Built { base, candidate, test: Test::Wanted });
@@ -337,7 +360,7 @@ impl Chain {
                 at += 1;
                 continue;
             }
-            used += 1;
+            used += usize::from(used > 0 || !self.groups[at].is_proven());
             let Some(below) = base.clone() else { break };
             if self.groups[at].link == Link::None {
                 self.join(at);
@@ -376,7 +399,7 @@ impl Chain {
             if used >= self.slots || (group.base().is_some() && group.base() != base.as_ref()) {
                 group.drop_link(actions, Void::Base);
             }
-            used += 1;
+            used += usize::from(used > 0 || !group.is_proven());
             base = match &group.link {
                 Link::None | Link::Asked { .. } => None,
                 Link::Conflicts { .. } => base,
@@ -430,7 +453,10 @@ impl Chain {
                 self.halve(at, actions);
                 return;
             }
-            actions.push(Action::Eject { story: group.members[0].0.clone(), candidate, why, behind: behind.clone() });
+            let story = group.members[0].0.clone();
+            // A partner does not land without it, so it does not wait for the partner's landing.
+            let behind = behind.iter().filter(|before| !self.wired.contains(&(story.clone(), (*before).clone()))).cloned().collect();
+            actions.push(Action::Eject { story, candidate, base: base.clone(), why, behind });
             self.groups[at].left = true;
             self.groups[at].link = Link::None;
             if why == Why::Red {
@@ -455,7 +481,11 @@ impl Chain {
 
     /// One landing at a time, and only the first.
     fn land(&mut self, actions: &mut Vec<Action>) {
-        let Some(first) = self.groups.iter_mut().find(|group| !group.left) else { return };
+        let Some(at) = self.groups.iter().position(|group| !group.left) else { return };
+        if self.waits_for_partner(at) {
+            return;
+        }
+        let first = &mut self.groups[at];
         let members = first.stories();
         if let Link::Built { base, candidate, test } = &mut first.link
             && *test == Test::Green
@@ -464,6 +494,19 @@ impl Chain {
             actions.push(Action::Land { members, candidate: candidate.clone(), base: base.clone() });
             *test = Test::Landing;
         }
+    }
+}
+
+impl Chain {
+    /// Whether a story of this group is wired with one further behind that is not proven on top of it.
+    fn waits_for_partner(&self, at: usize) -> bool {
+        let members = self.groups[at].stories();
+        let partner = |story: &StoryId| {
+            !members.contains(story) && members.iter().any(|member| self.wired.contains(&(member.clone(), story.clone())))
+        };
+        // Of those before the first that is not proven, each stands on a commit that is.
+        let unproven = self.groups.iter().position(|group| group.left || !group.is_proven()).unwrap_or(self.groups.len());
+        self.groups[unproven..].iter().flat_map(|group| &group.members).any(|(story, _)| partner(story))
     }
 }
 
@@ -492,6 +535,11 @@ impl Group {
 
     fn is_landing(&self) -> bool {
         matches!(self.link, Link::Built { test: Test::Landing, .. })
+    }
+
+    /// Its gates are green: it only waits for its turn, and takes no slot when all before it are proven as well.
+    fn is_proven(&self) -> bool {
+        matches!(self.link, Link::Built { test: Test::Green | Test::Landing, .. })
     }
 
     /// Gives up the candidate. One that is landing answers for itself.

@@ -26,6 +26,8 @@ struct World {
     red: BTreeSet<usize>,
     together: BTreeSet<(usize, usize)>,
     conflicts: BTreeSet<(usize, usize)>,
+    /// Pairs of which neither lands before both are proven together.
+    wired: BTreeSet<(usize, usize)>,
     /// Candidates whose gates said green, each on its own tree.
     green: BTreeSet<CommitId>,
     asked: Vec<Action>,
@@ -46,6 +48,7 @@ impl World {
             red: BTreeSet::new(),
             together: BTreeSet::new(),
             conflicts: BTreeSet::new(),
+            wired: BTreeSet::new(),
             green: BTreeSet::new(),
             asked: Vec::new(),
             spent: 0,
@@ -83,6 +86,23 @@ impl World {
         self.red.is_disjoint(&holds) && !Self::meets(&self.together, &holds)
     }
 
+    /// Those that this one must not land without, of those that wait.
+    fn partners(&self, number: usize) -> impl Iterator<Item = usize> {
+        let of = move |(a, b): &(usize, usize)| if *a == number { Some(*b) } else { (*b == number).then_some(*a) };
+        self.wired.iter().filter_map(of).filter(|partner| self.queue.contains(partner)).collect::<Vec<_>>().into_iter()
+    }
+
+    fn is_on(&self, commit: &CommitId, below: &CommitId) -> bool {
+        let mut at = Some(commit.clone());
+        while let Some(here) = at {
+            if here == *below {
+                return true;
+            }
+            at = self.commits[&here].0.clone();
+        }
+        false
+    }
+
     fn number(of: &StoryId) -> usize {
         of.as_str()[2..].parse().expect("a number")
     }
@@ -98,12 +118,18 @@ impl World {
             match &action {
                 Action::Stop { candidate } => self.asked.retain(|a| !matches!(a, Action::Test { candidate: c, .. } if c == candidate)),
                 Action::Drop { .. } => {}
-                Action::Eject { story, why, candidate, behind } => {
+                Action::Eject { story, why, candidate, base, behind } => {
                     let number = Self::number(story);
                     assert!(self.queue.contains(&number), "{number} left twice");
                     self.queue.retain(|n| *n != number);
                     // At fault: with it red (or in conflict), without it green.
-                    let before: BTreeSet<usize> = behind.iter().map(Self::number).chain(self.holds(&self.target)).collect();
+                    let before = self.holds(base);
+                    let told: BTreeSet<usize> = behind.iter().map(Self::number).chain(self.holds(&self.target)).collect();
+                    let partners: BTreeSet<usize> = self.partners(number).collect();
+                    assert!(
+                        told.is_subset(&before) && before.difference(&told).all(|missing| partners.contains(missing)),
+                        "not told with whom"
+                    );
                     let with: BTreeSet<usize> = before.iter().copied().chain([number]).collect();
                     match why {
                         Why::Red => {
@@ -119,6 +145,14 @@ impl World {
                 }
                 Action::Build { .. } | Action::Test { .. } | Action::Land { .. } => {
                     assert!(!self.asked.contains(&action), "asked twice: {action:?}");
+                    if let Action::Land { members, candidate, .. } = &action {
+                        let numbers: Vec<usize> = members.iter().map(Self::number).collect();
+                        let partners: Vec<usize> = numbers.iter().flat_map(|number| self.partners(*number)).collect();
+                        for partner in partners.iter().filter(|partner| !numbers.contains(partner)) {
+                            let both = |green: &&CommitId| self.is_on(green, candidate) && self.holds(green).contains(partner);
+                            assert!(self.green.iter().any(|green| both(&green)), "{numbers:?} lands before {partner} is proven with it");
+                        }
+                    }
                     if let Action::Build { members, .. } = &action {
                         self.largest = self.largest.max(members.len());
                     }
@@ -187,6 +221,11 @@ impl World {
     fn feed(&mut self, chain: &mut Chain, facts: Vec<Fact>) {
         let mut facts = VecDeque::from(facts);
         while let Some(fact) = facts.pop_front() {
+            if matches!(fact, Fact::Queue(_)) {
+                let there = |(a, b): &&(usize, usize)| self.queue.contains(a) && self.queue.contains(b);
+                let pairs = self.wired.iter().filter(there).map(|(a, b)| (story(*a), story(*b))).collect();
+                assert_eq!(chain.take(Fact::Wired(pairs)), []);
+            }
             let actions = chain.take(fact);
             let tests = |asked: &[Action]| asked.iter().filter(|a| matches!(a, Action::Test { .. })).count();
             facts.extend(self.ask(actions));
@@ -225,12 +264,14 @@ proptest! {
         red in prop::collection::btree_set(0..12_usize, 0..4),
         together in prop::collection::btree_set((0..12_usize, 0..12_usize), 0..4),
         conflicts in prop::collection::btree_set((0..12_usize, 0..12_usize), 0..3),
+        wired in prop::collection::btree_set((0..12_usize, 0..12_usize), 0..3),
         script in prop::collection::vec(happens(), 0..150),
     ) {
         let mut world = World::new(6);
         world.red = red;
         world.together = together.into_iter().filter(|(a, b)| a != b).collect();
         world.conflicts = conflicts.into_iter().filter(|(a, b)| a != b).collect();
+        world.wired = wired.into_iter().filter(|(a, b)| a != b).collect();
         let begin = |target: &CommitId| Chain::new(slots, target.clone()).with_batches(batch, [false; LOOKED_BACK]);
         let mut chain = begin(&world.target);
         let (mut all, mut cancelled) = (6, 0);
@@ -283,7 +324,7 @@ proptest! {
         prop_assert_eq!(world.holds(&target).len(), world.landed.len());
         prop_assert!(world.largest <= batch);
         // One after the other, each tested by itself, would have come to the same.
-        let mut serial = World { red: world.red.clone(), together: world.together.clone(), conflicts: world.conflicts.clone(), ..World::new(all) };
+        let mut serial = World { red: world.red.clone(), together: world.together.clone(), conflicts: world.conflicts.clone(), wired: world.wired.clone(), ..World::new(all) };
         let mut one = Chain::new(1, serial.target.clone());
         serial.run(&mut one);
         if cancelled == 0 {
@@ -294,7 +335,7 @@ proptest! {
 
 /// Landings per gate time, in rounds in which every gate takes as long, with a share of stories that are red by themselves.
 fn rate(slots: usize, batch: usize, red_percent: u64) -> (f64, f64) {
-    let count = 2_000;
+    let count = 600;
     let mut world = World::new(0);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for number in 0..count {
@@ -390,6 +431,29 @@ fn no_batch_is_made_of_few_or_before_it_is_known_that_red_is_rare() {
         let first = vec![world.waiting()];
         world.feed(&mut chain, first);
         assert_eq!(world.largest, largest, "{stories} stories, {recent:?}");
+    }
+}
+
+#[test]
+fn wired_stories_are_proven_together_before_the_first_of_them_lands() {
+    for slots in 1..4 {
+        let mut world = World::new(4);
+        world.wired = BTreeSet::from([(0, 2), (2, 3)]);
+        let mut chain = Chain::new(slots, world.target.clone());
+        world.run(&mut chain);
+        assert_eq!(world.landed, [0, 1, 2, 3]);
+        // Without the rule the first would land at once; with one of them red the other is free, and whoever keeps the queue holds it.
+        let mut world = World::new(3);
+        (world.wired, world.together) = (BTreeSet::from([(0, 2)]), BTreeSet::from([(0, 2)]));
+        let mut chain = Chain::new(slots, world.target.clone());
+        let first = vec![world.waiting()];
+        world.feed(&mut chain, first);
+        while world.ejected.is_empty() {
+            assert!(world.landed.is_empty(), "{slots} slots");
+            let facts = world.answer(0, false);
+            world.feed(&mut chain, facts);
+        }
+        assert_eq!(world.ejected, [(2, Why::Red)]);
     }
 }
 

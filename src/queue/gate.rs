@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::{Counts, ReportError};
 use crate::base::id::hex_text;
 use crate::config;
 use crate::event::GateResult;
+use crate::report::{Counts, ReportError};
 
 /// A gate as the target branch's commit defines it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! The tree is an overlay of the commit's base layer, so ignored files, leftover processes and edited definitions of a story are not there:
 //! what the gate writes goes to a folder of this run and is dropped with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use super::gate::{self, Definition, Ended, Key, Seen};
 use super::gate_memory::{Memory, Record};
-use super::report::{self, Counts, ReportError};
 use crate::base::text::bytes_line;
 use crate::config::{Config, Limits as ConfigLimits, Role};
+use crate::report::{self, Counts, ReportError};
 use crate::sandbox::policy::{Access, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
 use crate::sandbox::profile::load::{ProfileError, load};
 use crate::sandbox::resolve::{ExecOptions, ResolveError, resolve};
@@ -82,9 +82,18 @@ pub struct Gates<'a> {
     evidence: Evidence,
     around: Surroundings,
     limits: ConfigLimits,
-    tier: Option<Tier>,
     memory: Memory,
     caches: Caches,
+    /// Of each definition that was asked for: working them out looks at every folder of the toolchains.
+    terms: Mutex<BTreeMap<String, Terms>>,
+}
+
+/// Under which a gate runs, and by which its results are remembered.
+#[derive(Clone, Debug)]
+struct Terms {
+    policy: Policy,
+    profile: String,
+    toolchain: String,
 }
 
 impl<'a> Gates<'a> {
@@ -96,10 +105,19 @@ impl<'a> Gates<'a> {
         let repository = Repository::discover(place)?;
         let state = State::of(&repository)?;
         let memory = Memory::of(&state)?;
-        let tier = config.sandbox.allow_no_userns.then_some(Tier::NoUserns);
         let limits = config.limits.get(&Role::Gate).copied().unwrap_or_default();
         let caches = Caches::of(&state, Bounds { bytes: config.workspace.caches, ..Bounds::default() })?;
-        Ok(Self { engine, repository, state, evidence, around: Surroundings::of_process(), limits, tier, memory, caches })
+        Ok(Self {
+            engine,
+            repository,
+            state,
+            evidence,
+            around: Surroundings::of_process(),
+            limits,
+            memory,
+            caches,
+            terms: Mutex::default(),
+        })
     }
 
     pub fn repository(&self) -> &Repository {
@@ -111,8 +129,9 @@ impl<'a> Gates<'a> {
     /// # Errors
     /// When it could not be run; that is no verdict on the tree.
     pub fn ask(&self, gate: &Definition, commit: Oid, fresh: bool, stop: &dyn Fn() -> Option<OwnedFd>) -> Result<Ran, GateError> {
-        let policy = self.policy(gate)?;
-        let key = self.key(gate, commit, &policy)?;
+        let terms = self.terms(gate)?;
+        let key = self.key(gate, commit, &terms)?;
+        let policy = terms.policy;
         if let Some(record) = self.memory.recall(&key).filter(|_| !fresh) {
             return Ok(Ran { record, cached: true, outcome: None });
         }
@@ -162,16 +181,26 @@ impl<'a> Gates<'a> {
     /// # Errors
     /// When there is no policy for it.
     pub fn remembered(&self, gate: &Definition, commit: Oid) -> Result<Option<Record>, GateError> {
-        let policy = self.policy(gate)?;
-        Ok(self.memory.recall(&self.key(gate, commit, &policy)?))
+        Ok(self.memory.recall(&self.key(gate, commit, &self.terms(gate)?)?))
     }
 
-    fn key(&self, gate: &Definition, commit: Oid, policy: &Policy) -> Result<Key, GateError> {
+    fn terms(&self, gate: &Definition) -> Result<Terms, GateError> {
+        let name = gate.hash();
+        if let Some(known) = self.terms.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
+            return Ok(known.clone());
+        }
+        let policy = self.policy(gate)?;
+        let terms = Terms { profile: gate::digest(&policy), toolchain: toolchain(&policy), policy };
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner).insert(name, terms.clone());
+        Ok(terms)
+    }
+
+    fn key(&self, gate: &Definition, commit: Oid, terms: &Terms) -> Result<Key, GateError> {
         Ok(Key {
             tree: self.repository.tree_of(commit)?.to_string(),
             definition: gate.hash(),
-            profile: gate::digest(policy),
-            toolchain: toolchain(policy),
+            profile: terms.profile.clone(),
+            toolchain: terms.toolchain.clone(),
         })
     }
 
@@ -200,7 +229,8 @@ impl<'a> Gates<'a> {
         let options = ExecOptions {
             cwd: checkout.clone(),
             net: (profile.network.mode != NetworkMode::Host).then_some(NetworkMode::None),
-            require: self.tier,
+            // Also where a lower tier is allowed: the clean tree is an overlay, and there is none without a namespace of its own.
+            require: Some(Tier::Full),
             limits,
             ..ExecOptions::default()
         };

@@ -141,12 +141,14 @@ pub fn advance(
         Swapped::Done => step(Step::Swapped),
         Swapped::Elsewhere(found) => return Err(LandError::Moved { base: from, found }),
     }
+    let mut aside: Vec<Aside> = kept.into_iter().map(|(checkout, branch)| Aside { files: checkout.files, branch }).collect();
     if update == UpdateCheckout::FastForwardIfClean {
         // What has landed has landed: a checkout that cannot be brought along stays where it is.
-        drop(bring_along(repository, target, to));
+        let brought = bring_along(repository, target, to).unwrap_or_default();
+        aside.retain(|left| !brought.iter().any(|one| one.files == left.files && one.why_not.is_none()));
         step(Step::CheckoutForwarded);
     }
-    Ok(Landed::Done { aside: kept.into_iter().map(|(checkout, branch)| Aside { files: checkout.files, branch }).collect() })
+    Ok(Landed::Done { aside })
 }
 
 /// Brings every clean checkout that stands aside, or is on the target's branch already, to the target. What is not committed stays.

@@ -5,8 +5,8 @@
 //!                                                                          land: compare-and-swap of the target to the tested commit
 //! ```
 //!
-//! Decisions are pure: [`order`], [`chain`], [`gate`], [`report`]. Effects: [`gate_run`] (sandboxes), [`candidate`] (objects and refs),
-//! [`land`] (the target).
+//! Decisions are pure: [`order`], [`chain`], [`gate`]. Effects: [`gate_run`] (sandboxes), [`candidate`] (objects and refs), [`land`] (the
+//! target).
 
 pub mod candidate;
 pub mod chain;
@@ -18,7 +18,6 @@ pub mod land;
 pub mod order;
 pub mod perform;
 pub mod push;
-pub mod report;
 
 #[cfg(test)]
 mod property_tests;

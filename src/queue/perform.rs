@@ -301,14 +301,14 @@ impl Keeper<'_> {
         tell(&ticket.story, told).map_err(Undone::Told)
     }
 
-    /// Removes refs of candidates that nobody needs.
+    /// Removes refs that nobody needs: of candidates that are not live, and of repairs that are not listed.
     ///
     /// # Errors
     /// When git cannot do it.
-    pub fn tidy(&self, live: &[CommitId]) -> Result<(), GitError> {
+    pub fn tidy(&self, live: &[CommitId], repairs: &[CommitId]) -> Result<(), GitError> {
         let Some(tip) = self.tip()? else { return Ok(()) };
-        let live: Vec<Oid> = live.iter().filter_map(|id| id.as_str().parse().ok()).collect();
-        candidate::tidy(self.repository, tip, &live).map(drop)
+        let ids = |list: &[CommitId]| list.iter().filter_map(|id| id.as_str().parse().ok()).collect::<Vec<Oid>>();
+        candidate::tidy(self.repository, tip, &ids(live), &ids(repairs)).map(drop)
     }
 }
 

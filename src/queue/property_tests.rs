@@ -88,7 +88,7 @@ impl Life<'_> {
 
     fn tidy(&self) -> Result<(), Broken> {
         let live = self.chain.live();
-        self.keeper().tidy(&live).map_err(|e| e.to_string())?;
+        self.keeper().tidy(&live, &[]).map_err(|e| e.to_string())?;
         let tip = self.repository.branch_tip(TARGET).map_err(|e| e.to_string())?.ok_or("no target")?;
         for candidate in live {
             let id: Oid = candidate.as_str().parse().map_err(|_| "an id")?;

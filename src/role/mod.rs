@@ -13,8 +13,9 @@ pub mod process;
 pub mod redact;
 pub mod stop;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::config::{Config, Role, Secret};
 use crate::sandbox::Engine;
@@ -28,6 +29,23 @@ pub use process::{Process, ProcessError, Ran};
 pub use redact::Secrets;
 pub use stop::Stop;
 
+/// What programs say that they are, each asked once.
+#[derive(Debug, Default)]
+pub struct Versions(Mutex<BTreeMap<String, String>>);
+
+impl Versions {
+    /// The known answer, else what `ask` gives. Two never ask at the same time; no answer is not remembered.
+    pub fn get(&self, program: &str, ask: impl FnOnce() -> Option<String>) -> Option<String> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = known.get(program) {
+            return Some(answer.clone());
+        }
+        let answer = ask()?;
+        known.insert(program.to_owned(), answer.clone());
+        Some(answer)
+    }
+}
+
 /// What all processes of a run share.
 #[derive(Debug)]
 pub struct Workshop {
@@ -40,6 +58,8 @@ pub struct Workshop {
     /// The configuration as it is now: it is read anew when the target moves.
     config: RwLock<Arc<Config>>,
     pub(crate) policies: policy::Known,
+    /// What programs of agents say that they are.
+    pub versions: Versions,
     doors: network::Doors,
 }
 
@@ -54,6 +74,7 @@ impl Workshop {
             root: root.to_owned(),
             config: RwLock::new(config),
             policies: policy::Known::default(),
+            versions: Versions::default(),
             doors: network::Doors::default(),
         }
     }
@@ -65,6 +86,7 @@ impl Workshop {
     pub fn workspaces(&self) -> Result<Workspaces, WorkspaceError> {
         let mut workspaces = Workspaces::open(&self.root)?;
         workspaces.state.keep_layers(self.config().workspace.layers.bytes());
+        workspaces.state.compact_in_background();
         Ok(workspaces)
     }
 
@@ -83,12 +105,12 @@ impl Workshop {
     }
 
     pub fn config(&self) -> Arc<Config> {
-        self.config.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes a new configuration, for everything that begins from now on.
     pub fn set_config(&self, config: Arc<Config>) {
-        *self.config.write().unwrap_or_else(std::sync::PoisonError::into_inner) = config;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.policies.forget();
     }
 

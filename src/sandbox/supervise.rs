@@ -426,17 +426,18 @@ impl<'a> Running<'a> {
 
     fn asked_to_stop(&mut self) {
         let Some(requests) = &self.requests else { return };
-        // One byte from a pipe, or the kernel's record from a signal descriptor, which begins with the number.
+        // Bytes from a pipe, or the kernel's record from a signal descriptor, which begins with the number.
         let mut record = [0; 128];
-        let signal = match nix::unistd::read(requests, &mut record) {
-            Ok(1) => i32::from(record[0]),
-            Ok(128) => i32::from_ne_bytes([record[0], record[1], record[2], record[3]]),
-            Ok(_) => {
-                self.requests = None;
-                return;
-            }
-            Err(_) => return,
-        };
+        match nix::unistd::read(requests, &mut record) {
+            Ok(0) => self.requests = None,
+            Ok(128) => self.asked_for(i32::from_ne_bytes([record[0], record[1], record[2], record[3]])),
+            // Two that came at once are two.
+            Ok(count) => record[..count].iter().for_each(|signal| self.asked_for(i32::from(*signal))),
+            Err(_) => {}
+        }
+    }
+
+    fn asked_for(&mut self, signal: i32) {
         if signal == libc::SIGWINCH {
             if let Some(terminal) = &self.terminal {
                 // A terminal without a size keeps the old one.

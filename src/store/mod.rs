@@ -22,6 +22,7 @@
 use std::path::{Path, PathBuf};
 
 mod append;
+pub mod audit;
 pub mod chain;
 mod error;
 pub mod evidence;

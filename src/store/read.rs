@@ -51,6 +51,29 @@ impl Stored {
         format!("{},\"hash\":\"{}\"}}", canonical.strip_suffix('}').unwrap_or(&canonical), self.hash)
     }
 
+    /// Reads such a line.
+    ///
+    /// # Errors
+    /// When it is none. Whether its hash is right is another question.
+    pub fn parse(line: &str) -> Result<Self, String> {
+        let value: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let text = |key: &str| value.get(key).and_then(serde_json::Value::as_str).map(str::to_owned);
+        let needed = |key: &str| text(key).ok_or_else(|| format!("it has no `{key}`"));
+        let number = |key: &str| value.get(key).and_then(serde_json::Value::as_u64).ok_or_else(|| format!("it has no `{key}`"));
+        Ok(Self {
+            seq: number("seq")?,
+            version: u32::try_from(number("version")?).map_err(|error| error.to_string())?,
+            prev_hash: needed("prev_hash")?,
+            hash: needed("hash")?,
+            at: needed("at")?,
+            run: text("run"),
+            story: text("story"),
+            kind: needed("kind")?,
+            actor: needed("actor")?,
+            data: value.get("data").ok_or("it has no `data`")?.to_string(),
+        })
+    }
+
     /// The event itself.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::story::facts::{End, Story};
 use crate::story::{Phase, budget, phase};
 
 /// The version of the fold and of `view.sql`. A store whose caches are of another one gets new ones when it is opened.
-const VIEW_VERSION: i64 = 1;
+const VIEW_VERSION: i64 = 2;
 
 impl Store {
     /// Makes the caches anew when they are missing, or of another version.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::{Approach, Memory};
 use crate::base::id::{AttemptNo, CommitId, EvidenceId, PatchId, StoryId, TreeId};
-use crate::event::{Amount, AttemptEnd, Block, CriterionVerdict, Finding, GateResult, StorySpec, Task, Verdict};
+use crate::event::{AgentCall, Amount, AttemptEnd, Block, CriterionVerdict, Finding, GateResult, StorySpec, Task, Verdict};
 
 /// One story.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Story {
     /// A provider's quota, and the like: not to be started before.
     pub not_before: Option<Timestamp>,
     pub memory: Memory,
+    /// What a planner proposed for the story as it is now.
+    #[serde(default)]
+    pub proposal: Option<Proposal>,
     /// Commits that a human approved.
     pub approvals: BTreeSet<CommitId>,
     /// What humans said, for the next attempt to read.
@@ -68,6 +71,25 @@ pub struct Attempt {
     pub diagnosis: Option<Diagnosis>,
     pub conclusion: Option<Conclusion>,
     pub receipts: Vec<EvidenceId>,
+    /// The agents that worked on it, in the order of their calls.
+    #[serde(default)]
+    pub calls: Vec<AgentCall>,
+    /// Everything that its events name as evidence.
+    #[serde(default)]
+    pub papers: Vec<Paper>,
+    /// What its agents and evaluators spent.
+    #[serde(default)]
+    pub spent: Amount,
+    /// The document that binds all of it, once it was judged.
+    #[serde(default)]
+    pub manifest: Option<EvidenceId>,
+}
+
+/// One piece of evidence, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paper {
+    pub id: EvidenceId,
+    pub what: String,
 }
 
 /// A collected commit.
@@ -118,6 +140,17 @@ pub struct GateRun {
 pub struct Diagnosis {
     pub summary: String,
     pub tasks: Vec<String>,
+    /// Why there is none: nothing is told to the next attempt then.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// How a planner would go about the story.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    pub summary: String,
+    /// Why there is none.
+    pub error: Option<String>,
 }
 
 /// How an attempt came out when it did not make the story ready.
@@ -199,6 +232,7 @@ impl Story {
             onto: None,
             not_before: None,
             memory: Memory::default(),
+            proposal: None,
             approvals: BTreeSet::new(),
             notes: Vec::new(),
             queue: None,
@@ -269,6 +303,10 @@ impl Attempt {
             diagnosis: None,
             conclusion: None,
             receipts: Vec::new(),
+            calls: Vec::new(),
+            papers: Vec::new(),
+            spent: Amount::default(),
+            manifest: None,
         }
     }
 

@@ -21,7 +21,7 @@ pub fn feedback(story: &Story) -> Vec<Feedback> {
     let last = story.attempts.iter().rev().find(|attempt| matches!(attempt.conclusion, Some(Conclusion::Failed(_))));
     if let Some((attempt, Conclusion::Failed(failure))) = last.and_then(|attempt| Some((attempt, attempt.conclusion.as_ref()?))) {
         let commit = attempt.change.as_ref().map(|change| change.commit.clone());
-        if let Some(diagnosis) = &attempt.diagnosis {
+        if let Some(diagnosis) = attempt.diagnosis.as_ref().filter(|diagnosis| diagnosis.error.is_none()) {
             let detail = (!diagnosis.tasks.is_empty()).then(|| diagnosis.tasks.join("\n"));
             feedback.push(Feedback { source: "diagnosis".to_owned(), summary: diagnosis.summary.clone(), detail, commit: commit.clone() });
         }

@@ -39,6 +39,7 @@ pub(crate) fn spec() -> StorySpec {
             gates: vec!["test".to_owned()],
             candidate_gates: Vec::new(),
             diagnose: false,
+            propose: false,
             landing: Landing::Queue,
             limits: Limits::default(),
         },

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::harness::*;
 use super::*;
-use crate::base::id::CommitId;
+use crate::base::id::{AttemptNo, CommitId};
 use crate::event::*;
 
 /// One move of the world, by numbers: proptest shrinks it well.
@@ -81,7 +81,8 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
             onto: None,
             from: None,
         },
-        34 => Kind::DiagnosisMade { commit: commit(n), summary: "s".to_owned(), tasks: Vec::new(), evidence: None },
+        34 => Kind::DiagnosisMade { commit: commit(n), summary: "s".to_owned(), tasks: Vec::new(), evidence: None, error: None },
+        35 if c.is_multiple_of(2) => Kind::ApproachProposed { attempt: no(number), summary: "s".to_owned(), error: None, evidence: None },
         35 => Kind::ContractAccepted { attempt: no(number), evidence: None },
         36 => Kind::StoryApproved { commit: commit(n) },
         37 => Kind::StoryDequeued { commit: commit(n), why: "w".to_owned() },
@@ -164,6 +165,7 @@ pub(crate) fn any_spec() -> impl Strategy<Value = StorySpec> {
         |(diagnose, contract, landing, iterations, review_cycles, stagnation, model_calls)| {
             let mut spec = spec();
             spec.rules.diagnose = diagnose;
+            spec.rules.propose = diagnose && contract != 1;
             spec.rules.contract = [ContractMode::Off, ContractMode::Before, ContractMode::With][usize::from(contract)];
             spec.rules.landing = [Landing::Queue, Landing::Approval, Landing::Stop][usize::from(landing)];
             spec.rules.limits = Limits { iterations, review_cycles, stagnation, model_calls, ..Limits::default() };
@@ -192,6 +194,7 @@ struct Watch {
     failed: BTreeMap<String, u32>,
     seen_conclusions: usize,
     starts_since_grant: u32,
+    last_start: Option<AttemptNo>,
     void_since_grant: u32,
 }
 
@@ -214,8 +217,10 @@ impl Watch {
         }
         let limits = &w.story.spec.rules.limits;
         for effect in &w.effects {
-            if let Effect::StartAttempt { .. } = effect {
-                self.starts_since_grant += 1;
+            if let Effect::StartAttempt { attempt, .. } = effect {
+                // Asked for again when a planner had to be heard anew before it began: still one process.
+                self.starts_since_grant += u32::from(self.last_start != Some(*attempt));
+                self.last_start = Some(*attempt);
                 prop_assert!(w.story.spent.model_calls < limits.model_calls.unwrap_or(u64::MAX), "an attempt starts on a spent budget");
                 prop_assert!(w.story.running().is_none(), "two processes of one story");
             }
@@ -374,6 +379,11 @@ fn end_of(w: &World, a: u8, b: u8, pauses: &mut u32) -> Kind {
 
 fn answer(w: &World, effect: Effect, a: u8, b: u8, pauses: &mut u32) -> Kind {
     match effect {
+        Effect::Seal { .. } => unreachable!("no story waits for its manifest"),
+        Effect::Propose { attempt } => {
+            let error = b.is_multiple_of(5).then(|| "w".to_owned());
+            Kind::ApproachProposed { attempt, summary: "s".to_owned(), error, evidence: None }
+        }
         Effect::AskContract { attempt } if b.is_multiple_of(17) => Kind::ContractRefused { attempt, why: "w".to_owned(), evidence: None },
         Effect::AskContract { attempt } => Kind::ContractAccepted { attempt, evidence: None },
         Effect::StartAttempt { attempt, .. } if b.is_multiple_of(29) => {
@@ -396,7 +406,9 @@ fn answer(w: &World, effect: Effect, a: u8, b: u8, pauses: &mut u32) -> Kind {
             cached: false,
             wall_ms: 0,
         },
-        Effect::Diagnose { commit, .. } => Kind::DiagnosisMade { commit, summary: "s".to_owned(), tasks: Vec::new(), evidence: None },
+        Effect::Diagnose { commit, .. } => {
+            Kind::DiagnosisMade { commit, summary: "s".to_owned(), tasks: Vec::new(), evidence: None, error: None }
+        }
         Effect::RunGate { commit, tree, gate: name, .. } => {
             let result = if a % 6 == 4 { GateResult::Error } else { gate(a) };
             Kind::GateFinished {

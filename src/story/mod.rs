@@ -12,6 +12,7 @@
 pub mod budget;
 pub mod facts;
 pub mod feedback;
+pub mod manifest;
 pub mod memory;
 pub mod phase;
 pub mod stagnation;

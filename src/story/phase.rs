@@ -147,7 +147,7 @@ pub enum Phase {
     Pending {
         not_before: Option<Timestamp>,
     },
-    /// A process of its own is asked what it understood.
+    /// A planner is asked how it would go about it, or a process of its own what it understood.
     Contracting {
         attempt: AttemptNo,
     },
@@ -318,7 +318,7 @@ fn working(story: &Story, attempt: &Attempt) -> Phase {
     };
     let Some(change) = attempt.change.as_ref() else {
         let asking = story.spec.rules.contract == ContractMode::Before && !attempt.contract && !attempt.started;
-        return if asking { Phase::Contracting { attempt: attempt.no } } else { at_work };
+        return if asking || super::wanted::owes_proposal(story) { Phase::Contracting { attempt: attempt.no } } else { at_work };
     };
     match &attempt.conclusion {
         Some(Conclusion::Failed(_)) => return Phase::Diagnosing { commit: change.commit.clone() },

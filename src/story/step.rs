@@ -53,6 +53,7 @@ pub fn step(story: &Story, kind: &Kind, now: Timestamp) -> Result<Step, Refused>
         why: refusal.why,
         instead: refusal.instead,
     })?;
+    world::note_papers(&mut next, kind);
     settle(&mut next);
     let record = announce(story, &before, &next, kind);
     let wanted_before = wanted(story);

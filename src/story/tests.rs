@@ -439,11 +439,27 @@ fn a_diagnosis_comes_between_when_it_is_configured() {
     let mut w = World::new(spec);
     w.start().work(1, "a").judge(1, Verdict::Fail, Verdict::Pass);
     assert_eq!((w.state(), w.effects.clone()), ("diagnosing", vec![Effect::Diagnose { attempt: no(1), commit: commit(1) }]));
-    let diagnosis = Kind::DiagnosisMade { commit: commit(1), summary: "off by one".to_owned(), tasks: Vec::new(), evidence: None };
+    let diagnosis =
+        Kind::DiagnosisMade { commit: commit(1), summary: "off by one".to_owned(), tasks: Vec::new(), evidence: None, error: None };
     w.ok(diagnosis.clone());
     assert_eq!(w.state(), "repairing");
     assert_eq!(feedback::feedback(&w.story)[0].summary, "off by one");
     let before = w.story.clone();
     w.ok(diagnosis);
     assert_eq!(w.story, before, "twice is once");
+}
+
+#[test]
+fn a_story_that_comes_back_to_the_plan_has_its_old_budget() {
+    let mut spec = spec();
+    spec.rules.limits.review_cycles = 0;
+    let mut w = World::new(spec.clone());
+    w.start().work(1, "a").judge(1, Verdict::Fail, Verdict::Pass);
+    assert_eq!(w.state(), "escalated");
+    w.ok(Kind::StoryRemoved {}).ok(Kind::StoryCreated { spec });
+    assert_eq!(w.state(), "pending");
+    w.start();
+    assert_eq!(w.state(), "escalated", "a repair is a review-fix cycle, whoever moved the story meanwhile");
+    w.ok(Kind::StoryRetried {}).start();
+    assert_eq!(w.state(), "repairing", "a human grants a fresh budget");
 }

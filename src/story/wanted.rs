@@ -13,6 +13,8 @@ use crate::event::{AttemptEnd, ContractMode, Landing, Task};
 /// Something to be done outside. Each is answered by an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Ask a planner how it would go about the story. Answer: `approach.proposed`.
+    Propose { attempt: AttemptNo },
     /// Ask a process of its own for the contract. Answer: `contract.accepted`, `contract.refused` or `attempt.ended`.
     AskContract { attempt: AttemptNo },
     /// Start an implementer in a fresh process. Answer: `attempt.started`, later `attempt.ended`.
@@ -25,6 +27,8 @@ pub enum Effect {
     RunEvaluator { evaluator: String, attempt: AttemptNo, commit: CommitId, tree: TreeId, proof: String, tries: u32 },
     /// Answer: `diagnosis.made`.
     Diagnose { attempt: AttemptNo, commit: CommitId },
+    /// Write the manifest of an attempt that was judged. Answer: `evidence.sealed`.
+    Seal { attempt: AttemptNo, commit: CommitId },
     /// Answer: `gate.finished`.
     RunGate { gate: String, commit: CommitId, tree: TreeId, tries: u32 },
     /// Answer: `story.queued`.
@@ -55,6 +59,7 @@ pub fn wanted(story: &Story) -> Vec<Effect> {
         effects.push(Effect::Collect { attempt: attempt.no });
     }
     match phase {
+        Phase::Contracting { attempt } if owes_proposal(story) => effects.push(Effect::Propose { attempt }),
         Phase::Contracting { attempt } => effects.push(Effect::AskContract { attempt }),
         Phase::Implementing { .. } | Phase::Repairing { .. } if !attempt.started && attempt.ended.is_none() => {
             let (base, from) = (attempt.base.clone(), attempt.from.clone());
@@ -106,6 +111,12 @@ pub fn may_start(story: &Story, now: Timestamp) -> Result<AttemptNo, String> {
         return Err(format!("its provider pauses until {until}"));
     }
     Ok(story.next_attempt())
+}
+
+/// Whether a planner is to be heard first. It is heard once, before the first line is written; a repair has its findings.
+pub(super) fn owes_proposal(story: &Story) -> bool {
+    let is_first = story.attempt().is_some_and(|attempt| attempt.task == Task::Implement && !attempt.started && attempt.ended.is_none());
+    story.spec.rules.propose && story.proposal.is_none() && is_first
 }
 
 /// Whether an attempt still owes its contract.

@@ -41,7 +41,7 @@ pub(super) fn judge(case: &Case<'_>) -> Judged {
 /// Runs one command on a clean tree of a commit: what the implementer left outside of its change is not there.
 pub(super) fn run_one(case: &Case<'_>, commit: &str, check: &str) -> Result<Ran, String> {
     let workspaces = case.shop.workspaces().map_err(|e| e.to_string())?;
-    let (lower, inside) = super::inspect::files_of(&workspaces, commit)?;
+    let (lower, inside) = crate::agents::look::files_of(&workspaces, commit)?;
     let files = Files::Tree { lower, inside };
     let policy = policy(case.shop, Role::Gate, files, None).map_err(|e| e.to_string())?;
     let arguments = ["/bin/sh", "-c", check].map(OsString::from).to_vec();

@@ -6,7 +6,7 @@ use super::{Case, Judged, checks};
 use crate::base::text::{cut, one_line};
 use crate::config::ReportFormat;
 use crate::event::{Finding, Verdict};
-use crate::queue::report;
+use crate::report;
 
 /// A transcript is counted up to here.
 const LOOKED_AT: usize = 8 << 20;

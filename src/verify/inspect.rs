@@ -1,21 +1,18 @@
 //! Evaluators that look at files: each asks the verifier's process, in a sandbox of its own, and reads what it says.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use super::request::{Changed, Limits, Report, Request};
 use super::{Case, Judged, verifier};
-use crate::agents::folder::RunFolder;
+use crate::agents::folder::{BEFORE, RunFolder};
+use crate::agents::look::{files_of, oid};
 use crate::base::text::one_line;
 use crate::config::Role;
 use crate::role::process::Process;
 use crate::role::{Files, policy};
 use crate::sandbox::Cause;
 use crate::sandbox::policy::{Access, Grant, Tree};
-use crate::workspace::base::Layers;
 use crate::workspace::changes::{self, Stopped};
-use crate::workspace::git::Oid;
-use crate::workspace::private_git;
 use crate::workspace::stories::Workspaces;
 
 /// Where the program is seen inside.
@@ -71,10 +68,6 @@ pub(super) fn patch(case: &Case<'_>, workspaces: &Workspaces) -> Result<Vec<u8>,
     workspaces.repository.patch_between(oid(case.attempt.base.as_str())?, oid(case.commit.as_str())?).map_err(|e| e.to_string())
 }
 
-pub(super) fn oid(id: &str) -> Result<Oid, String> {
-    id.parse().map_err(|_| format!("{id} is no object"))
-}
-
 /// What the commit changes against the attempt's base, by name. Names that are no UTF-8 are shown as they can be.
 pub(super) fn changed(case: &Case<'_>, workspaces: &Workspaces) -> Result<Vec<Changed>, String> {
     let repository = &workspaces.repository;
@@ -90,19 +83,9 @@ pub(super) fn changed(case: &Case<'_>, workspaces: &Workspaces) -> Result<Vec<Ch
     }
 }
 
-/// The files of a commit, as layers of which nothing can write.
-pub(super) fn files_of(workspaces: &Workspaces, commit: &str) -> Result<(Vec<PathBuf>, PathBuf), String> {
-    let stack = Layers::new(&workspaces.state, &workspaces.repository).ensure(oid(commit)?).map_err(|e| e.to_string())?;
-    Ok((stack.trees(), private_git::folder_inside(&workspaces.repository)))
-}
-
-/// `/run/cofferdam` of one process that judges.
-pub(super) fn folder(case: &Case<'_>, workspaces: &Workspaces, what: &str) -> std::io::Result<RunFolder> {
-    let slug = crate::workspace::state::slug(case.story.id.as_str());
-    let name = format!("{slug}-{}-{what}-{}", case.attempt.no, case.tries);
-    let folder = RunFolder::create(&workspaces.state.root().join("runs").join(name))?;
-    folder.place("before")?;
-    Ok(folder)
+/// The name of the folder of one process that judges.
+pub(super) fn folder_name(case: &Case<'_>, what: &str) -> String {
+    format!("{}-{}-{what}-{}", crate::workspace::state::slug(case.story.id.as_str()), case.attempt.no, case.tries)
 }
 
 fn ask(case: &Case<'_>, evaluator: &str) -> Judged {
@@ -126,11 +109,12 @@ fn inspect(case: &Case<'_>, evaluator: &str) -> Result<Judged, String> {
     let (before, _) = files_of(&workspaces, case.attempt.base.as_str())?;
     let program = std::env::current_exe().map_err(|e| format!("this program's own file cannot be found: {e}"))?;
     let mut policy = policy(case.shop, Role::Verifier, Files::Tree { lower, inside }, None).map_err(|e| e.to_string())?;
-    let folder = folder(case, &workspaces, evaluator).map_err(|e| e.to_string())?;
+    let folder = RunFolder::create(&workspaces.state.root().join("runs").join(folder_name(case, evaluator))).map_err(|e| e.to_string())?;
+    folder.place("before").map_err(|e| e.to_string())?;
     let text = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
     folder.write(verifier::REQUEST, &text).map_err(|e| e.to_string())?;
     folder.grant(&mut policy, None);
-    policy.trees.push(Tree { lower: before, inside: verifier::BEFORE.into(), reason: "the tree before the change".to_owned() });
+    policy.trees.push(Tree { lower: before, inside: BEFORE.into(), reason: "the tree before the change".to_owned() });
     policy.grants.push(Grant { host: program, inside: PROGRAM.into(), access: Access::Read, reason: "the verifier".to_owned() });
     let arguments = [PROGRAM, verifier::COMMAND].map(OsString::from).to_vec();
     let process = Process { shop: case.shop, policy: &policy, arguments, stop: case.stop, listener: None, tap: None };

@@ -27,7 +27,7 @@ pub mod verifier;
 pub use crate::agents::call::Limited;
 use crate::base::id::{CommitId, EvidenceId, TreeId};
 use crate::config::{Config, Role};
-use crate::event::{Amount, CriterionVerdict, Finding, Verdict};
+use crate::event::{CriterionVerdict, Finding, Kind, Verdict};
 use crate::role::process::Listener;
 use crate::role::{Stop, Workshop};
 use crate::spec;
@@ -46,18 +46,10 @@ pub struct Judged {
     pub logs: Vec<(String, Vec<u8>)>,
     /// What it rests on and is evidence already.
     pub evidence: Vec<EvidenceId>,
-    /// What its agents spent.
-    pub spent: Vec<Spent>,
+    /// What the log should know beside the verdict: calls of agents, what they spent, what they were refused.
+    pub told: Vec<Kind>,
     /// A provider refuses for now: this is no judgement, and is asked again then.
     pub limited: Option<Limited>,
-}
-
-/// What one agent spent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spent {
-    pub role: String,
-    pub model: Option<String>,
-    pub amount: Amount,
 }
 
 impl Judged {
@@ -69,7 +61,7 @@ impl Judged {
             findings: Vec::new(),
             logs: Vec::new(),
             evidence: Vec::new(),
-            spent: Vec::new(),
+            told: Vec::new(),
             limited: None,
         }
     }

@@ -2,24 +2,17 @@
 //!
 //! It sees the criteria, the change and the logs of checks; not what the implementer said about its work.
 
-use super::inspect::{self, changed, files_of, folder, oid};
+use super::inspect::{self, changed};
 use super::verdict::{self, Decision};
-use super::{Case, Judged, Limited, Spent};
-use crate::agents::adapter::Answers;
-use crate::agents::call::{Agent, Done};
-use crate::agents::protocol::Session;
-use crate::agents::roles;
+use super::{Case, Judged, Limited};
+use crate::agents::look::{Look, look, oid};
 use crate::agents::task::task;
 use crate::base::id::EvidenceId;
 use crate::base::text::{cut, one_line};
 use crate::config::Role;
-use crate::event::{CriterionVerdict, Finding, Verdict};
-use crate::role::network::Purse;
-use crate::role::process::Ran;
-use crate::role::{Files, policy};
-use crate::sandbox::Cause;
-use crate::sandbox::policy::{Access, Tree};
+use crate::event::{Amount, CriterionVerdict, Finding, Kind, Verdict};
 use crate::workspace::git::{Objects, Oid};
+use crate::workspace::state::slug;
 use crate::workspace::stories::Workspaces;
 
 /// A line number is looked up in files up to this size.
@@ -42,13 +35,13 @@ struct One {
     verdict: Result<verdict::Verdict, String>,
     evidence: Vec<EvidenceId>,
     logs: Vec<(String, Vec<u8>)>,
-    spent: Option<Spent>,
+    told: Vec<Kind>,
     limited: Option<Limited>,
 }
 
 impl Default for One {
     fn default() -> Self {
-        Self { verdict: Err(String::new()), evidence: Vec::new(), logs: Vec::new(), spent: None, limited: None }
+        Self { verdict: Err(String::new()), evidence: Vec::new(), logs: Vec::new(), told: Vec::new(), limited: None }
     }
 }
 
@@ -61,7 +54,7 @@ fn together(all: Vec<One>) -> Judged {
     for (number, one) in all.into_iter().enumerate() {
         judged.evidence.extend(one.evidence);
         judged.logs.extend(one.logs);
-        judged.spent.extend(one.spent);
+        judged.told.extend(one.told);
         judged.limited = judged.limited.or(one.limited);
         let who = if several { format!("reviewer {}: ", number + 1) } else { String::new() };
         match one.verdict {
@@ -120,82 +113,45 @@ fn one(case: &Case<'_>, agent: &crate::config::Agent, number: usize) -> One {
 fn ask(case: &Case<'_>, agent: &crate::config::Agent, number: usize, one: &mut One) -> Result<verdict::Verdict, String> {
     let shop = case.shop;
     let workspaces = shop.workspaces().map_err(|e| e.to_string())?;
-    let (lower, inside) = files_of(&workspaces, case.commit.as_str())?;
-    let (before, _) = files_of(&workspaces, case.attempt.base.as_str())?;
-    let role = roles::load(Role::Reviewer, shop.prompts().as_deref()).map_err(|e| e.to_string())?;
     let mut told = task(Role::Reviewer, case.spec, case.story, case.attempt, case.overview);
     // Neither its own words nor what others said of it: a reviewer judges the change.
     told.feedback.clear();
     told.blocked_approaches.clear();
+    told.proposal = None;
     told.commit = Some(case.commit.clone());
-    let (prompt, _) = crate::agents::prompt::prompt(&told, &role.text);
-    let agent = Agent::load(agent, case.story.id.as_str(), shop).map_err(|e| e.to_string())?;
-    let mut policy = policy(shop, Role::Reviewer, Files::Tree { lower, inside }, agent.program()).map_err(|e| e.to_string())?;
-    // Whatever the profile says: who can write the tree does not review it.
-    policy.workspace.access = Access::Read;
-    let folder = folder(case, &workspaces, &format!("reviewer{number}")).map_err(|e| e.to_string())?;
-    let disk = |e: std::io::Error| e.to_string();
-    folder.write("task.json", &serde_json::to_vec_pretty(&told).map_err(|e| e.to_string())?).map_err(disk)?;
-    folder.write("prompt.md", prompt.as_bytes()).map_err(disk)?;
-    folder.write("diff.patch", &inspect::patch(case, &workspaces)?).map_err(disk)?;
     let protected = super::paths::protected(&changed(case, &workspaces)?, &shop.config().verify.protected);
-    folder.write("protected.txt", lines(&protected.approvals).as_bytes()).map_err(disk)?;
-    logs(case, &folder).map_err(disk)?;
-    let programs = agent.from_base().then(|| files_of(&workspaces, case.target.as_str())).transpose()?;
-    folder.grant(&mut policy, programs.map(|(layers, _)| layers));
-    policy.trees.push(Tree { lower: before, inside: super::verifier::BEFORE.into(), reason: "the tree before the change".to_owned() });
-    let arguments = agent.arguments(case.story.id.as_str(), &prompt, &mut policy);
-    let purse = Purse::of_story(&case.story.spec.rules.limits, case.story.spent);
-    let done = agent.run(shop, &policy, arguments, case.stop, case.listener.clone(), &purse);
-    let answer = folder.answer("verdict.json", verdict::LONGEST);
-    let flooded = folder.is_flooded();
-    drop(folder.remove());
-    let Done { ran, session, lingered } = done.map_err(|e| e.to_string())?;
-    one.evidence.extend([ran.transcript.clone(), ran.receipt.clone()]);
-    one.spent = Some(Spent { role: "reviewer".to_owned(), model: agent.model().or(session.model.clone()), amount: session.spent });
-    one.limited = agent.limited(&session);
-    if let Some(limited) = &one.limited {
-        return Err(format!("its provider refuses for now: {}", one_line(&cut(&limited.reason, 300))));
+    let mut files = logs(case);
+    files.push(("diff.patch".to_owned(), inspect::patch(case, &workspaces)?));
+    files.push(("protected.txt".to_owned(), lines(&protected.approvals).into_bytes()));
+    let looked = look(Look {
+        shop,
+        role: Role::Reviewer,
+        agent,
+        story: case.story,
+        attempt: case.attempt.no,
+        task: &told,
+        commit: case.commit,
+        before: Some(&case.attempt.base),
+        target: case.target,
+        files,
+        folder: inspect::folder_name(case, &format!("reviewer{number}")),
+        answer: ("verdict.json", verdict::LONGEST),
+        stop: case.stop,
+        listener: case.listener.clone(),
+    });
+    one.evidence = looked.evidence;
+    one.told = looked.told;
+    // Its time is the evaluator's, and told with it.
+    let amount = Amount { wall_ms: 0, ..looked.spent };
+    if amount != Amount::default() {
+        one.told.push(Kind::BudgetSpent { role: Role::Reviewer.name().to_owned(), model: looked.model, amount });
     }
-    if flooded {
-        return Err("it left more in out/ than a verdict needs".to_owned());
-    }
-    let bytes = answered(answer, &agent, &session, &ran, lingered)?;
+    one.limited = looked.limited;
+    let bytes = looked.answer?;
     one.logs.push((format!("verdict-{}.json", number + 1), bytes.clone()));
     let ids: Vec<String> = case.spec.criteria.iter().map(|c| c.id.clone()).collect();
     let trees = Trees::of(case, &workspaces)?;
     verdict::verdict(&bytes, &ids, &|path, line| trees.has(path, line))
-}
-
-/// The bytes of the verdict: the file, or the last message of an agent that cannot write one.
-fn answered(
-    answer: Result<Option<Vec<u8>>, String>,
-    agent: &Agent,
-    session: &Session,
-    ran: &Ran,
-    lingered: bool,
-) -> Result<Vec<u8>, String> {
-    let ended = match ran.outcome.cause {
-        _ if lingered && session.ended == Some(true) => None,
-        Cause::ExecFailed => Some(format!("it did not start; {}", agent.next_when_missing())),
-        Cause::Exited if ran.outcome.exit_code == 0 => None,
-        Cause::Exited => Some(format!("it exited {}", ran.outcome.exit_code)),
-        Cause::Signalled => Some(format!("signal {} ended it", ran.outcome.signal.unwrap_or_default())),
-        _ => Some(format!("it was ended: {}", ran.outcome.detail.as_deref().unwrap_or("a limit was hit"))),
-    };
-    // Whoever was cut off may have left half of what it meant, and a whole-looking file proves nothing.
-    if let Some(why) = ended {
-        let tail = one_line(&cut(ran.tail.trim_end().lines().next_back().unwrap_or_default(), 200)).into_owned();
-        return Err(format!("{why}{}{tail}", if tail.is_empty() { "" } else { ": " }));
-    }
-    match (answer?, agent.answers()) {
-        (Some(bytes), Answers::File) => Ok(bytes),
-        (None, Answers::File) if agent.is_command() => Err("it left no verdict in out/verdict.json".to_owned()),
-        (None, _) | (Some(_), Answers::Message) => {
-            let message = session.last_message.as_deref().ok_or("it left no verdict, and said nothing")?;
-            Ok(verdict::in_message(message)?.as_bytes().to_vec())
-        }
-    }
 }
 
 fn lines(findings: &[Finding]) -> String {
@@ -203,21 +159,20 @@ fn lines(findings: &[Finding]) -> String {
 }
 
 /// What other evaluators and gates said of this commit, as far as they are done: one file each.
-fn logs(case: &Case<'_>, folder: &crate::agents::folder::RunFolder) -> std::io::Result<()> {
-    folder.place("logs")?;
+fn logs(case: &Case<'_>) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
     let same = case.story.attempts.iter().filter(|attempt| attempt.change.as_ref().is_some_and(|change| change.commit == *case.commit));
     for attempt in same {
         for (name, result) in attempt.results.iter().filter(|(name, _)| *name != "reviewer") {
             let said: String = result.findings.iter().map(|f| format!("{}\n", f.text)).collect();
-            folder
-                .write(&format!("logs/{}.txt", crate::workspace::state::slug(name)), format!("{:?}\n{said}", result.verdict).as_bytes())?;
+            files.push((format!("logs/{}.txt", slug(name)), format!("{:?}\n{said}", result.verdict).into_bytes()));
         }
         for (name, run) in &attempt.gates {
             let text = format!("{:?}\n{}\n", run.result, run.detail.as_deref().unwrap_or_default());
-            folder.write(&format!("logs/gate-{}.txt", crate::workspace::state::slug(name)), text.as_bytes())?;
+            files.push((format!("logs/gate-{}.txt", slug(name)), text.into_bytes()));
         }
     }
-    Ok(())
+    files
 }
 
 /// The trees that evidence may name: the commit's, and the one before it, for what was removed.

@@ -8,6 +8,8 @@ use crate::workspace::changes::ChangeKind;
 
 /// A file is binary when there is a NUL among its first bytes: git's own rule.
 const LOOKED_AT: usize = 8000;
+/// A larger one is worth a look.
+const LARGEST_PICTURE: usize = 256 << 10;
 
 pub fn check(changes: &[Changed], limits: &Limits, before: &dyn Tree, after: &dyn Tree) -> Report {
     let mut report = Report::default();
@@ -34,6 +36,8 @@ pub fn check(changes: &[Changed], limits: &Limits, before: &dyn Tree, after: &dy
             continue;
         }
         match after.read(path) {
+            // Nothing runs these, and a person sees what they are.
+            Ok(content) if is_picture(path, &content) => {}
             Ok(content) if content.iter().take(LOOKED_AT).any(|b| *b == 0) => {
                 report.approval(path, format!("a binary file of {} cannot be reviewed", shown(size)));
             }
@@ -48,6 +52,25 @@ pub fn check(changes: &[Changed], limits: &Limits, before: &dyn Tree, after: &dy
         report.approvals.push(overall(format!("the change adds {}, more than {}", shown(bytes), shown(limits.bytes))));
     }
     report
+}
+
+/// A small picture or font that is what its name says.
+fn is_picture(path: &str, content: &[u8]) -> bool {
+    let kind = path.rsplit_once('.').map(|(_, kind)| kind.to_ascii_lowercase()).unwrap_or_default();
+    let begins = |marks: &[&[u8]]| marks.iter().any(|mark| content.starts_with(mark));
+    let fits = match kind.as_str() {
+        "png" => begins(&[b"\x89PNG\r\n\x1a\n"]),
+        "jpg" | "jpeg" => begins(&[b"\xff\xd8\xff"]),
+        "gif" => begins(&[b"GIF87a", b"GIF89a"]),
+        "webp" => begins(&[b"RIFF"]) && content.get(8..12) == Some(b"WEBP"),
+        "ico" => begins(&[b"\0\0\x01\0"]),
+        "woff" => begins(&[b"wOFF"]),
+        "woff2" => begins(&[b"wOF2"]),
+        "ttf" => begins(&[b"\0\x01\0\0", b"true"]),
+        "otf" => begins(&[b"OTTO"]),
+        _ => false,
+    };
+    fits && content.len() <= LARGEST_PICTURE
 }
 
 fn overall(text: String) -> crate::event::Finding {
@@ -72,6 +95,16 @@ mod tests {
         assert_eq!(verdict(&["a", "b.png"]), Verdict::Pass);
         for paths in [vec!["c"], vec!["d"], vec!["a", "b.png", "x"]] {
             assert_eq!(verdict(&paths), Verdict::NeedsApproval, "{paths:?}");
+        }
+        // A picture is one when it is what its name says, and small.
+        let large = [b"\x89PNG\r\n\x1a\n".as_slice(), &[0; LARGEST_PICTURE]].concat();
+        let limits_of_pictures = Limits { files: 9, bytes: 1 << 20, binaries: vec![] };
+        let pictures =
+            tree(&[("a.PNG", b"\x89PNG\r\n\x1a\n\0"), ("b.gif", b"\x7fELF\0"), ("c", b"\x89PNG\r\n\x1a\n\0"), ("d.png", &large)]);
+        for (path, expected) in
+            [("a.PNG", Verdict::Pass), ("b.gif", Verdict::NeedsApproval), ("c", Verdict::NeedsApproval), ("d.png", Verdict::NeedsApproval)]
+        {
+            assert_eq!(check(&changes(&[path]), &limits_of_pictures, &none, &pictures).verdict(), expected, "{path}");
         }
         let before = tree(&[("d", &[b'y'; 90])]);
         assert_eq!(check(&changes(&["d"]), &limits, &before, &after).verdict(), Verdict::Pass);

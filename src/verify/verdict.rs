@@ -173,32 +173,6 @@ fn confidence(root: &Node) -> Result<Option<f64>, String> {
     number.map(Some).ok_or_else(|| "`confidence` must be a number from 0 to 1".to_owned())
 }
 
-/// The JSON of a last message, for agents that cannot write files: the whole message, or the only fenced block in it.
-///
-/// # Errors
-/// When the message holds none, or more than one.
-pub fn in_message(message: &str) -> Result<&str, String> {
-    let whole = message.trim();
-    if whole.starts_with('{') && whole.ends_with('}') {
-        return Ok(whole);
-    }
-    let mut blocks = Vec::new();
-    let mut rest = whole;
-    while let Some((_, after)) = rest.split_once("```") {
-        let Some((block, behind)) = after.split_once("```") else { break };
-        let block = block.strip_prefix("json").unwrap_or(block).trim();
-        if block.starts_with('{') {
-            blocks.push(block);
-        }
-        rest = behind;
-    }
-    match blocks.as_slice() {
-        [one] => Ok(one),
-        [] => Err("its last message holds no verdict".to_owned()),
-        more => Err(format!("its last message holds {} verdicts", more.len())),
-    }
-}
-
 /// The schema of `verdict.json`.
 pub fn schema() -> serde_json::Value {
     let text = || serde_json::json!({"type": "string"});
@@ -292,14 +266,6 @@ mod tests {
         assert!(verdict(b"\xff\xfe{\0}\0", &[], &|_, _| true).expect_err("another encoding").contains("UTF-8"));
     }
 
-    #[test]
-    fn a_verdict_in_a_message_is_the_only_one_there() {
-        assert_eq!(in_message(" {\"a\":1}\n"), Ok("{\"a\":1}"));
-        assert_eq!(in_message("Here:\n```json\n{\"a\":1}\n```\nDone."), Ok("{\"a\":1}"));
-        assert!(in_message("All good, pass.").is_err());
-        assert!(in_message("```json\n{}\n``` or ```json\n{}\n```").is_err());
-    }
-
     proptest! {
         #[test]
         fn nothing_breaks_it_and_nothing_odd_passes(bytes in proptest::collection::vec(any::<u8>(), 0..200), text in "[\\[\\]{}\":,a-zAC12 -]{0,120}") {
@@ -307,7 +273,6 @@ mod tests {
                 let read = verdict(bytes, &["AC-1".to_owned()], &|_, _| true);
                 prop_assert!(read.map_or(true, |verdict| verdict.decision != Decision::Pass));
             }
-            drop(in_message(&text));
             drop(place(&text).map(|(path, line)| (path.to_owned(), line)));
         }
     }

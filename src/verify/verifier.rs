@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use super::request::{Report, Request};
 use super::tree::OnDisk;
 use super::{artifacts, integrity, secrets, size};
+use crate::agents::folder::BEFORE;
 
 /// The hidden subcommand.
 pub const COMMAND: &str = "__verify";
@@ -15,8 +16,6 @@ pub const COMMAND: &str = "__verify";
 pub const REQUEST: &str = "verify.json";
 /// Below `/run/cofferdam/out`.
 pub const REPORT: &str = "report.json";
-/// The tree before the change.
-pub const BEFORE: &str = "/run/cofferdam/before";
 
 /// Judges what it is asked to, in the current folder.
 pub fn main() -> ExitCode {

@@ -103,6 +103,8 @@ impl Stack {
 const VERSION: u32 = 1;
 /// More layers make every lookup slower, and the kernel's list of them is short.
 const DEPTH_MAX: u32 = 6;
+/// From here on a stack is made into one layer beside the work, so that nobody has to wait for it when it is full.
+const COMPACTED_DEPTH: u32 = 4;
 /// Of how many layers the difference is asked for before a new one is laid.
 const CANDIDATES: usize = 3;
 /// Somebody else builds the same layer: waiting is faster than doing it again.
@@ -112,7 +114,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
 #[derive(Debug)]
 pub struct Layers<'a> {
     pub(super) state: &'a State,
-    repository: &'a Repository,
+    pub(super) repository: &'a Repository,
 }
 
 impl<'a> Layers<'a> {
@@ -136,6 +138,9 @@ impl<'a> Layers<'a> {
         drop(lock);
         // A layer too many is no reason not to use the new one.
         drop(self.keep_small());
+        if self.state.compacts() && stack.top().is_some_and(|top| top.depth >= COMPACTED_DEPTH) {
+            self.compact_beside(&folder_name(commit, ends));
+        }
         Ok(stack)
     }
 

@@ -18,6 +18,9 @@ const PACKS_MAX: usize = 40;
 /// Whoever was given a layer and has not mounted it yet: not removed without being asked.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
 
+/// Longer than a layer takes to build.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What of a story's record decides whether a layer stays.
 #[derive(Deserialize)]
 struct Uses {
@@ -75,6 +78,25 @@ impl Layers<'_> {
         }
         sync(&Folder::open_root(place)?)?;
         Ok(Some(Layer { over: None, depth: 0, bytes: measured.bytes, ..layer.clone() }))
+    }
+
+    /// Makes a stack into one layer in a thread of its own. Nobody waits for it, and what goes wrong is left to the next one: a layer that is
+    /// not there is not used, and what was half built is swept.
+    pub(super) fn compact_beside(&self, name: &str) {
+        let (state, name) = (self.state.clone(), name.to_owned());
+        let Ok(repository) = self.repository.reopen() else { return };
+        let compact = move || -> Result<(), BaseError> {
+            let layers = Layers::new(&state, &repository);
+            // Whoever builds now makes a stack of its own; there is no hurry.
+            let _lock = state.lock("layers", PATIENCE)?;
+            if let Some(stack) = layers.stack_of(&name)?
+                && let Some(top) = stack.top()
+            {
+                layers.flatten(&name, top)?;
+            }
+            Ok(())
+        };
+        drop(std::thread::Builder::new().name("compact".to_owned()).spawn(move || drop(compact())));
     }
 
     /// Removes layers that nobody uses until the rest fits, without being asked: after a new one was built.

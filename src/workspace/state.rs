@@ -31,6 +31,7 @@ pub enum StateError {
 pub struct State {
     root: PathBuf,
     layers_kept: u64,
+    compacts: bool,
 }
 
 /// Base layers that nothing uses are kept up to this size, unless the configuration says otherwise.
@@ -45,7 +46,7 @@ impl State {
     /// The same below a folder of the caller's choice.
     pub fn at(home: &Path, repository: &Repository) -> Result<Self, StateError> {
         let root = home.join(key(&repository.name(), repository.common_dir()));
-        let state = Self { root, layers_kept: LAYERS_KEPT_BYTES };
+        let state = Self { root, layers_kept: LAYERS_KEPT_BYTES, compacts: false };
         for folder in [state.layers(), state.stories(), state.trash()] {
             // Only for the owner: below it lie the files of every story.
             fs_err::create_dir_all(state.root.parent().unwrap_or(home))?;
@@ -65,6 +66,15 @@ impl State {
     /// The same with another bound of what is kept unused.
     pub fn keep_layers(&mut self, bytes: u64) {
         self.layers_kept = bytes;
+    }
+
+    /// Deep stacks of layers are made into one beside the work, not when the next layer is waited for. For a process that lives longer than that.
+    pub fn compact_in_background(&mut self) {
+        self.compacts = true;
+    }
+
+    pub fn compacts(&self) -> bool {
+        self.compacts
     }
 
     pub fn layers_kept(&self) -> u64 {

@@ -482,7 +482,8 @@ impl Workspaces {
     }
 
     /// Removes what nothing uses: never a commit that nothing else reaches.
-    pub fn clean(&self, keep_bytes: u64, dry_run: bool) -> Result<Cleaned, WorkspaceError> {
+    /// Unused layers are kept up to one size, warm caches up to another.
+    pub fn clean(&self, layers_bytes: u64, caches_bytes: u64, dry_run: bool) -> Result<Cleaned, WorkspaceError> {
         let _lock = self.state.lock("stories", SHORT_WAIT)?;
         if !dry_run {
             self.repository.recover()?;
@@ -553,11 +554,11 @@ impl Workspaces {
             )?;
         }
         let used = stories.into_iter().map(|story| story.layer).collect();
-        for (name, layer) in Layers::new(&self.state, &self.repository).shrink(&used, keep_bytes, dry_run)? {
+        for (name, layer) in Layers::new(&self.state, &self.repository).shrink(&used, layers_bytes, dry_run)? {
             cleaned.layer_bytes += layer.bytes;
             cleaned.layers.push(name);
         }
-        cleaned.caches = Caches::of(&self.state, Bounds::default())?.shrink(keep_bytes, dry_run)?;
+        cleaned.caches = Caches::of(&self.state, Bounds::default())?.shrink(caches_bytes, dry_run)?;
         Ok(cleaned)
     }
 

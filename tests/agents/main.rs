@@ -1,10 +1,12 @@
 //! Real agents, from their registry packages, against a model that plays its part: one implements, the other reviews.
 //!
-//! They need their model, so their profiles here have the host's network; it is on the loopback. What is not installed is skipped loudly;
-//! `.ci/tools.sh` installs it.
+//! They need their model, which is on the loopback. Their profiles here have the host's network for it, or they reach it as anybody would reach
+//! a provider: through the gateway, which has the key. What is not installed is skipped loudly; `.ci/tools.sh` installs it.
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gateway;
+mod others;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -15,8 +17,10 @@ use std::time::{Duration, Instant};
 use common::{Who, World};
 use serde_json::Value;
 
-fn tools() -> PathBuf {
-    std::env::var_os("COFFERDAM_TOOLS").map_or_else(|| "/opt/cofferdam-tools".into(), PathBuf::from).join("bin")
+/// Where agents are installed: those that are always there, and those that a build machine has when it wants to.
+fn tools() -> [PathBuf; 2] {
+    let tools = std::env::var_os("COFFERDAM_TOOLS").map_or_else(|| "/opt/cofferdam-tools".into(), PathBuf::from);
+    [tools.join("bin"), tools.join("more/bin")]
 }
 
 /// The model, ended with the test.
@@ -27,11 +31,12 @@ struct Model {
 }
 
 impl Model {
-    fn start() -> Self {
+    fn start(more: &[&std::ffi::OsStr]) -> Self {
         let log = tempfile::NamedTempFile::new().expect("a log");
         let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/model/server.py");
-        let mut child =
-            Command::new("python3").arg(server).arg(log.path()).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("python3 runs");
+        let mut command = Command::new("python3");
+        command.arg(server).arg(log.path()).args(more).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python3 runs");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a port");
         Self { child, port: line.trim().parse().expect("a port"), log }
@@ -50,6 +55,18 @@ impl Drop for Model {
     }
 }
 
+/// Whether these are installed. Says so loudly when one is not.
+fn all_there(test: &str, agents: &[&str]) -> bool {
+    let is_program = |path: PathBuf| fs_err::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o111 != 0);
+    let there = |name: &str| tools().iter().any(|folder| is_program(folder.join(name)));
+    let missing: Vec<&&str> = agents.iter().filter(|name| !there(name)).collect();
+    if !missing.is_empty() {
+        let line = format!("SKIPPED {test}: not installed: {missing:?} (.ci/tools.sh installs them)\n");
+        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).expect("standard error is there");
+    }
+    missing.is_empty()
+}
+
 struct Project {
     world: World,
     model: Model,
@@ -58,20 +75,17 @@ struct Project {
 impl Project {
     /// A project with one story. None, and loudly, when an agent is not installed.
     fn new(test: &str, implementer: &str, reviewer: &str, text: &str, config: &str) -> Option<Self> {
-        let there = |name: &str| fs_err::metadata(tools().join(name)).is_ok_and(|m| m.permissions().mode() & 0o111 != 0);
-        let missing: Vec<&str> = [implementer, reviewer].into_iter().filter(|name| !there(name)).collect();
-        if !missing.is_empty() {
-            let line = format!("SKIPPED {test}: not installed: {missing:?} (.ci/tools.sh installs them)\n");
-            std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).expect("standard error is there");
-            return None;
-        }
-        let (world, model) = (World::new(Who::Caller), Model::start());
-        let here = world.workspace();
+        Self::of_model(test, implementer, reviewer, text, config, "the-model")
+    }
+
+    fn of_model(test: &str, implementer: &str, reviewer: &str, text: &str, config: &str, model_name: &str) -> Option<Self> {
+        all_there(test, &[implementer, reviewer]).then_some(())?;
+        let (world, model) = (World::new(Who::Caller), Model::start(&[]));
         let own = world.home().join(".config/cofferdam");
         for folder in ["adapters", "profiles"] {
             fs_err::create_dir_all(own.join(folder)).expect("a folder");
         }
-        for name in ["claude", "codex"] {
+        for name in [implementer, reviewer] {
             let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/agents/adapters/{name}.toml"));
             let text = fs_err::read_to_string(built_in).expect("an adapter");
             // `[provider]` is its last table.
@@ -82,36 +96,41 @@ impl Project {
             let text = format!("description = \"With a model on the loopback\"\nextends = \"{role}\"\n[network]\nmode = \"host\"\n");
             fs_err::write(own.join(format!("profiles/{role}-local.toml")), text).expect("written");
         }
+        let agent = |role: &str, adapter: &str, model: &str| {
+            format!("[agents.{role}]\nadapter = \"{adapter}\"\nmodel = \"{model}\"\nprofile = \"{role}-local\"\n")
+        };
+        let agents = agent("implementer", implementer, model_name) + &agent("reviewer", reviewer, "the-model");
+        Some(Self::begin(world, model, text, &format!("{agents}[run]\niterations = 1\nretry_delay = \"1ms\"\n{config}")))
+    }
+
+    fn begin(world: World, model: Model, text: &str, config: &str) -> Self {
+        let here = world.workspace();
         fs_err::create_dir_all(here.join("stories")).expect("a folder");
         let story = format!(
             "---\nid: GREET\ntitle: Greet by name\nartifacts:\n  - path: greet.py\n    symbols: [greet]\n  - path: test_greet.py\n    min_tests: 1\n\
              checks:\n  - python3 -m unittest test_greet.py\n---\n{text}\n\n## Acceptance criteria\n- AC-1: `greet(name)` greets\n"
         );
         fs_err::write(here.join("stories/greet.md"), story).expect("written");
-        let agent = |role: &str, adapter: &str| {
-            format!("[agents.{role}]\nadapter = \"{adapter}\"\nmodel = \"the-model\"\nprofile = \"{role}-local\"\n")
-        };
-        let agents = agent("implementer", implementer) + &agent("reviewer", reviewer);
-        fs_err::write(here.join("cofferdam.toml"), format!("{agents}[run]\niterations = 1\nretry_delay = \"1ms\"\n{config}"))
-            .expect("written");
+        fs_err::write(here.join("cofferdam.toml"), config).expect("written");
         fs_err::write(here.join(".gitignore"), "__pycache__/\n").expect("written");
         let project = Self { world, model };
         project.git(&["init", "-q", "-b", "main"]);
         project.git(&["add", "-A"]);
         project.git(&["commit", "-q", "-m", "base"]);
-        Some(project)
+        project
     }
 
-    fn git(&self, args: &[&str]) {
+    fn git(&self, args: &[&str]) -> String {
         let mut command = Command::new("git");
         command.args(["-c", "user.name=test", "-c", "user.email=test@localhost"]).args(args);
         let output = command.current_dir(self.world.workspace()).env("HOME", self.world.home()).output().expect("git runs");
         assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.world.command();
-        command.args(args).env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", tools().display()));
+        command.args(args).env("PATH", format!("{}:{}:/usr/local/bin:/usr/bin:/bin", tools()[0].display(), tools()[1].display()));
         command
     }
 
@@ -221,13 +240,44 @@ fn a_provider_that_goes_on_refusing_is_a_pause_and_no_failed_attempt() {
 
 #[test]
 fn a_model_that_never_answers_is_ended_at_the_limit() {
-    let Some(project) = Project::new("a hang", "codex", "claude", "FAULT hang", "[limits.implementer]\nwall = \"8s\"\n") else { return };
-    let printed = project.run();
-    let ended = project.events("attempt.ended");
-    assert!(ended[0]["end"]["cause"].as_str().unwrap_or_default().starts_with("wall"), "{ended:?}\n{printed}");
-    let asked = project.story()["question"].as_str().unwrap_or_default().to_owned();
-    assert!(asked.contains("wall: it was ended after"), "{asked}");
-    project.is_clean();
+    for (agent, other) in [("codex", "claude"), ("claude", "codex")] {
+        let Some(project) = Project::new("a hang", agent, other, "FAULT hang", "[limits.implementer]\nwall = \"8s\"\n") else { return };
+        let printed = project.run();
+        let ended = project.events("attempt.ended");
+        assert!(ended[0]["end"]["cause"].as_str().unwrap_or_default().starts_with("wall"), "{agent}: {ended:?}\n{printed}");
+        let asked = project.story()["question"].as_str().unwrap_or_default().to_owned();
+        assert!(asked.contains("wall: it was ended after"), "{agent}: {asked}");
+        project.is_clean();
+    }
+}
+
+#[test]
+fn an_answer_that_is_cut_off_is_asked_for_again_by_the_agent() {
+    for agent in ["claude", "codex"] {
+        let Some(project) = Project::new("a stream cut", agent, agent, "FAULT cut 1", "") else { return };
+        let printed = project.run();
+        assert!(through(&project.story()["state"]), "{agent}: {}\n{printed}", project.story());
+        // Two calls to write, two to review, and those that were cut off: each of the two processes had one at most.
+        assert!(project.model.requests().len() > 4, "control: nothing was cut: {:?}", project.model.requests().len());
+        project.is_clean();
+    }
+}
+
+/// The shell fills what the attempt may write: the agent ends, or is ended at that limit; what is too much is not taken, and nothing lands.
+#[test]
+fn a_full_disk_ends_nothing_but_the_attempt() {
+    for (agent, upper) in [("claude", "tmpfs"), ("codex", "tmpfs"), ("codex", "disk")] {
+        let config = format!("[limits.implementer]\ndisk = \"48MiB\"\n[workspace]\nupper = \"{upper}\"\n");
+        let Some(project) = Project::new("a full disk", agent, agent, "FAULT fill", &config) else { return };
+        let printed = project.run();
+        let (story, ended) = (project.story(), project.events("attempt.ended"));
+        let said = format!("{agent} on {upper}: {story} {ended:?}\n{printed}");
+        assert!(!through(&story["state"]) && story["question"].as_str().is_some_and(|asked| !asked.is_empty()), "{said}");
+        let cause = ended[0]["end"]["cause"].as_str().unwrap_or_default();
+        assert!(cause.starts_with("disk: "), "{said}");
+        assert!(project.git(&["log", "--format=%s", "main"]).lines().count() == 1, "{said}");
+        project.is_clean();
+    }
 }
 
 #[test]

@@ -109,3 +109,37 @@ fn without_its_guard_each_cheat_gets_through() {
     assert!(kept.is_empty(), "{}\n{printed}", kept.join("\n"));
     project.is_clean();
 }
+
+/// Floods what it answers with, and stays: it is ended at once, and what it left is judged as any other work.
+#[test]
+fn a_flood_of_answers_ends_an_attempt() {
+    let project = Project::new(Who::Caller, CONFIG, &["floods-its-answers"], MORE);
+    let begun = std::time::Instant::now();
+    let printed = project.run("");
+    let ended = project.events().into_iter().find(|event| event["kind"] == "attempt.ended").expect("it ended");
+    let cause = ended["data"]["end"]["cause"].as_str().unwrap_or_default();
+    assert!(cause.starts_with("out: it left more in out/"), "{ended}\n{printed}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(40), "its sleep was not waited for");
+    let summary = ended["data"]["summary"].as_str().unwrap_or_default();
+    assert!(summary.contains("is larger than"), "{ended}");
+    project.is_clean();
+}
+
+/// The same work for the fourth time, whatever it is called, is not even judged.
+#[test]
+fn the_same_work_under_other_names_is_judged_three_times() {
+    let config = CONFIG.replace("iterations = 1", "iterations = 5\nstagnation = 10");
+    let project = Project::new(Who::Caller, &config, &["same-again"], MORE);
+    let printed = project.run("");
+    let (story, events) = (&project.stories()["same-again"], project.events());
+    let count = |kind: &str, evaluator: &str| {
+        events.iter().filter(|e| e["kind"] == kind && (evaluator.is_empty() || e["data"]["evaluator"] == evaluator)).count()
+    };
+    assert_eq!((count("evaluator.finished", "checks"), count("attempt.started", "")), (3, 5), "{printed}");
+    assert_eq!(story["state"], "escalated");
+    assert!(story["question"].as_str().unwrap_or_default().contains("failed 3 times before and is blocked"), "{story}");
+    let names: std::collections::BTreeSet<&str> =
+        events.iter().filter(|e| e["kind"] == "approach.declared").filter_map(|e| e["data"]["summary"].as_str()).collect();
+    assert!(names.len() > 1, "control: it did not call it the same: {names:?}");
+    project.is_clean();
+}

@@ -12,7 +12,7 @@ const REVIEWERS: &[(&str, &str)] = &[
     ("reviewer-says-both", "twice"),
     ("reviewer-contradicts-itself", "says pass, and that `AC-1` fails"),
     ("reviewer-judges-others", "leaves out `AC-1`"),
-    ("reviewer-floods", "more in out/ than a verdict needs"),
+    ("reviewer-floods", "more in out/ than an answer needs"),
     ("reviewer-nests-deeply", "the verdict cannot be read"),
     ("reviewer-leaves-a-pipe", "no regular file"),
     ("reviewer-leaves-a-link", "is a link"),

@@ -122,16 +122,31 @@ fn every_attempt_is_a_fresh_process_that_finds_nothing_of_the_one_before() {
 
 #[test]
 fn a_contract_is_checked_as_soon_as_it_is_there() {
-    let project = Project::new(
-        Who::Caller,
-        "contract = \"with\"\n[run]\nretry_delay = \"1ms\"\n",
-        &[("A", "signs", &[]), ("B", "misreads", &[]), ("C", "good", &[])],
-    );
-    let said = project.run(&[], 3);
-    let states: Vec<String> = project.states().into_values().collect();
-    assert_eq!(states, ["ready_for_review", "blocked", "blocked"], "{said}");
-    assert!(said.contains("Another story") && said.contains("it left no contract"), "{said}");
-    project.is_clean();
+    for (mode, missing) in [("with", "it left no contract"), ("before", "ended without one")] {
+        let project = Project::new(
+            Who::Caller,
+            &format!("contract = \"{mode}\"\n[run]\nretry_delay = \"1ms\"\n"),
+            &[("A", "signs", &[]), ("B", "misreads", &[]), ("C", "good", &[])],
+        );
+        if mode == "before" {
+            // A process that was asked for nothing else ends by itself.
+            let wrong = r#"echo '{"title": "Another story", "criteria": ["AC-1", "AC-9"]}' > /run/cofferdam/out/contract.json"#;
+            project.write("agents/misreads.sh", &format!("{wrong}\n"));
+            project.git(&["commit", "-qam", "brief"]);
+        }
+        let said = project.run(&[], 3);
+        let status = project.json(&["status", "--json"]);
+        let stories: Vec<_> =
+            status["stories"].as_array().expect("a list").iter().map(|story| (&story["state"], &story["reason"])).collect();
+        let blocked = (&Value::from("blocked"), &Value::from("contract"));
+        assert_eq!(stories[1..], [blocked, blocked], "{mode}: {said}");
+        assert_eq!(stories[0].0, "ready_for_review", "{mode}: {said}");
+        assert!(said.contains("Another story") && said.contains(missing), "{mode}: {said}");
+        // Asked before, nobody who misread it began to work.
+        let begun = project.events().iter().filter(|event| event["kind"] == "attempt.started" && event["story"] == "B").count();
+        assert_eq!(begun, usize::from(mode == "with"), "{mode}");
+        project.is_clean();
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod support;
 
 mod crash;
 mod documents;
+mod faults;
 mod manners;
 mod scenario;
 mod watch;

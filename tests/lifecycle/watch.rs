@@ -88,6 +88,20 @@ impl Drop for Tty {
     }
 }
 
+/// The one process with this command line.
+fn process_of(line: &str) -> nix::unistd::Pid {
+    let entries = fs_err::read_dir("/proc").expect("/proc").flatten();
+    let of = |entry: &fs_err::DirEntry| {
+        let bytes = fs_err::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
+    };
+    let found: Vec<i32> = entries.filter(|entry| of(entry) == line).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    match found[..] {
+        [pid] => nix::unistd::Pid::from_raw(pid),
+        _ => panic!("{line}: {found:?}"),
+    }
+}
+
 fn widest(screen: &str) -> usize {
     screen.lines().map(|line| line.chars().count()).max().unwrap_or(0)
 }
@@ -157,7 +171,8 @@ fn the_screen_follows_a_run_acts_and_gives_the_terminal_back() {
     tty.send(&[&watch, "Enter"]);
     tty.shows("[1 Board]");
     let mark = format!("{} watch", program.display());
-    assert!(Command::new("pkill").args(["-TERM", "-f", &format!("^{mark}$")]).status().expect("pkill").success());
+    let screen = process_of(&mark);
+    nix::sys::signal::kill(screen, nix::sys::signal::Signal::SIGTERM).expect("sent");
     tty.shows("left=130");
     tty.is_given_back();
     tty.send(&[&watch, "Enter"]);

@@ -48,9 +48,6 @@ fn many_land_in_batches_and_the_one_that_is_red_is_found_and_mended() {
     }
     assert_eq!(project.world.run(&["log", "--verify"]).code(), 0);
     assert_eq!(project.world.sh("git for-each-ref refs/cofferdam/candidates; git status --porcelain"), "");
-    // The gate ran less often than there were stories.
-    let runs = project.events("gate.finished").iter().filter(|run| run["data"]["cached"] == false).count();
-    assert!(runs < 30 + 30, "{runs} runs: 30 are those of the stories alone");
     // One of a batch is taken back without its neighbours.
     let gone = batch.iter().find(|name| !["S25", "S27"].contains(&name.as_str())).expect("one of them");
     assert_eq!(project.world.run(&["revert", gone]).code(), 0);

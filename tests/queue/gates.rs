@@ -237,3 +237,12 @@ fn a_report_of_an_earlier_run_in_the_cache_is_none_of_this_run() {
     let (code, document) = world.gate(&["--fresh"]);
     assert_eq!(code, 5, "{document:#}");
 }
+
+#[test]
+fn a_gate_is_never_run_in_a_lower_tier() {
+    let world = World::new(None);
+    // Another process of the host is not seen, whatever the repository allows.
+    world.commit(&(gate("test", &format!("! test -e /proc/{}/cwd", std::process::id()), "") + "[sandbox]\nrequire = \"no-userns\"\n"));
+    let (code, document) = world.gate(&[]);
+    assert_eq!(code, 0, "{document:#}");
+}

@@ -56,6 +56,8 @@ fn red_only_together_is_told_whose_neighbour_it_is_repaired_and_lands() {
     assert!(refused[0]["data"]["findings"][0]["text"].as_str().expect("a finding").contains("gate test is red"));
     project.is_sound(&first, 2, clash);
     assert_eq!(project.world.sh("git show main:c"), "mended");
+    // Where the repair began is nobody's business any more.
+    assert_eq!(project.world.sh("git for-each-ref refs/cofferdam/repairs"), "");
 }
 
 #[test]
@@ -97,6 +99,55 @@ fn a_red_base_is_refused_before_anything_is_spent() {
     project.world.sh("touch nothing; git add nothing; git commit -q -m mend");
     project.run(0);
     assert_eq!(project.states()["A"], "merged");
+}
+
+#[test]
+fn a_red_target_is_mended_by_the_story_that_is_named_for_it_and_by_nothing_else() {
+    let green = "! test -e broken";
+    let project = Project::new(World::new(None), &gate("test", green, ""), &[("A", "echo a > a"), ("FIX", "rm broken")]);
+    project.world.sh("touch broken; git add broken; git commit -q -m broken");
+    let first = project.world.sh("git rev-parse main");
+    project.run(5);
+    let unnamed = project.world.run(&["run", "--plain", "--repair-red"]);
+    assert_eq!(unnamed.code(), 2, "{}", unnamed.err());
+    // One that mends nothing is red on its own, and does not land.
+    let useless = project.world.run(&["run", "--plain", "--repair-red", "A"]);
+    assert_ne!(useless.code(), 0, "{}", useless.err());
+    assert_eq!(project.world.sh("git rev-parse main"), first);
+    assert_eq!(project.events("attempt.started").iter().filter(|event| event["story"] == "FIX").count(), 0);
+    let mended = project.world.run(&["run", "--plain", "--repair-red", "FIX"]);
+    assert_eq!(mended.code(), 0, "{}\n{}", mended.out(), mended.err());
+    project.world.sh("! git cat-file -e main:broken 2> /dev/null");
+    assert_eq!(project.json(&["status", "--json"])["target"]["green"], true);
+    assert_eq!(project.states()["FIX"], "merged");
+}
+
+#[test]
+fn wired_stories_land_together_or_not_at_all() {
+    let wired = "! { test -e a && test -e b; } || test -e joint";
+    let config = gate("test", "true", "") + &gate("whole", wired, "when = \"integration\"");
+    // B is slow, and joins the two once it sees A beside it.
+    let b = "if test -e a; then echo yes > joint; else sleep 1; echo b > b; fi";
+    let project = Project::new(World::new(None), &config, &[("A", "echo a > a"), ("B", b), ("C", "echo c > c")]);
+    let story = "---\nid: A\ntitle: Story A\nwired_with: [B]\n---\n- [ ] AC-1: done\n";
+    fs_err::write(project.world.repo().join("stories/A.md"), story).expect("a story");
+    project.world.sh("git add -A; git commit -q -m wired");
+    let first = project.world.sh("git rev-parse main");
+    project.run(0);
+    let refused = project.events("candidate.refused");
+    assert_eq!((refused.len(), &refused[0]["story"]), (1, &"B".into()), "{refused:#?}");
+    let why = refused[0]["data"]["why"].as_str().expect("why");
+    assert!(why.contains("`A`"), "it is told with whom: {why}");
+    let seq = |event: &serde_json::Value| event["seq"].as_u64().expect("a number");
+    let landed = project.events("story.landed");
+    let of = |id: &str| landed.iter().find(|event| event["story"] == id).map(seq).expect("it landed");
+    // Neither is there before the integration gate was green on both; C, which has nothing to do with them, did not wait.
+    let whole = project.events("gate.finished").into_iter().filter(|run| run["data"]["gate"] == "whole" && run["data"]["result"] == "pass");
+    let proven = whole.map(|run| seq(&run)).min().expect("the integration gate ran");
+    assert!(proven < of("A") && proven < of("B") && of("C") < of("A"), "{landed:#?}");
+    project.is_sound(&first, 3, "true");
+    assert_eq!(project.world.sh("git show main:joint"), "yes");
+    assert_eq!(project.events("story.reopened").len(), 0);
 }
 
 #[test]
@@ -168,7 +219,8 @@ fn a_dirty_checkout_of_the_target_is_the_same_after_twenty_landings() {
 fn a_clean_checkout_follows_when_it_is_asked_to() {
     let config = gate("test", "true", "") + "[merge]\nupdate_checkout = \"fast-forward-if-clean\"\n";
     let project = Project::new(World::new(None), &config, &[("A", "echo a > a"), ("B", "echo b > b")]);
-    project.run(0);
+    let ran = project.run(0);
+    assert!(!(ran.out() + &ran.err()).contains("stays as it is"), "it followed: {}", ran.err());
     assert_eq!(project.world.sh("git branch --show-current; cat a b; git status --porcelain"), "main\na\nb");
 }
 

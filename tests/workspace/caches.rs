@@ -192,6 +192,23 @@ fn a_run_that_was_set_aside_is_promoted_or_forgotten_later() {
 }
 
 #[test]
+fn what_waits_is_promoted_by_the_name_it_is_listed_with() {
+    let scene = Scene::new(Bounds::default());
+    let caches = &scene.caches;
+    // Names that no folder may have, and one that is long.
+    for name in ["a cache/with ü", "50%", &"long".repeat(40)] {
+        let run = caches.open(name).unwrap();
+        let Upper::Folders { upper, .. } = run.mount("/x".into()).upper else { panic!("no folder to write to") };
+        fs_err::write(upper.join("f"), "warm").unwrap();
+        run.set_aside("candidate").unwrap();
+        let [waiting] = &caches.aside().unwrap()[..] else { panic!("not one waits") };
+        assert_eq!(waiting.cache, name);
+        assert_eq!(caches.promote(&waiting.cache, &waiting.id, "landed").unwrap(), Promotion::Promoted, "{name}");
+        assert!(caches.open(name).unwrap().is_warm(), "{name}");
+    }
+}
+
+#[test]
 fn many_promotions_are_what_one_folder_would_be() {
     let scene = Scene::new(Bounds::default());
     let plain = scene.scratch.path().join("plain/target");

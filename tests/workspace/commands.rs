@@ -205,9 +205,14 @@ fn everywhere(test: fn(&World)) {
     }
 }
 
+/// The caller, and an ordinary user beside root.
+fn everyone() -> Vec<Option<u32>> {
+    if is_root() { vec![None, Some(ORDINARY)] } else { vec![None] }
+}
+
 /// The same for every user, where the form of a workspace plays no part.
 pub(crate) fn everybody(test: fn(&World)) {
-    for user in if is_root() { vec![None, Some(ORDINARY)] } else { vec![None] } {
+    for user in everyone() {
         test(&World::new(user));
     }
 }
@@ -291,6 +296,9 @@ fn refused(world: &World, setup: &str, expect: &str) {
     let place = world.path("other");
     fs_err::create_dir(&place).unwrap();
     assert!(bash(&place, setup).status.success(), "{setup}");
+    if let Some(user) = world.user {
+        bash(&place, &format!("chown -R {user}:{user} ."));
+    }
     let output = world.command(&["workspace", "new", "S"]).current_dir(&place).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{setup}: {told}");
@@ -300,13 +308,20 @@ fn refused(world: &World, setup: &str, expect: &str) {
 
 #[test]
 fn what_has_no_safe_path_is_refused_by_name() {
-    let world = World::new(None);
-    refused(&world, "true", "no git repository");
-    refused(&world, "git init -q --bare", "bare repository");
-    refused(&world, "git init -q", "no commit yet");
-    refused(&world, "git init -q --object-format=sha256 && git commit -q --allow-empty -m x", "SHA-256");
-    refused(&world, "git init -q --ref-format=reftable && git commit -q --allow-empty -m x", "reftables");
-    refused(&world, "git init -q && git commit -q --allow-empty -m x && git config remote.origin.promisor true", "partial clone");
+    for user in everyone() {
+        for form in [Form::Disk, Form::Checkout] {
+            check_refusals(&World::with(user, form));
+        }
+    }
+}
+
+fn check_refusals(world: &World) {
+    refused(world, "true", "no git repository");
+    refused(world, "git init -q --bare", "bare repository");
+    refused(world, "git init -q", "no commit yet");
+    refused(world, "git init -q --object-format=sha256 && git commit -q --allow-empty -m x", "SHA-256");
+    refused(world, "git init -q --ref-format=reftable && git commit -q --allow-empty -m x", "reftables");
+    refused(world, "git init -q && git commit -q --allow-empty -m x && git config remote.origin.promisor true", "partial clone");
     let unknown = world.run(&["workspace", "new", "S", "--base", "nowhere"]);
     assert_eq!(unknown.status.code(), Some(2));
     world.ok(&["workspace", "new", "US-10"]);
@@ -316,7 +331,14 @@ fn what_has_no_safe_path_is_refused_by_name() {
 
 #[test]
 fn odd_repositories_work() {
-    let world = World::new(None);
+    for user in everyone() {
+        for form in [Form::Disk, Form::Checkout] {
+            check_odd_repositories(&World::with(user, form));
+        }
+    }
+}
+
+fn check_odd_repositories(world: &World) {
     // Detached, a worktree of a worktree, a shallow clone; submodules are named.
     world.git(&["checkout", "-q", "--detach"]);
     world.ok(&["workspace", "new", "detached"]);
@@ -496,6 +518,54 @@ fn what_an_agent_hides_from_its_own_git_is_collected() {
     });
 }
 
+/// What an agent does to the refs and objects it can reach.
+fn attack_on_refs(other: &str) -> String {
+    format!(
+        "set -e; git commit -q --allow-empty -m evil; e=$(git rev-parse HEAD); git branch -f main $e; git symbolic-ref HEAD refs/heads/main; git update-ref {other} $e; \
+         git checkout -q --orphan fake; git commit -q --allow-empty -m fake; git replace $e $(git rev-parse fake); d=$(git rev-parse --git-common-dir); mkdir -p $d/info $d/objects/info; \
+         echo $e > $d/shallow; echo \"$e $(git rev-parse fake)\" > $d/info/grafts; echo /etc > $d/objects/info/alternates; git pack-refs --all; git gc -q --prune=now 2>/dev/null || true; \
+         git log -1 --format=%s main"
+    )
+}
+
+/// The control: in a plain worktree of git's, the same attack reaches the user's refs, objects and history.
+#[test]
+fn the_attack_on_refs_works_in_a_plain_worktree() {
+    let world = World::new(None);
+    world.git(&["update-ref", "refs/cofferdam/stories/other/1", "HEAD"]);
+    world.git(&["checkout", "-q", "--detach"]);
+    let [main, other] = ["refs/heads/main", "refs/cofferdam/stories/other/1"].map(|name| world.git(&["rev-parse", name]));
+    world.git(&["worktree", "add", "-q", "-b", "victim", "../plain"]);
+    let attack = attack_on_refs("refs/cofferdam/stories/other/1");
+    let done = bash(&world.path("plain"), &attack);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_ne!(world.git(&["rev-parse", "refs/heads/main"]), main);
+    assert_ne!(world.git(&["rev-parse", "refs/cofferdam/stories/other/1"]), other);
+    assert!(!world.git(&["for-each-ref", "refs/replace"]).is_empty());
+    assert_eq!(fs_err::read_to_string(world.main().join(".git/objects/info/alternates")).unwrap(), "/etc\n");
+}
+
+#[test]
+fn thirty_two_workspaces_take_less_than_one_percent_of_as_many_checkouts() {
+    let world = World::new(None);
+    world.bash("mkdir many; for d in $(seq 40); do mkdir many/$d; for f in $(seq 100); do echo $d $f > many/$d/$f; done; done; git add -A; git commit -q -m many");
+    world.ok(&["workspace", "new", "first"]);
+    // What lies on the disk, in blocks, and not what files say of their length.
+    let blocks = |folder: &std::path::Path| -> u64 {
+        let said = bash(folder, "du -s --block-size=1 . | cut -f1").stdout;
+        String::from_utf8_lossy(&said).trim().parse().unwrap()
+    };
+    world.git(&["worktree", "add", "-q", "--detach", "../plain"]);
+    let checkout = blocks(&world.path("plain"));
+    let before = blocks(&world.path("state"));
+    for story in 0..32 {
+        world.ok(&["workspace", "new", &format!("W{story}")]);
+    }
+    let taken = blocks(&world.path("state")) - before;
+    assert!(taken * 100 < checkout * 32, "{taken} bytes for 32 workspaces, where a checkout takes {checkout}");
+    assert!(world.inside("W31", "cat many/40/100; git status --porcelain") == "40 100\n");
+}
+
 #[test]
 fn what_an_agent_does_to_its_refs_and_objects_changes_none_of_the_hosts() {
     everywhere(|world| {
@@ -509,12 +579,7 @@ fn what_an_agent_does_to_its_refs_and_objects_changes_none_of_the_hosts() {
                 + &world.git(&["log", "--all", "--format=%H %s"])
         };
         let before = look();
-        let inside = world.inside(
-            "S",
-            "set -e; git commit -q --allow-empty -m evil; e=$(git rev-parse HEAD); git branch -f main $e; git symbolic-ref HEAD refs/heads/main; git update-ref refs/cofferdam/stories/other/1 $e; \
-             git checkout -q --orphan fake; git commit -q --allow-empty -m fake; git replace $e $(git rev-parse fake); echo $e > .git/shallow; mkdir -p .git/info .git/objects/info; echo \"$e $(git rev-parse fake)\" > .git/info/grafts; \
-             echo /etc > .git/objects/info/alternates; git pack-refs --all; git gc -q --prune=now 2>/dev/null || true; git log -1 --format=%s main",
-        );
+        let inside = world.inside("S", &attack_on_refs("refs/cofferdam/stories/other/1"));
         assert!(inside.contains("evil") || inside.contains("fake"), "{inside}");
         let collected = world.collect("S");
         assert_eq!(collected["changed"].as_array().unwrap().len(), 0, "{collected}");

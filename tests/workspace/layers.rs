@@ -50,6 +50,42 @@ fn every_stack_of_layers_is_a_fresh_checkout() {
     assert!(deepest >= 3, "the layers were never stacked: {deepest}");
 }
 
+#[test]
+fn a_stack_that_grows_becomes_one_layer_beside_the_work() {
+    let scratch = scratch();
+    let main = scratch.path().join("main");
+    fs_err::create_dir(&main).unwrap();
+    git(&main, &["init", "-q", "-b", "main"]);
+    let repository = Repository::discover(&main).unwrap();
+    let mut state = State::at(&scratch.path().join("state"), &repository).unwrap();
+    let flat = |state: &State| {
+        let names = fs_err::read_dir(state.layers()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with("-flat") && !name.starts_with('.')).count()
+    };
+    let depth = |state: &State, n: usize| {
+        bash(&main, &format!("mkdir -p d; echo {n} > d/f{n}; rm -f d/f{}; git add -A; git commit -q -m {n}", n.wrapping_sub(2)));
+        let stack = Layers::new(state, &repository).ensure(repository.commit("HEAD").unwrap()).unwrap();
+        stack.top().unwrap().depth
+    };
+    // Without being asked nothing happens beside.
+    assert_eq!((0..6).map(|n| depth(&state, n)).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(flat(&state), 0);
+    bash(scratch.path(), "rm -rf state/*/layers/*");
+    state.compact_in_background();
+    assert_eq!((6..11).map(|n| depth(&state, n)).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while flat(&state) == 0 {
+        assert!(std::time::Instant::now() < end, "nobody made the stack into one layer");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    // The next one lies on the one layer, and shows the same.
+    assert_eq!(depth(&state, 11), 1);
+    let stack = Layers::new(&state, &repository).ensure(repository.commit("HEAD").unwrap()).unwrap();
+    let lower: Vec<_> = stack.trees().iter().map(|p| p.to_str().unwrap().to_owned()).collect();
+    let overlay = Overlay::new(Path::new(&lower.join(":")), &scratch.path().join("mount"));
+    pretty(11, &listing(&bash(&main, LISTING)), &listing(&overlay.run(LISTING)));
+}
+
 fn pretty(round: usize, expected: &str, shown: &str) {
     let missing: Vec<_> = expected.lines().filter(|line| !shown.lines().any(|l| l == *line)).collect();
     let extra: Vec<_> = shown.lines().filter(|line| !expected.lines().any(|l| l == *line)).collect();

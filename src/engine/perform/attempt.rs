@@ -11,6 +11,7 @@ use super::{Hands, Trouble, Unanswered, Untold, Work};
 use crate::agents::answers;
 use crate::agents::call::{Agent, Done, Limited};
 use crate::agents::folder::RunFolder;
+use crate::agents::look::files_of;
 use crate::agents::prompt::prompt;
 use crate::agents::protocol::Session;
 use crate::agents::roles;
@@ -19,7 +20,7 @@ use crate::base::duration;
 use crate::base::id::{AttemptNo, StoryId};
 use crate::config::Role;
 use crate::engine::crash;
-use crate::event::{Amount, AttemptEnd, ContractMode, Kind};
+use crate::event::{AgentCall, Amount, AttemptEnd, ContractMode, Kind};
 use crate::role::form::form;
 use crate::role::network::{Purse, denials};
 use crate::role::process::{Process, ProcessError, Ran};
@@ -51,6 +52,8 @@ struct Prepared {
     policy: Policy,
     agent: Agent,
     arguments: Vec<OsString>,
+    /// What it is, and what it will be told.
+    call: AgentCall,
     workspace: Workspace,
     /// Nobody else touches the workspace while this is held.
     held: Lock,
@@ -71,12 +74,13 @@ pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
     crash::point("the workspace is there");
     // Before the process: when it is refused, there is none.
     let started = Kind::AttemptStarted { attempt: attempt.no, task: attempt.task, agent: prepared.agent.name().to_owned() };
-    match hands.desk.tell(id, vec![started]) {
+    let called = Kind::AgentCalled { attempt: attempt.no, call: prepared.call.clone() };
+    match hands.desk.tell(id, vec![started, called]) {
         Ok(()) => {}
         Err(Untold::Refused(_)) => return Ok(()),
         Err(over) => return Err(over.into()),
     }
-    let Prepared { folder, policy, agent, arguments, workspace, held } = prepared;
+    let Prepared { folder, policy, agent, arguments, workspace, held, call: _ } = prepared;
     let begun = Instant::now();
     let ran = run(hands, work, attempt, &folder, &policy, &agent, arguments);
     let ran = ran.and_then(|(done, flooded)| Ok((kept(hands, &workspace, &held, done)?, flooded)));
@@ -110,7 +114,8 @@ pub(super) fn ask_contract(hands: &Hands, work: &Work, no: AttemptNo) -> Result<
         Err(_) if hands.stop.is_asked() => return Ok(()),
         Err(trouble) => return Ok(hands.desk.tell(id, vec![could_not_start(no, trouble)])?),
     };
-    let Prepared { folder, policy, agent, arguments, workspace, held } = prepared;
+    let Prepared { folder, policy, agent, arguments, workspace, held, call } = prepared;
+    hands.desk.tell(id, vec![Kind::AgentCalled { attempt: no, call }])?;
     let begun = Instant::now();
     let ran = run(hands, work, attempt, &folder, &policy, &agent, arguments);
     let ran = ran.and_then(|(done, flooded)| Ok((kept(hands, &workspace, &held, done)?, flooded)));
@@ -145,6 +150,7 @@ fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Tr
     let role = roles::load(Role::Implementer, shop.prompts().as_deref())
         .map_err(|e| Trouble::new(e, format!("mend the file, or remove it to use the built-in text, {}", retry())))?;
     let workspaces = shop.workspaces().map_err(|e| trouble(&e))?;
+    let version = version(hands, work, &workspaces, &agent)?;
     let (workspace, held) = fresh(hands, work, attempt, &workspaces)?;
     let mode = shop.mode_of(Role::Implementer).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
     let files = Files::Story(workspaces.mounts(&workspace, mode).map_err(|e| trouble(&e))?);
@@ -160,11 +166,24 @@ fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Tr
     let folder = RunFolder::create(&folder_of(&workspaces, &work.story.id, attempt.no)).map_err(disk)?;
     let task = task(Role::Implementer, spec, &work.story, attempt, work.overview.as_deref());
     let json = serde_json::to_vec_pretty(&task).map_err(|e| disk(e.into()))?;
-    let (prompt, _) = prompt(&task, &role.text);
+    let (prompt, cut) = prompt(&task, &role.text);
+    let call = agent.called(Role::Implementer, shop, &role, &prompt, &cut, version).map_err(disk)?;
     folder.write("task.json", &json).and_then(|()| folder.write("prompt.md", prompt.as_bytes())).map_err(disk)?;
     folder.grant(&mut policy, base);
     let arguments = agent.arguments(work.story.id.as_str(), &prompt, &mut policy);
-    Ok(Prepared { folder, policy, agent, arguments, workspace, held })
+    Ok(Prepared { folder, policy, agent, arguments, call, workspace, held })
+}
+
+/// What the agent's program says that it is, asked on the target's tree before anything is made for it.
+fn version(hands: &Hands, work: &Work, workspaces: &Workspaces, agent: &Agent) -> Result<Option<String>, Trouble> {
+    if agent.is_command() {
+        return Ok(None);
+    }
+    let retry = || format!("then cofferdam retry {}", work.story.id);
+    let (lower, inside) = files_of(workspaces, work.target.as_str()).map_err(|e| Trouble::new(e, retry()))?;
+    let policy = policy(&hands.shop, Role::Implementer, Files::Tree { lower, inside }, agent.program())
+        .map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
+    agent.version(&hands.shop, &policy, &hands.stop).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))
 }
 
 /// A workspace that nothing ran in yet. What the one before still held is collected first: it gets a ref, and is never lost.

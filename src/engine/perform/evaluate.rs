@@ -50,7 +50,7 @@ pub(super) fn evaluate(
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let evidence = keep(hands, &judged)?;
     let ran_a_process = !evidence.is_empty();
-    let Judged { verdict, problems, criteria, findings, spent: by_agents, .. } = judged;
+    let Judged { verdict, problems, criteria, findings, told, .. } = judged;
     let cut = |finding: Finding| Finding { text: crate::base::text::cut(&finding.text, LONGEST_FINDING), ..finding };
     let finished = Kind::EvaluatorFinished {
         evaluator: evaluator.to_owned(),
@@ -66,9 +66,8 @@ pub(super) fn evaluate(
         wall_ms,
     };
     let spent = Kind::BudgetSpent { role: evaluator.to_owned(), model: None, amount: Amount { wall_ms, ..Amount::default() } };
-    let by_agents = by_agents.into_iter().map(|spent| Kind::BudgetSpent { role: spent.role, model: spent.model, amount: spent.amount });
     // What only looked at facts took no time worth a line in the log.
-    let events: Vec<Kind> = std::iter::once(finished).chain(ran_a_process.then_some(spent)).chain(by_agents).collect();
+    let events: Vec<Kind> = std::iter::once(finished).chain(ran_a_process.then_some(spent)).chain(told).collect();
     Ok(hands.desk.tell(&work.story.id, events)?)
 }
 
@@ -79,9 +78,7 @@ fn judge(hands: &Hands, work: &Work, evaluator: &str, case: &Case<'_>) -> Result
         let Some(limited) = judged.limited.clone().filter(|_| !hands.stop.is_asked()) else { return Ok(judged) };
         let (provider, until) = (limited.provider.clone(), limited.until);
         hands.desk.tell_of_run(vec![Kind::ProviderPaused { provider: limited.provider, until, reason: limited.reason }])?;
-        let by_agents =
-            judged.spent.into_iter().map(|spent| Kind::BudgetSpent { role: spent.role, model: spent.model, amount: spent.amount });
-        hands.desk.tell(&work.story.id, by_agents.collect())?;
+        hands.desk.tell(&work.story.id, judged.told)?;
         let pause = until.duration_since(Timestamp::now()).unsigned_abs();
         if !hands.stop.sleep(pause) {
             return Ok(Judged::error("it was stopped"));

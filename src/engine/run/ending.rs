@@ -1,6 +1,7 @@
 //! Whether a run is over, and how it ended.
 
 use super::{Counts, Ended, RunError, Runner};
+use crate::base::id::StoryId;
 use crate::engine::turn::Turn;
 use crate::event::{Kind, StopReason};
 use crate::plan::next::Reason;
@@ -34,6 +35,10 @@ impl Runner<'_> {
 
     pub(super) fn is_ours(&self, position: usize) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(&position))
+    }
+
+    pub(super) fn is_named(&self, story: &StoryId) -> bool {
+        self.reading.plan.position(story.as_str()).is_some_and(|position| self.only.is_some() && self.is_ours(position))
     }
 
     pub(super) fn counts(&self) -> Counts {

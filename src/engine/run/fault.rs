@@ -16,12 +16,13 @@ use crate::story::{Phase, Story};
 
 impl Runner<'_> {
     /// Tells a story that it is at fault. Everything it was merged with has landed.
-    pub(super) fn begin_refusal(&mut self, story: StoryId, candidate: Option<CommitId>, why: Why) {
-        let Some(chain) = &self.keeping.chain else { return };
-        let (base, help) = (chain.target().clone(), self.help());
+    pub(super) fn begin_refusal(&mut self, story: StoryId, candidate: Option<CommitId>, base: CommitId, why: Why) {
+        let help = self.help();
         let Some(known) = self.view.get(&story) else { return };
         let Some(queue) = &known.story.queue else { return };
-        let (ticket, neighbours) = (ticket(&known.story, &queue.commit), self.neighbours(&known.story));
+        // A partner that waits for it is not in the target, and yet it must go together with it.
+        let with = self.partners(&story).filter(|partner| self.is_waiting(partner)).map(ToString::to_string);
+        let (ticket, neighbours) = (ticket(&known.story, &queue.commit), with.chain(self.neighbours(&known.story)).collect::<Vec<_>>());
         let (red, evidence) = what_was_red(&known.story);
         self.keeping.tasks.spawn_blocking(move || {
             let refusal = Refusal {
@@ -38,6 +39,20 @@ impl Runner<'_> {
                 Err(error) => undone(&story, error),
             }
         });
+    }
+
+    /// Where repairs begin that are not over: the refs of these stay.
+    pub(super) fn open_repairs(&self) -> Vec<CommitId> {
+        let open = self.view.stories().filter(|story| story.end.is_none());
+        let of = |story: &Story| {
+            let begun = story.attempts.last().and_then(|attempt| attempt.from.clone());
+            [begun, story.resume_from.clone(), story.onto.as_ref().map(|(_, from)| from.clone())]
+        };
+        open.flat_map(of).flatten().collect()
+    }
+
+    fn is_waiting(&self, story: &StoryId) -> bool {
+        self.view.get(story).is_some_and(|known| matches!(known.phase, Phase::Queued { .. } | Phase::Merging { .. }))
     }
 
     /// The stories that landed since this one's base: those it did not know.

@@ -190,7 +190,8 @@ impl Runner<'_> {
         }
         let Some(tip) = self.tip()? else { return Ok(false) };
         let mut acted = self.check_target(&tip);
-        let is_green = self.keeping.known.as_ref().is_some_and(|(commit, green)| *commit == tip && *green);
+        // A repair is built on the target as it is; that it is green with it is what its own gates say.
+        let is_green = self.keeping.known.as_ref().is_some_and(|(commit, green)| *commit == tip && (*green || self.repairs));
         let slots = usize::try_from(self.reading.config.queue.slots).unwrap_or(1);
         if self.keeping.chain.is_none() && is_green {
             let recent = self.recently_red()?;
@@ -208,6 +209,7 @@ impl Runner<'_> {
         // In the middle of a landing the story is in the target and in the chain: its end comes first.
         if self.keeping.chain.is_some() && !self.keeping.landing && waiting != self.keeping.fed {
             self.keeping.fed.clone_from(&waiting);
+            facts.push(Fact::Wired(self.wired(&waiting)));
             facts.push(Fact::Queue(waiting));
         }
         acted |= self.feed(facts)?;
@@ -306,7 +308,11 @@ impl Runner<'_> {
             self.keeping.entered.insert(story.clone(), (commit.clone(), entered));
             let urgent = known.story.is_urgent();
             // Nothing is piled on what is broken.
-            if self.red_target && !urgent {
+            let mends = urgent || (self.repairs && self.is_named(&story));
+            if self.red_target && !mends {
+                continue;
+            }
+            if self.unfinished_partner(&story).is_some() {
                 continue;
             }
             let ordinal = known.story.spec.ordinal;
@@ -366,7 +372,7 @@ impl Runner<'_> {
                 let what = format!("the gates of its candidate {} came to no verdict{why}", candidate.short());
                 self.tell(&story, blocked(&Trouble::new(what, format!("cofferdam show {story}; then cofferdam retry {story}"))))?;
             }
-            Action::Eject { story, candidate, why, behind } if behind.is_empty() => self.begin_refusal(story, candidate, why),
+            Action::Eject { story, candidate, base, why, behind } if behind.is_empty() => self.begin_refusal(story, candidate, base, why),
             Action::Eject { story, behind, .. } => {
                 // Together with stories that have not landed: it is looked at again when they have, on a target that holds them.
                 self.keeping.aside.insert(story, behind.into_iter().collect());
@@ -398,7 +404,8 @@ impl Runner<'_> {
             approved: known.iter().all(|(facts, queue, _)| facts.approvals.contains(&queue.commit)),
         };
         let is_required = |gate: &Definition| known.iter().any(|(facts, ..)| facts.spec.rules.gates.contains(&gate.name));
-        let gates: Vec<Definition> = self.gates(&[When::Always]).into_iter().filter(is_required).collect();
+        let always = |gate: &Definition| gate.when != When::Always || is_required(gate);
+        let gates: Vec<Definition> = self.gates(self.needed(members)).into_iter().filter(always).collect();
         let stop = Arc::new(Stop::new()?);
         self.keeping.stops.insert(candidate.clone(), stop.clone());
         let hands = Hands { shop: self.shop.clone(), desk: self.desk.clone(), stop, words: self.words.clone() };
@@ -499,6 +506,7 @@ impl Runner<'_> {
         let checked = Kind::TargetChecked { commit: commit.clone(), green: true, detail: None, evidence: None };
         self.append(None, vec![checked])?;
         let live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();
+        let repairs = self.open_repairs();
         let (help, post) = (self.help(), self.gates(&[When::Post]));
         let (shop, target) = (self.shop.clone(), self.reading.target.clone());
         let outside = gate::follows_outside(&self.reading.config);
@@ -507,7 +515,7 @@ impl Runner<'_> {
         self.spawn_other(move |stop| {
             gate::settle_caches(&shop, &commit, &live);
             // A ref too many is removed by the next landing.
-            drop(help.with(|keeper| Ok(keeper.tidy(&live)?)));
+            drop(help.with(|keeper| Ok(keeper.tidy(&live, &repairs)?)));
             if looks {
                 Done::Followed { looked: gate::follow(&shop, stop, &post, outside.then_some(target.as_str()), &commit), commit }
             } else {

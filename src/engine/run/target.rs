@@ -184,6 +184,11 @@ impl Runner<'_> {
         }
         let red = self.red_target.then(|| self.keeping.red.clone().unwrap_or_default())?;
         let first = red.lines().next().unwrap_or_default().to_owned();
-        Some((StopReason::RedTarget, Some(format!("the target is red, so nothing may be built on it: {first}; see `cofferdam gate`"))))
+        Some((
+            StopReason::RedTarget,
+            Some(format!(
+                "the target is red, so nothing may be built on it: {first}; see `cofferdam gate`; cofferdam run --repair-red STORY works on a story that mends it"
+            )),
+        ))
     }
 }

@@ -8,6 +8,9 @@ use crate::probe::attack::{Answer, Attempt};
 use crate::probe::attacker;
 use crate::probe::run::HELLO;
 
+/// Its name on a command line.
+pub const COMMAND: &str = "__attack";
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The scene, as JSON.

@@ -2,29 +2,46 @@
 
 use std::process::ExitCode;
 
+use super::busy::Busy;
 use super::failure::Failure;
+use super::project::ProjectArgs;
 use super::{printer, workspace};
 use crate::base::size::Size;
 use crate::base::text::{one_line, plural};
+use crate::config::Workspace;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Say what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Keep unused base layers up to this size, and warm caches up to the same
-    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    keep: Size,
+    /// Keep unused base layers up to this size, and warm caches up to the same; without it 1 GiB of layers, and `workspace.caches` of caches
+    #[arg(long, value_name = "SIZE")]
+    keep: Option<Size>,
+    #[command(flatten)]
+    project: ProjectArgs,
     /// What was removed as a JSON document
     #[arg(long)]
     json: bool,
 }
 
+/// Layers that nothing uses now, and that the next story may start from.
+const LAYERS: Size = Size::gib(1);
+
 /// # Errors
 /// What could not be removed.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let workspaces = workspace::open()?;
-    let cleaned = workspaces.clean(args.keep.bytes(), args.dry_run).map_err(|e| workspace::failed(&e))?;
+    let (layers, caches) = match args.keep {
+        Some(keep) => (keep, keep),
+        None => {
+            let loaded = args.project.load_if_any(workspaces.repository.worktree())?;
+            (LAYERS, loaded.map_or_else(Workspace::default, |loaded| loaded.config.workspace).caches)
+        }
+    };
+    let busy = Busy::new("looking for what nothing uses", args.json);
+    let cleaned = workspaces.clean(layers.bytes(), caches.bytes(), args.dry_run).map_err(|e| workspace::failed(&e))?;
+    drop(busy);
     if args.json {
         printer::json(&serde_json::json!({"version": 1, "dry_run": args.dry_run, "cleaned": cleaned}));
         return Ok(ExitCode::SUCCESS);

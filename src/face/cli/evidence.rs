@@ -1,18 +1,21 @@
 //! `cofferdam evidence`: look at it, check it, take it along.
 
+mod export;
+
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use fs_err as fs;
 use serde_json::json;
 
+use super::busy::Busy;
 use super::failure::{Exit, Failure};
 use super::printer;
 use super::state::{self, State, VERSION};
 use crate::base::id::{EvidenceId, StoryId};
 use crate::base::text::{bytes_line, one_line, plural};
+use crate::store::audit::{Break, audit};
 use crate::store::evidence::EvidenceError;
 use crate::store::{EvidenceUse, Filter, Store};
 
@@ -33,7 +36,11 @@ enum Command {
     },
     /// Check that all evidence, or a story's, is there and unchanged
     Verify {
+        #[arg(conflicts_with = "from")]
         story: Option<String>,
+        /// Check a folder that `evidence export` made, by itself
+        #[arg(long, value_name = "FOLDER")]
+        from: Option<PathBuf>,
         #[arg(long)]
         json: bool,
     },
@@ -48,14 +55,17 @@ enum Command {
 /// # Errors
 /// When the store cannot be read, or evidence is missing or damaged.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Command::Verify { from: Some(folder), json, .. } = &args.command {
+        return export::verify_from(folder, *json);
+    }
     let state = State::find()?;
     let Some(store) = state.store()? else {
         return Err(Failure::usage("there is no evidence").why("nothing has run in this repository yet").next("cofferdam run"));
     };
     match &args.command {
         Command::Show { what, json } => show(&store, what, *json),
-        Command::Verify { story, json } => verify(&store, story.as_deref(), *json),
-        Command::Export { story, folder } => export(&store, story, folder),
+        Command::Verify { story, json, .. } => verify(&store, story.as_deref(), *json),
+        Command::Export { story, folder } => export::export(&store, story, folder),
     }
 }
 
@@ -123,12 +133,35 @@ fn damaged(error: &EvidenceError) -> Failure {
     Failure::new(Exit::Failure, error.to_string()).next(next)
 }
 
+/// What the events of each story, or of one, prove.
+fn audits(store: &Store, story: Option<&StoryId>) -> Result<(u64, Vec<(StoryId, Break)>), Failure> {
+    let all = match story {
+        Some(id) => vec![id.clone()],
+        None => store.all_facts().map_err(state::failure)?.into_iter().map(|story| story.id).collect(),
+    };
+    let evidence = store.evidence();
+    let (mut manifests, mut breaks) = (0, Vec::new());
+    for id in all {
+        let mut events = Vec::new();
+        let read = store.events(&Filter { story: Some(id.clone()), ..Filter::default() }, |stored| {
+            events.push(stored);
+            ControlFlow::Continue(())
+        });
+        read.map_err(state::failure)?;
+        let audit = audit(&events, &|id| evidence.read(id).ok());
+        manifests += audit.manifests;
+        breaks.extend(audit.breaks.into_iter().map(|why| (id.clone(), why)));
+    }
+    Ok((manifests, breaks))
+}
+
 fn verify(store: &Store, story: Option<&str>, as_json: bool) -> Result<ExitCode, Failure> {
     let story = story.map(|typed| state::story(Some(store), typed)).transpose()?.map(|story| story.id);
     let mut ids: Vec<EvidenceUse> = uses(store, story.as_ref())?;
     ids.sort_by(|a, b| a.id.cmp(&b.id).then(a.seq.cmp(&b.seq)));
     ids.dedup_by(|a, b| a.id == b.id);
     let evidence = store.evidence();
+    let _busy = Busy::new("checking the evidence", as_json);
     let mut bytes = 0;
     let mut bad = Vec::new();
     for used in &ids {
@@ -137,6 +170,7 @@ fn verify(store: &Store, story: Option<&str>, as_json: bool) -> Result<ExitCode,
             Err(error) => bad.push((used, error)),
         }
     }
+    let (manifests, breaks) = audits(store, story.as_ref())?;
     if as_json {
         let bad: Vec<_> = bad
             .iter()
@@ -144,17 +178,26 @@ fn verify(store: &Store, story: Option<&str>, as_json: bool) -> Result<ExitCode,
                 |(used, error)| json!({"id": used.id, "seq": used.seq, "story": used.story, "what": used.what, "error": error.to_string()}),
             )
             .collect();
-        printer::json(&json!({"version": VERSION, "checked": ids.len(), "bytes": bytes, "bad": bad}));
+        printer::json(&json!({"version": VERSION, "checked": ids.len(), "bytes": bytes, "bad": bad,
+            "manifests": manifests, "breaks": breaks.iter().map(|(story, b)| json!({"story": story, "seq": b.seq, "what": b.what, "why": b.why})).collect::<Vec<_>>()}));
     }
-    if bad.is_empty() {
+    if bad.is_empty() && breaks.is_empty() {
         if !as_json {
             printer::out(&format!(
-                "All evidence is there and unchanged: {}, {}",
+                "All evidence is there and unchanged: {}, {}; {} that say what the events say",
                 plural(ids.len() as u64, "piece", "pieces"),
-                crate::base::size::Size(bytes)
+                crate::base::size::Size(bytes),
+                plural(manifests, "manifest", "manifests")
             ));
         }
         return Ok(ExitCode::SUCCESS);
+    }
+    if bad.is_empty() {
+        let mut failure = Failure::new(Exit::Failure, "the evidence does not prove what the log says");
+        for (story, why) in breaks.iter().take(20) {
+            failure = failure.why(format!("{}: {why}", one_line(story.as_str())));
+        }
+        return Err(failure.next("cofferdam log --verify; compare with a backup"));
     }
     let mut failure = Failure::new(
         Exit::Failure,
@@ -169,39 +212,4 @@ fn verify(store: &Store, story: Option<&str>, as_json: bool) -> Result<ExitCode,
         ));
     }
     Err(failure.next("restore the files from a backup; what they proved must be proven again: cofferdam reset STORY"))
-}
-
-fn export(store: &Store, typed: &str, folder: &Path) -> Result<ExitCode, Failure> {
-    let story = state::story(Some(store), typed)?;
-    let io = |error: std::io::Error| {
-        Failure::new(Exit::Failure, "the evidence could not be exported")
-            .because(&error)
-            .next("choose a folder that does not exist yet, on a disk with space")
-    };
-    fs::create_dir(folder).map_err(io)?;
-    let mut sums = String::new();
-    let mut seen = std::collections::BTreeSet::new();
-    for used in uses(store, Some(&story.id))? {
-        if seen.insert(used.id.clone()) {
-            let bytes = store.evidence().read(&used.id).map_err(|error| damaged(&error))?;
-            fs::write(folder.join(used.id.as_str()), bytes).map_err(io)?;
-            sums.extend([used.id.as_str(), "  ", used.id.as_str(), "\n"]);
-        }
-    }
-    let mut lines = String::new();
-    let read = store.events(&Filter { story: Some(story.id.clone()), ..Filter::default() }, |stored| {
-        lines.extend([stored.json().as_str(), "\n"]);
-        ControlFlow::Continue(())
-    });
-    read.map_err(state::failure)?;
-    sums.extend([EvidenceId::of(lines.as_bytes()).as_str(), "  events.jsonl\n"]);
-    fs::write(folder.join("events.jsonl"), lines).map_err(io)?;
-    fs::write(folder.join("SHA256SUMS"), sums).map_err(io)?;
-    let count = plural(seen.len() as u64, "piece of evidence", "pieces of evidence");
-    printer::out(&format!(
-        "{count} of {} and its events are in {1}; check with: cd {1} && sha256sum -c SHA256SUMS",
-        one_line(story.id.as_str()),
-        folder.display()
-    ));
-    Ok(ExitCode::SUCCESS)
 }

@@ -30,8 +30,7 @@ use crate::sandbox::{Cause, Destination, Early, Engine, Finished, Outcome, Sandb
 use crate::workspace::inplace::GitMode;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: cofferdam exec --wall 20m -- cargo test\n\n\
-    Exit code: the command's own; 124 wall limit, 125 cofferdam itself failed, 126 not executable, 127 not found,\n\
+#[command(after_help = "Exit code: the command's own; 124 wall limit, 125 cofferdam itself failed, 126 not executable, 127 not found,\n\
     128+n ended by signal n, 137 another limit (the outcome says which), 6 the sandbox cannot be enforced here.")]
 pub struct Args {
     /// What the command may touch: a profile's name or a file

@@ -12,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde::Serialize;
 use serde_json::json;
 
+use super::busy::Busy;
 use super::failure::{Exit, Failure};
 use super::project::ProjectArgs;
 use super::state::{self, State, VERSION};
@@ -91,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     record(&mut store, &loaded, (commit, tree), &results, args.names.is_empty())?;
     if matches!(&loaded.target, Target::At { commit: at, .. } if *at == commit.to_string()) {
         // It has landed: what its gates left in their caches warms the next ones.
-        job.open().and_then(|gates| gates.promote_caches(commit)).map_err(|error| failed(&error, &loaded.config))?;
+        job.open().and_then(|gates| gates.promote_caches(commit)).map_err(|error| failed(&error))?;
     }
     report(args, &loaded, commit, &tree, results)
 }
@@ -155,6 +156,9 @@ fn chosen(loaded: &Loaded, names: &[String]) -> Result<Vec<Definition>, Failure>
     Ok(all.into_iter().filter(wanted).collect())
 }
 
+/// What came of each gate, by its place.
+type Results = Vec<(usize, Result<Line, GateError>)>;
+
 /// Everything the workers share.
 struct Job<'a> {
     engine: &'a Engine,
@@ -179,9 +183,10 @@ impl Job<'_> {
     fn run(&self, gates: &[Definition]) -> Result<Vec<Line>, Failure> {
         let stopper = Stopper::new().map_err(|e| Failure::new(Exit::Failure, "signals cannot be received").because(&e))?;
         let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let busy = Busy::new(&format!("{} running", plural(gates.len() as u64, "gate", "gates")), self.quiet);
         std::thread::scope(|scope| {
             let workers: Vec<_> =
-                (0..self.jobs.min(gates.len())).map(|_| scope.spawn(|| self.work(gates, &next, &results, &stopper))).collect();
+                (0..self.jobs.min(gates.len())).map(|_| scope.spawn(|| self.work(gates, (&next, &results), (&stopper, &busy)))).collect();
             let listener = scope.spawn(|| stopper.listen());
             for worker in workers {
                 // A worker that panicked has left its gate without a result, which is found below.
@@ -195,12 +200,12 @@ impl Job<'_> {
         }
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_by_key(|(at, _)| *at);
-        let lines = results.into_iter().map(|(_, line)| line.map_err(|error| failed(&error, self.config())));
+        let lines = results.into_iter().map(|(_, line)| line.map_err(|error| failed(&error)));
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         if lines.len() == gates.len() { Ok(lines) } else { Err(Failure::new(Exit::Failure, "a gate ended without a result")) }
     }
 
-    fn work(&self, gates: &[Definition], next: &AtomicUsize, results: &Mutex<Vec<(usize, Result<Line, GateError>)>>, stopper: &Stopper) {
+    fn work(&self, gates: &[Definition], (next, results): (&AtomicUsize, &Mutex<Results>), (stopper, busy): (&Stopper, &Busy)) {
         let opened = self.open();
         loop {
             let at = next.fetch_add(1, Ordering::SeqCst);
@@ -210,7 +215,7 @@ impl Job<'_> {
                 Err(error) => Err(GateError::NotStarted { gate: gate.name.clone(), why: error.to_string() }),
             };
             if let (Ok(line), false) = (&line, self.quiet) {
-                printer::out(&shown(line));
+                busy.out(&shown(line));
             }
             results.lock().unwrap_or_else(PoisonError::into_inner).push((at, line));
         }
@@ -272,7 +277,7 @@ fn report(args: &Args, loaded: &Loaded, commit: Oid, tree: &Oid, lines: Vec<Line
         return Ok(if red.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(Exit::Red as u8) });
     }
     let Some(first) = red.first() else { return Ok(ExitCode::SUCCESS) };
-    printer::err(&format!("\nthe end of the log of {}:\n{}", one_line(&first.gate), first.log_tail));
+    printer::error_line(&format!("\nthe end of the log of {}:\n{}", one_line(&first.gate), first.log_tail));
     let names: Vec<&str> = red.iter().map(|line| line.gate.as_str()).collect();
     let mut failure =
         Failure::new(Exit::Red, format!("{} red on {}", plural(red.len() as u64, "gate is", "gates are"), &commit.to_string()[..12]))
@@ -284,11 +289,10 @@ fn report(args: &Args, loaded: &Loaded, commit: Oid, tree: &Oid, lines: Vec<Line
 }
 
 /// How a gate that could not be run reads on the command line.
-pub(super) fn failed(error: &GateError, config: &Config) -> Failure {
-    let tier = if config.sandbox.allow_no_userns { Tier::NoUserns } else { Tier::Full };
+pub(super) fn failed(error: &GateError) -> Failure {
     match error {
         GateError::Sandbox(error) => {
-            let failure = exec::failed(error, tier);
+            let failure = exec::failed(error, Tier::Full);
             // 125 belongs to `exec` alone.
             let exit = if failure.exit == Exit::ExecOurs { Exit::Failure } else { failure.exit };
             Failure { exit, ..failure }

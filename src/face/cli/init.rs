@@ -25,9 +25,6 @@ use crate::survey::{Found, Host, Missing, Seen, detect, host, look, story};
 use crate::workspace::git::{GitError, Repository};
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  cofferdam init\n  cofferdam init --agent claude --reviewer codex\n  cofferdam init --agent './my-agent {task}' --dry-run"
-)]
 pub struct Args {
     /// Who writes: an adapter such as claude, or a program of yours with its arguments [default: the first agent on PATH]
     #[arg(long, value_name = "AGENT")]

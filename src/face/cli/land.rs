@@ -9,7 +9,6 @@ use super::project::ProjectArgs;
 use super::state::VERSION;
 use super::{printer, workspace};
 use crate::base::text::bytes_line;
-use crate::config::load::Target;
 use crate::queue::land::{Brought, bring_along};
 use crate::workspace::git::Repository;
 
@@ -26,10 +25,7 @@ pub struct Args {
 /// # Errors
 /// When the repository cannot be read, or a checkout has work of its own.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let loaded = args.project.load()?;
-    let Target::At { branch, .. } = &loaded.target else {
-        return Err(Failure::usage("there is no target yet").next("make the first commit on the target branch"));
-    };
+    let (loaded, branch) = args.project.load_with_target()?;
     let target = format!("refs/heads/{branch}");
     let repository = Repository::discover(&loaded.root).map_err(|error| workspace::failed(&error.into()))?;
     let tip = repository.branch_tip(&target).map_err(|error| workspace::failed(&error.into()))?;

@@ -175,6 +175,15 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
         Kind::ContractRefused { attempt, why, .. } => format!("attempt {attempt}: {why}"),
         Kind::AttemptStarted { attempt, task, agent } => format!("attempt {attempt}, {}, {agent}", format!("{task:?}").to_lowercase()),
         Kind::ApproachDeclared { attempt, summary } => format!("attempt {attempt}: {summary}"),
+        Kind::ApproachProposed { attempt, summary, error, .. } => match error {
+            None => format!("attempt {attempt}: {summary}"),
+            Some(why) => format!("attempt {attempt}: none ({why})"),
+        },
+        Kind::AgentCalled { attempt, call } => format!("attempt {attempt}: {}", super::show::call_line(call)),
+        Kind::DiagnosisMade { commit, summary, error, .. } => match error {
+            None => format!("{}: {summary}", commit.short()),
+            Some(why) => format!("{}: none ({why})", commit.short()),
+        },
         Kind::AttemptEnded { attempt, end, question, wall_ms, .. } => {
             let time = crate::base::duration::display(Duration::from_millis(*wall_ms));
             let question = question.as_deref().map(|q| format!("; it asks: {q}")).unwrap_or_default();
@@ -244,7 +253,6 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
             let commit = commit.as_ref().map(|commit| format!("{}: ", commit.short())).unwrap_or_default();
             format!("{commit}{reason}")
         }
-        Kind::DiagnosisMade { commit, summary, .. } => format!("{}: {summary}", commit.short()),
         Kind::BudgetExceeded { which, limit, spent } => format!("{which}: {spent} of {limit}"),
         Kind::SandboxReceipt { role, attempt, tier, missing, .. } => {
             let attempt = attempt.map(|attempt| format!(" of attempt {attempt}")).unwrap_or_default();

@@ -1,15 +1,18 @@
 //! The command line: arguments to plain values, one file a command, failures to exit codes.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
 pub mod add;
 pub mod attack;
 pub mod blocked;
+mod busy;
 pub mod checkout;
 pub mod clean;
 pub mod command;
+pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod diff;
@@ -21,6 +24,7 @@ pub mod failure;
 pub mod files;
 pub mod gate;
 pub mod graph;
+pub mod help;
 pub mod import;
 pub mod init;
 mod inplace;
@@ -55,12 +59,19 @@ pub mod workspace;
 
 use failure::{Exit, Failure};
 
+use crate::base::duration;
 use crate::sandbox::{helper, sys};
 use crate::workspace::unpack;
 
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, about = "Run untrusted coding agents in parallel; land only what has been proven.")]
 struct Args {
+    /// Say nothing beside what was asked for, and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more: what was read, what was used, and how long it took
+    #[arg(short, long, global = true)]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -157,8 +168,10 @@ enum Command {
     Config(config::ConfigArgs),
     /// Print the JSON Schema of a file format
     Schema(schema::SchemaArgs),
-    #[command(name = "__attack", hide = true)]
-    Attack(attack::Args),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
+    /// Print the manual page, or write all of them
+    Man(completions::Man),
 }
 
 /// The program.
@@ -180,33 +193,62 @@ pub fn main() -> ExitCode {
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == "exec") {
         let early = exec::begin(std::env::args_os().skip(2));
-        if let Some(args) = exec_alone(std::env::args_os().skip(1)) {
+        if let Some(args) = alone(std::env::args_os().skip(1)) {
             return end(exec::run(args, early));
         }
     }
+    // Inside a sandbox too: no command for people.
+    if std::env::args_os().nth(1).is_some_and(|first| first == attack::COMMAND)
+        && let Some(args) = alone(std::env::args_os().skip(1))
+    {
+        return end(attack::run(args));
+    }
+    if let Some(text) = topic(std::env::args_os().skip(1)) {
+        printer::out(&text);
+        return ExitCode::SUCCESS;
+    }
     match Args::try_parse() {
-        Ok(args) => end(run(args.command)),
+        Ok(args) => {
+            printer::set_level(args.quiet, args.verbose);
+            let begun = Instant::now();
+            let code = end(run(args.command));
+            printer::detail(|| format!("it took {}", duration::display(begun.elapsed())));
+            code
+        }
         Err(error) => usage(&error),
     }
 }
 
+/// `help TOPIC`, where the topic is no command.
+fn topic(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<String> {
+    let (first, second) = (arguments.next()?, arguments.next()?);
+    if first == "help" { help::topic(second.to_str()?) } else { None }
+}
+
 fn end(result: Result<ExitCode, Failure>) -> ExitCode {
     result.unwrap_or_else(|failure| {
-        printer::say(&failure.to_string());
+        printer::failed(&failure.to_string());
         ExitCode::from(failure.exit as u8)
     })
 }
 
+/// The arguments of one command, read by themselves.
+///
 /// The whole tree of commands costs more to build than a sandbox: `exec`, which scripts run again and again, gets its own branch alone.
 /// Whatever is wrong, or asks for help, is answered by the whole tree.
-fn exec_alone(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<exec::Args> {
-    let branch = <exec::Args as clap::Args>::augment_args(clap::Command::new("exec"));
+fn alone<A: clap::Args>(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<A> {
+    let branch = A::augment_args(clap::Command::new("cofferdam"));
     let matches = branch.try_get_matches_from(arguments).ok()?;
-    <exec::Args as clap::FromArgMatches>::from_arg_matches(&matches).ok()
+    A::from_arg_matches(&matches).ok()
 }
 
 /// Help goes to standard output and is a success; a typing error keeps `exec`'s own code, because 2 may be its command's.
 fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    // Whoever asks for help gets all of it, which costs more to build than to leave out.
+    let asks = matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion);
+    let whole = if asks { help::tree().try_get_matches().err() } else { None };
+    let error = whole.as_ref().unwrap_or(error);
     // A terminal that went away cannot be told.
     drop(error.print());
     if !error.use_stderr() {
@@ -221,7 +263,6 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Exec(args) => exec::run(*args, None),
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
-        Command::Attack(args) => attack::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Init(args) => init::run(&args),
@@ -234,6 +275,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Import(args) => import::run(&args),
         Command::Lint(args) => lint::run(args),
         Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Config(args) => config::run(args),
         Command::Status(args) => status::run(&args),
         Command::Show(args) => show::run(&args),
@@ -286,7 +329,7 @@ mod tests {
         ] {
             let whole = Args::try_parse_from([vec!["cofferdam".into()], words(line)].concat());
             let whole = whole.ok().map(|args| format!("{:?}", args.command));
-            let alone = exec_alone(words(line).into_iter()).map(|args| format!("{:?}", Command::Exec(Box::new(args))));
+            let alone = alone::<exec::Args>(words(line).into_iter()).map(|args| format!("{:?}", Command::Exec(Box::new(args))));
             assert_eq!(alone, whole, "{line}");
         }
     }

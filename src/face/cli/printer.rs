@@ -1,11 +1,32 @@
 //! The only way to the terminal: data on standard output, everything else on standard error.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::base::columns::hang;
 
 /// Narrower terminals are written to as if they had so many columns.
 const NARROWEST: usize = 40;
+
+/// How much is said beside what was asked for: set once, before a command begins.
+static LEVEL: AtomicU8 = AtomicU8::new(NORMAL);
+const QUIET: u8 = 0;
+const NORMAL: u8 = 1;
+const VERBOSE: u8 = 2;
+
+/// What `-q` and `-v` say; who wants it quiet wins.
+pub fn set_level(quiet: bool, verbose: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => QUIET,
+        (false, true) => VERBOSE,
+        (false, false) => NORMAL,
+    };
+    LEVEL.store(level, Ordering::Relaxed);
+}
+
+pub fn is_quiet() -> bool {
+    LEVEL.load(Ordering::Relaxed) == QUIET
+}
 
 /// Writes data for a person or a pipe. A reader that went away is no error: there is nobody left to tell.
 pub fn out(text: &str) {
@@ -54,12 +75,34 @@ pub fn say(text: &str) {
 pub fn json(document: &impl serde::Serialize) {
     match serde_json::to_string_pretty(document) {
         Ok(text) => out(&text),
-        Err(error) => err(&format!("cofferdam: the JSON document could not be written: {error}")),
+        Err(error) => error_line(&format!("cofferdam: the JSON document could not be written: {error}")),
     }
 }
 
-/// Writes a message for a person.
+/// Writes a message for a person: what is no error, and can be left out.
 pub fn err(text: &str) {
+    if !is_quiet() {
+        error_line(text);
+    }
+}
+
+/// Writes what went wrong: also for those who want it quiet.
+pub fn error_line(text: &str) {
     let mut stderr = anstream::stderr().lock();
     drop(writeln!(stderr, "{text}"));
+}
+
+/// The same, with lines that end between words on a terminal.
+pub fn failed(text: &str) {
+    match columns_of_errors() {
+        Some(columns) => error_line(&hang(text, columns)),
+        None => error_line(text),
+    }
+}
+
+/// Writes what only `-v` asks for.
+pub fn detail(text: impl FnOnce() -> String) {
+    if LEVEL.load(Ordering::Relaxed) == VERBOSE {
+        error_line(&format!("cofferdam: {}", text()));
+    }
 }

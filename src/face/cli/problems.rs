@@ -38,10 +38,12 @@ pub fn render(problem: &Problem, renderer: &Renderer) -> String {
 pub fn print(problems: &[Problem]) {
     let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
     for problem in problems.iter().take(SHOWN) {
-        printer::err(&render(problem, &renderer));
+        // A warning can be left out.
+        let say = if problem.is_error() { printer::error_line } else { printer::err };
+        say(&render(problem, &renderer));
     }
     if problems.len() > SHOWN {
-        printer::err(&format!("… and {} more; --json shows all", problems.len() - SHOWN));
+        printer::error_line(&format!("… and {} more; --json shows all", problems.len() - SHOWN));
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use super::failure::{Exit, Failure};
 use super::{printer, problems, standing};
 use crate::base::source::{Problem, any_error};
+use crate::base::text::one_line;
 use crate::config::StartOn;
-use crate::config::load::{Environment, Loaded, Options, load};
+use crate::config::load::{Environment, Loaded, Options, Target, load};
 use crate::plan::next::Facts;
 use crate::plan::{Plan, Rules};
 use crate::spec::lint::{self, lint};
@@ -85,11 +86,29 @@ impl ProjectArgs {
         Ok(self.try_load()?.ok())
     }
 
+    /// The project, and the branch that proven work lands on.
+    ///
+    /// # Errors
+    /// When there is none yet.
+    pub fn load_with_target(&self) -> Result<(Loaded, String), Failure> {
+        let loaded = self.load()?;
+        match &loaded.target {
+            Target::At { branch, .. } => {
+                let branch = branch.clone();
+                Ok((loaded, branch))
+            }
+            Target::Unborn | Target::NoRepository => {
+                Err(Failure::usage("there is no target yet").next("make the first commit on the target branch"))
+            }
+        }
+    }
+
     /// The project around the current folder and its configuration. Warnings are printed.
     pub fn load(&self) -> Result<Loaded, Failure> {
         match self.try_load()? {
             Ok(loaded) => {
                 problems::print(&loaded.warnings);
+                printer::detail(|| format!("the configuration is that of {}", origin(&loaded, self.file())));
                 Ok(loaded)
             }
             Err(found) => Err(problems::failure("the configuration cannot be used", &found)),
@@ -142,7 +161,7 @@ impl PlanArgs {
                 let why = crate::base::path::flaw(place).unwrap_or_default();
                 Err(Problem::anywhere(
                     "outside-tree",
-                    format!("--stories {} {why}", crate::base::text::one_line(place)),
+                    format!("--stories {} {why}", one_line(place)),
                     "name a folder or file of the project",
                 ))
             }
@@ -163,6 +182,16 @@ impl PlanArgs {
             .map_err(|error| Failure::usage("there is no plan yet").because(&error).next("see cofferdam lint"))?;
         let facts = standing::facts(&loaded, &plan)?;
         Ok(Project { loaded, place, spec, plan, rules, facts })
+    }
+}
+
+/// Where the project's own layer was read from, for a person.
+fn origin(loaded: &Loaded, named: Option<&std::path::Path>) -> String {
+    let root = one_line(&loaded.root.to_string_lossy()).into_owned();
+    match (named, &loaded.target) {
+        (Some(file), _) => format!("{} in {root}", one_line(&file.to_string_lossy())),
+        (None, Target::At { branch, commit }) => format!("{} at {} in {root}", one_line(branch), commit.get(..12).unwrap_or(commit)),
+        (None, Target::Unborn | Target::NoRepository) => format!("{root}, without a commit"),
     }
 }
 

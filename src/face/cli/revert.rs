@@ -12,7 +12,7 @@ use super::{gate, printer, workspace};
 use crate::base::id::CommitId;
 use crate::base::text::{bytes_line, one_line};
 use crate::config::When;
-use crate::config::load::{Loaded, Target};
+use crate::config::load::Loaded;
 use crate::event::{GateResult, Kind};
 use crate::queue::candidate::{self, Candidate, TakenBack};
 use crate::queue::gate::{Definition, Floor, judge};
@@ -42,10 +42,7 @@ pub struct Args {
 /// # Errors
 /// When nothing of the story has landed, later work builds on it, or a gate is red without it.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let loaded = args.project.load()?;
-    let Target::At { branch, .. } = &loaded.target else {
-        return Err(Failure::usage("there is no target yet").next("make the first commit on the target branch"));
-    };
+    let (loaded, branch) = args.project.load_with_target()?;
     let target = format!("refs/heads/{branch}");
     let state = State::find()?;
     let _lock = RunnerLock::take(&state.folder, state::now()).map_err(|error| {
@@ -151,9 +148,9 @@ fn prove(loaded: &Loaded, store: &Store, built: &Candidate, quiet: bool) -> Resu
     let program = std::env::current_exe().map_err(|e| Failure::new(Exit::Failure, "cofferdam cannot find itself").because(&e))?;
     let engine = Engine::with_helper(Facts::read(), &program)
         .map_err(|e| Failure::new(Exit::Failure, "the helper that starts sandboxes cannot be started").because(&e))?;
-    let opened = Gates::open(&engine, &loaded.root, &loaded.config, store.evidence()).map_err(|e| gate::failed(&e, &loaded.config))?;
+    let opened = Gates::open(&engine, &loaded.root, &loaded.config, store.evidence()).map_err(|e| gate::failed(&e))?;
     for definition in loaded.config.gates.iter().filter(|gate| gate.when == When::Always).map(Definition::from) {
-        let ran = opened.ask(&definition, built.commit, false, &|| None).map_err(|e| gate::failed(&e, &loaded.config))?;
+        let ran = opened.ask(&definition, built.commit, false, &|| None).map_err(|e| gate::failed(&e))?;
         // Taking work back takes its tests back too.
         let judged = judge(&ran.record.seen, Floor::default());
         if judged.result != GateResult::Pass {

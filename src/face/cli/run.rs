@@ -32,6 +32,9 @@ pub struct Args {
     stories_to_run: Vec<String>,
     #[command(flatten)]
     plan: PlanArgs,
+    /// The target is red and the named stories mend it: they start and land on it, and nothing else does
+    #[arg(long, requires = "stories_to_run")]
+    repair_red: bool,
     /// Print plain lines, also on a terminal; `cofferdam log -f` tells every event
     #[arg(long)]
     plain: bool,
@@ -39,6 +42,10 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["plain", "json"])]
     watch: bool,
 }
+
+/// Said once, when it begins.
+const NO_GATE: &str = "cofferdam: warning: no [[gate]] is configured: stories land on their own verification alone\n  \
+    next: cofferdam init --dry-run shows commands that test this repository; write one into cofferdam.toml and commit it";
 
 /// # Errors
 /// What kept the run from beginning, or from going on.
@@ -55,6 +62,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut files = Files::open(&args.plan)?;
     let reading = files.first()?;
     known(&named, &reading)?;
+    if reading.config.gates.is_empty() {
+        printer::err(NO_GATE);
+    }
     let root = files.root.clone();
     let state = State::at(&root)?;
     // Held until the very end: it dies with this process, however that ends.
@@ -87,7 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     } else {
         Box::new(Live::new())
     };
-    let beginning = Beginning { store, shop, reading, source: &mut files, watcher: &mut *watcher, named };
+    let beginning = Beginning { store, shop, reading, source: &mut files, watcher: &mut *watcher, named, repairs: args.repair_red };
     let ended = drive(beginning)?;
     drop(watcher);
     if !args.plan.json {

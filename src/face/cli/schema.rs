@@ -10,11 +10,12 @@ use crate::base::text::{list, one_line};
 type Schema = (&'static str, fn() -> serde_json::Value);
 
 /// Every schema there is, by name.
-const SCHEMAS: [Schema; 6] = [
+const SCHEMAS: [Schema; 7] = [
     ("config", crate::config::schema::schema),
     ("story", crate::spec::schema::schema),
     ("task", crate::agents::task::schema),
     ("verdict", crate::verify::verdict::schema),
+    ("diagnosis", crate::agents::answers::diagnosis_schema),
     ("outcome", super::schemas::outcome),
     ("events", super::schemas::events),
 ];

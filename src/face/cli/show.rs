@@ -10,7 +10,7 @@ use super::printer;
 use super::state::{self, State, VERSION};
 use crate::base::id::EvidenceId;
 use crate::base::text::{cut, one_line, plural};
-use crate::event::{Amount, Finding, Verdict};
+use crate::event::{AgentCall, Amount, Finding, Verdict};
 use crate::store::fold::SpendKey;
 use crate::store::{EvidenceUse, Store};
 use crate::story::budget::money;
@@ -112,6 +112,7 @@ impl Shown {
             "base": story.change().map(|change| &change.base),
             "landed": match &story.end { Some(End::Merged { commit, tree, .. }) => json!({"commit": commit, "tree": tree}), _ => Value::Null },
             "criteria": criteria,
+            "proposal": story.proposal,
             "attempts": story.attempts.iter().map(attempt_json).collect::<Vec<_>>(),
             "notes": story.notes,
             "blocked_approaches": feedback::blocked_approaches(story),
@@ -164,6 +165,10 @@ impl Shown {
             let by =
                 criterion.by.map(|by| format!(" ({} by {})", one_line(criterion.evidence.unwrap_or("")), one_line(by))).unwrap_or_default();
             lines.push(format!("    {:<5} {}  {}{by}", criterion.result, one_line(criterion.id), cut(&one_line(criterion.text), 100)));
+        }
+        if let Some(proposal) = &story.proposal {
+            let said = proposal.error.as_ref().map_or_else(|| proposal.summary.clone(), |why| format!("none ({why})"));
+            lines.push(format!("  proposal  {}", cut(&one_line(&said), 200)));
         }
         for attempt in &story.attempts {
             lines.extend(attempt_lines(attempt));
@@ -226,6 +231,7 @@ fn attempt_json(attempt: &Attempt) -> Value {
         "path_findings": change.map(|c| &c.findings),
         "evaluators": evaluators, "gates": gates, "diagnosis": attempt.diagnosis, "conclusion": conclusion_word(attempt),
         "findings": failures(attempt), "receipts": attempt.receipts,
+        "calls": attempt.calls,
     })
 }
 
@@ -258,6 +264,7 @@ fn attempt_lines(attempt: &Attempt) -> Vec<String> {
         conclusion_word(attempt)
     )];
     let id = |evidence: &[EvidenceId]| evidence.first().map(|id| format!("  evidence {}", id.short())).unwrap_or_default();
+    lines.extend(attempt.calls.iter().map(|call| format!("    called    {}", one_line(&call_line(call)))));
     if let Some(declared) = &attempt.declared {
         lines.push(format!("    approach  {}", cut(&one_line(declared), 120)));
     }
@@ -290,7 +297,16 @@ fn attempt_lines(attempt: &Attempt) -> Vec<String> {
         lines.push(format!("    - {place}{}", cut(&one_line(&finding.text), 200)));
     }
     if let Some(diagnosis) = &attempt.diagnosis {
-        lines.push(format!("    diagnosis {}", cut(&one_line(&diagnosis.summary), 200)));
+        let said = diagnosis.error.as_ref().map_or_else(|| diagnosis.summary.clone(), |why| format!("none ({why})"));
+        lines.push(format!("    diagnosis {}", cut(&one_line(&said), 200)));
+        lines.extend(diagnosis.tasks.iter().map(|task| format!("      - {}", cut(&one_line(task), 200))));
     }
     lines
+}
+
+/// One call of an agent: who, which version, and which words it was given.
+pub(super) fn call_line(call: &AgentCall) -> String {
+    let version = call.version.as_deref().map(|version| format!(" ({version})")).unwrap_or_default();
+    let cut = if call.cut.is_empty() { String::new() } else { format!(", without all of its {}", call.cut.join(", ")) };
+    format!("{} {}{version}, role text {}, prompt {}{cut}", call.role, call.agent, call.text, call.prompt.short())
 }

@@ -30,7 +30,9 @@ impl State {
     pub(in crate::face) fn find() -> Result<Self, Failure> {
         let here =
             std::env::current_dir().map_err(|error| Failure::new(Exit::Failure, "the current directory cannot be read").because(&error))?;
-        Self::at(&here)
+        let state = Self::at(&here)?;
+        super::printer::detail(|| format!("what is remembered lies in {}", one_line(&state.folder.to_string_lossy())));
+        Ok(state)
     }
 
     /// # Errors

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::busy::Busy;
 use super::failure::{Exit, Failure};
 use super::project::ProjectArgs;
 use super::{door, exec, printer, profile};
@@ -177,7 +178,9 @@ fn new(args: &New) -> Result<ExitCode, Failure> {
     let form = form(&settings, &workspaces.state, &Engine::here(Facts::read()), args.history)
         .map_err(|e| Failure::usage(e.to_string()).next(e.next()))?;
     let base = Some(args.base.as_str()).filter(|base| *base != "HEAD");
+    let busy = Busy::new("making the workspace", args.json);
     let (story, warnings) = workspaces.create_as(&args.story, base, form).map_err(|e| failed(&e))?;
+    drop(busy);
     warn(&warnings);
     if let Err(failure) = bootstrap(&workspaces, &story, &settings) {
         // Half a workspace is none: the next try starts anew.
@@ -318,7 +321,9 @@ fn collect(args: &Collect) -> Result<ExitCode, Failure> {
     let story = workspaces.story(&args.story).map_err(|e| failed(&e))?;
     let held = hold_quiet(&workspaces, &story)?;
     let options = CollectOptions { message: args.message.clone(), ..CollectOptions::default() };
+    let busy = Busy::new("collecting what was changed", args.json);
     let collection = workspaces.collect(&story, &held, &options).map_err(|e| failed(&e))?;
+    drop(busy);
     if args.json {
         printer::json(&document(&collection));
     } else {

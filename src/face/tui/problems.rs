@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::data::{Data, Item};
 use crate::base::graph::reachable;
-use crate::event::Landing;
+use crate::event::{Landing, StopReason};
 use crate::face::cli::why::because;
 use crate::store::health::{Runner, Status};
 use crate::story::{Phase, wanted};
@@ -48,6 +48,11 @@ pub(super) fn problems(data: &Data, now: Timestamp) -> Vec<Problem> {
         roots.push(Problem { story: Some(at), what: item.phase.name().to_owned(), why, next, holds });
     }
     roots.sort_by_key(|problem| (std::cmp::Reverse(problem.holds.len()), problem.story));
+    let stopped = data.overview.run.as_ref().and_then(|run| run.stopped.as_ref()).map(|(_, reason, _)| *reason);
+    if stopped == Some(StopReason::Blocked) {
+        // What made the run end comes before that it ended.
+        roots.append(&mut found);
+    }
     found.extend(roots);
     found
 }

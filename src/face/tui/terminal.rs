@@ -178,3 +178,50 @@ fn give_back() {
     drop(io::stdout().flush());
     let _ = tcsetattr(io::stdin().as_fd(), SetArg::TCSADRAIN, &before);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    const PANIC: &str = "COFFERDAM_TEST_PANIC";
+
+    /// This test's own program runs again inside a terminal, and breaks there.
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_speaks() {
+        const NAME: &str = "a_panic_gives_the_terminal_back_before_it_speaks";
+        if std::env::var_os(PANIC).is_some() {
+            let _terminal = Terminal::open().expect("a terminal");
+            panic!("broken on purpose");
+        }
+        if Command::new("tmux").arg("-V").stdout(Stdio::null()).status().is_err() {
+            drop(io::stderr().write_all(format!("SKIPPED {NAME}: tmux is not installed\n").as_bytes()));
+            return;
+        }
+        let dir = tempfile::tempdir().expect("dir");
+        let tmux = |args: &[&str]| {
+            let mut command = Command::new("tmux");
+            command.arg("-S").arg(dir.path().join("tmux")).args(args).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
+            let output = command.env("LANG", "C.UTF-8").env("HOME", dir.path()).output().expect("tmux runs");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let program = std::env::current_exe().expect("this program");
+        let line = format!("{PANIC}=1 {} --exact face::tui::terminal::tests::{NAME} --nocapture; stty -a; echo ended", program.display());
+        tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "200", "-y", "60", "-s", "s", "sh -i"]);
+        tmux(&["send-keys", "-t", "s", &line, "Enter"]);
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        let shown = loop {
+            let shown = tmux(&["capture-pane", "-p", "-t", "s"]);
+            if shown.lines().any(|line| line.trim() == "ended") || std::time::Instant::now() > end {
+                break shown;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let alternate = tmux(&["display-message", "-p", "-t", "s", "#{alternate_on} #{cursor_flag}"]);
+        tmux(&["kill-server"]);
+        // What is said while the screen is up goes away with it.
+        assert!(shown.contains("broken on purpose"), "{shown}");
+        assert_eq!(alternate.trim(), "0 1", "{shown}");
+        assert!(["icanon", "echo", "isig"].iter().all(|mode| shown.split_whitespace().any(|word| word == *mode)), "{shown}");
+    }
+}

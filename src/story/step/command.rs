@@ -72,6 +72,7 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
                 set_aside(story);
                 story.resume_from = None;
                 story.onto = None;
+                story.proposal = None;
                 story.not_before = None;
                 if *forget {
                     story.memory = Memory::default();
@@ -177,4 +178,5 @@ fn replan(story: &mut Story, reason: &str, now: Timestamp) {
     story.active = false;
     story.resume_from = None;
     story.onto = None;
+    story.proposal = None;
 }

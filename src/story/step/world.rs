@@ -8,7 +8,9 @@ use super::{Refusal, Taken, block_contract, conclude, finding, halt, next_attemp
 use crate::base::id::{AttemptNo, CommitId, TreeId};
 use crate::event::{AttemptEnd, Block, Finding, GateResult, Kind, Landing, Verdict};
 use crate::story::budget;
-use crate::story::facts::{Candidate, Change, Conclusion, Diagnosis, End, Failure, GateRun, Halt, Judgement, Queue, Story};
+use crate::story::facts::{
+    Attempt, Candidate, Change, Conclusion, Diagnosis, End, Failure, GateRun, Halt, Judgement, Paper, Proposal, Queue, Story,
+};
 use crate::story::phase::{Phase, green_candidate};
 use crate::story::wanted::{may_start, owes_contract};
 
@@ -19,6 +21,13 @@ const FINDINGS_KEPT: usize = 50;
 /// Characters kept of a finding.
 const FINDING_LENGTH: usize = 2_000;
 const RECEIPTS_KEPT: usize = 50;
+/// Characters kept of a proposal.
+const PROPOSAL_LENGTH: usize = 8_000;
+const CALLS_KEPT: usize = 50;
+/// Pieces of evidence kept of an attempt; all of them are in the log.
+const PAPERS_KEPT: usize = 300;
+/// Tasks kept of a diagnosis.
+const TASKS_KEPT: usize = 20;
 
 /// Takes an event that is no command. None when it is one.
 pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Option<Taken> {
@@ -30,6 +39,9 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
         | Kind::ContractRefused { .. }
         | Kind::AttemptStarted { .. }
         | Kind::ApproachDeclared { .. }
+        | Kind::ApproachProposed { .. }
+        | Kind::AgentCalled { .. }
+        | Kind::EvidenceSealed { .. }
         | Kind::AttemptEnded { .. } => attempt(story, phase, kind, now),
         Kind::ChangeCollected { .. } | Kind::EvaluatorFinished { .. } | Kind::DiagnosisMade { .. } | Kind::GateFinished { .. } => {
             work(story, kind)
@@ -53,6 +65,10 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
         Kind::BudgetSpent { amount, .. } => {
             story.spent = story.spent.plus(*amount);
             story.spent_total = story.spent_total.plus(*amount);
+            // What was judged last and what is judged now are one: the next attempt has not begun when its predecessor's sums come.
+            if let Some(attempt) = story.attempts.iter_mut().rev().find(|a| a.started) {
+                attempt.spent = attempt.spent.plus(*amount);
+            }
             Ok(())
         }
         Kind::SandboxReceipt { attempt, evidence, .. } => {
@@ -92,6 +108,33 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
     })
 }
 
+/// Notes what an event names as evidence with the attempt that it is about.
+pub(super) fn note_papers(story: &mut Story, kind: &Kind) {
+    let named = kind.evidence();
+    if named.is_empty() {
+        return;
+    }
+    let found = match kind {
+        Kind::ContractAccepted { attempt, .. }
+        | Kind::ContractRefused { attempt, .. }
+        | Kind::ApproachProposed { attempt, .. }
+        | Kind::AgentCalled { attempt, .. }
+        | Kind::AttemptEnded { attempt, .. }
+        | Kind::SandboxReceipt { attempt: Some(attempt), .. } => story.attempts.iter_mut().find(|a| a.no == *attempt),
+        Kind::EvaluatorFinished { commit, .. } | Kind::GateFinished { commit, .. } | Kind::DiagnosisMade { commit, .. } => {
+            story.attempts.iter_mut().rev().find(|a| a.change.as_ref().is_some_and(|change| change.commit == *commit))
+        }
+        _ => None,
+    };
+    // A sealed list does not grow.
+    let Some(attempt) = found.filter(|a| a.manifest.is_none()) else { return };
+    for (id, what) in named {
+        if attempt.papers.len() < PAPERS_KEPT && !attempt.papers.iter().any(|paper| paper.id == *id) {
+            attempt.papers.push(Paper { id: id.clone(), what });
+        }
+    }
+}
+
 fn plan(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Taken {
     match kind {
         Kind::StoryCreated { spec } => match story.end {
@@ -104,6 +147,9 @@ fn plan(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Taken 
         },
         Kind::StoryChanged { spec } => {
             // Verdicts on the old text stay with the facts, and stop counting: they name the text they judged.
+            if story.spec.proof != spec.proof {
+                story.proposal = None;
+            }
             story.spec = spec.clone();
             Ok(())
         }
@@ -125,10 +171,11 @@ fn plan(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Taken 
             }
             story.not_before = None;
             if story.unjudged().is_none() {
-                // A story that left the plan and came back has the cycles that it had.
-                let mut opened = story.clone();
-                open_attempt(&mut opened, *attempt, base.clone());
-                if let Some(spent) = budget::forbids_attempt(story, budget::cycles(&opened) > budget::cycles(story)) {
+                // A story that was taken out of the plan and put back has its old budget.
+                let failed = |a: &Attempt| matches!(&a.conclusion, Some(Conclusion::Failed(failure)) if failure.reviewed);
+                let goes_on = story.resume_from.is_some() || story.onto.is_some();
+                let repair = goes_on && story.counted().next_back().is_some_and(failed);
+                if let Some(spent) = budget::forbids_attempt(story, repair) {
                     halt(story, Halt::Escalated { reason: spent.which.to_owned(), detail: spent.to_string() });
                     return Ok(());
                 }
@@ -188,6 +235,28 @@ fn attempt(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Tak
                 && let Some(current) = story.attempts.last_mut().filter(|a| a.declared.is_none() && a.conclusion.is_none())
             {
                 current.declared = Some(crate::base::text::cut(summary, FINDING_LENGTH));
+            }
+            Ok(())
+        }
+        Kind::ApproachProposed { attempt, summary, error, .. } => {
+            if is_current(story, *attempt)? && story.proposal.is_none() && story.end.is_none() {
+                story.proposal = Some(Proposal { summary: crate::base::text::cut(summary, PROPOSAL_LENGTH), error: error.clone() });
+            }
+            Ok(())
+        }
+        Kind::EvidenceSealed { attempt, manifest } => {
+            let found = story.attempts.iter_mut().find(|a| a.no == *attempt);
+            let Some(found) = found.filter(|a| a.change.is_some()) else {
+                return refuse(format!("attempt {attempt} left nothing"), "seal an attempt that was judged");
+            };
+            found.manifest.get_or_insert_with(|| manifest.clone());
+            Ok(())
+        }
+        Kind::AgentCalled { attempt, call } => {
+            let found = story.attempts.iter_mut().find(|a| a.no == *attempt);
+            let Some(found) = found else { return refuse(format!("there is no attempt {attempt}"), "start it first") };
+            if found.calls.len() < CALLS_KEPT {
+                found.calls.push(call.clone());
             }
             Ok(())
         }
@@ -326,11 +395,13 @@ fn work(story: &mut Story, kind: &Kind) -> Taken {
             attempt.results.insert(evaluator.clone(), judgement);
             Ok(())
         }
-        Kind::DiagnosisMade { commit, summary, tasks, .. } => {
+        Kind::DiagnosisMade { commit, summary, tasks, error, .. } => {
             let Some(attempt) = story.attempts.last_mut().filter(|a| a.diagnosis.is_none()) else { return Ok(()) };
             let is_about = attempt.change.as_ref().is_some_and(|change| change.commit == *commit);
             if is_about && matches!(attempt.conclusion, Some(Conclusion::Failed(_))) {
-                attempt.diagnosis = Some(Diagnosis { summary: crate::base::text::cut(summary, FINDING_LENGTH), tasks: tasks.clone() });
+                let cut = |text: &String| crate::base::text::cut(text, FINDING_LENGTH);
+                let tasks = tasks.iter().take(TASKS_KEPT).map(cut).collect();
+                attempt.diagnosis = Some(Diagnosis { summary: cut(summary), tasks, error: error.clone() });
                 if story.active {
                     next_attempt(story);
                 }

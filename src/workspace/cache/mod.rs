@@ -78,6 +78,8 @@ struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct RunRecord {
     version: u32,
+    /// The cache it belongs to, as the caller names it: a folder's name does not tell.
+    cache: String,
     layers: Vec<Part>,
     /// Set aside for a decision that comes later: what the caller knows it by.
     aside: Option<String>,
@@ -140,7 +142,7 @@ impl Caches {
         place.sweep()?;
         let current = place.current()?;
         let id = state::unique("r-");
-        let run = RunRecord { version: VERSION, layers: current.layers, aside: None, made: now() };
+        let run = RunRecord { version: VERSION, cache: name.to_owned(), layers: current.layers, aside: None, made: now() };
         let folder = place.runs().join(&id);
         make_private(&folder)?;
         let held = Lock::acquire(&folder.join("run.lock"), name, Duration::ZERO)?;
@@ -176,7 +178,7 @@ impl Caches {
                 if let Some(run) = state::read_record::<RunRecord>(&place.runs().join(&id).join("run.json"))?
                     && let Some(label) = run.aside
                 {
-                    aside.push(Aside { cache: place.name()?, id, label });
+                    aside.push(Aside { cache: run.cache, id, label });
                 }
             }
         }

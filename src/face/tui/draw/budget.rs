@@ -7,7 +7,7 @@ use ratatui_core::buffer::Buffer;
 use ratatui_core::layout::Rect;
 
 use super::super::model::Screen;
-use super::super::text::width;
+use super::super::text::{age, width};
 use super::super::theme::Tone;
 use super::row::{Row, list, window};
 use crate::base::duration;
@@ -64,7 +64,7 @@ fn line(story: &Story, ids: usize, columns: usize, is_chosen: bool) -> Row {
         cell(spent.model_calls, limits.model_calls, number),
         cell(tokens, limits.tokens, count),
         cell(spent.cost_microusd, limits.cost_microusd, money),
-        cell(spent.wall_ms, limits.wall_ms, time),
+        cell(spent.wall_ms, limits.wall_ms, |ms| age(ms / 1_000)),
     ];
     let row = Row::of(Tone::Plain, if is_chosen { "▸" } else { " " }).column(Tone::Strong, story.id.as_str(), ids + 1);
     let row = cells.into_iter().zip(COLUMNS).fold(row, |row, ((tone, text), (_, width))| row.column(tone, &text, width));

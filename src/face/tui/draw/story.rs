@@ -109,7 +109,8 @@ fn facts(screen: &Screen, item: &Item, columns: usize) -> Vec<Row> {
         rows.extend(judges(item, attempt, columns));
     }
     for attempt in story.attempts.iter().rev() {
-        rows.extend(of_attempt(attempt, columns));
+        let landed = matches!(story.end, Some(End::Merged { .. })) && story.attempt().is_some_and(|last| last.no == attempt.no);
+        rows.extend(of_attempt(attempt, landed, columns));
     }
     for blocked in feedback::blocked_approaches(story) {
         let text = format!("{} (failed {})", blocked.summary, plural(u64::from(blocked.times), "time", "times"));
@@ -218,7 +219,7 @@ fn judges(item: &Item, attempt: &Attempt, columns: usize) -> Vec<Row> {
     rows
 }
 
-fn of_attempt(attempt: &Attempt, columns: usize) -> Vec<Row> {
+fn of_attempt(attempt: &Attempt, has_landed: bool, columns: usize) -> Vec<Row> {
     let agent = attempt.agent.as_deref().map(|agent| format!(" by {agent}")).unwrap_or_default();
     let end = match (&attempt.ended, attempt.started) {
         (Some(end), _) => end_word(end),
@@ -226,7 +227,12 @@ fn of_attempt(attempt: &Attempt, columns: usize) -> Vec<Row> {
         (None, false) => "has not started".to_owned(),
     };
     let task = format!("{:?}", attempt.task).to_lowercase();
-    let what = format!("attempt {} ({task}{agent}): {end}, {}", attempt.no, conclusion_word(attempt));
+    let conclusion = match (&attempt.conclusion, has_landed) {
+        (None, true) => ", landed".to_owned(),
+        (None, false) => String::new(),
+        (Some(_), _) => format!(", {}", conclusion_word(attempt)),
+    };
+    let what = format!("attempt {} ({task}{agent}): {end}{conclusion}", attempt.no);
     let mut rows = vec![Row::new()];
     rows.extend(wrapped(1, Tone::Strong, &what, columns, 3));
     rows.extend(attempt.declared.iter().flat_map(|text| wrapped(3, Tone::Plain, &format!("approach: {text}"), columns, FINDING)));

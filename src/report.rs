@@ -46,7 +46,14 @@ pub fn count(format: ReportFormat, bytes: &[u8]) -> Result<Counts, ReportError> 
         ReportFormat::Go => go(&plain),
         ReportFormat::Node => node(&plain),
     };
-    found.ok_or(ReportError::Nothing { format: name })
+    match found {
+        None => Err(ReportError::Nothing { format: name }),
+        Some(counts) if counts.failed > counts.executed => {
+            let why = format!("it counts {} failures of {} tests", counts.failed, counts.executed);
+            Err(ReportError::Unreadable { format: name, why })
+        }
+        Some(counts) => Ok(counts),
+    }
 }
 
 /// Without the escapes that colour a terminal.
