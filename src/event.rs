@@ -132,6 +132,9 @@ kinds! {
         detail: Option<String>,
         evidence: Option<EvidenceId>,
         points_to: Option<StoryId>,
+        /// How many landings there had been when it began: what landed meanwhile is not part of it.
+        #[serde(default)]
+        landings: Option<u64>,
     }
 
     /// A story is new in the plan, or came back to it.

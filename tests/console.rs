@@ -2,7 +2,8 @@
 //!
 //! Every block fenced as `console` in README.md and docs/ is executed, document by document, each in a fresh home and folder. A line that
 //! begins with `$ ` is a command for `sh`; the lines after it are what it prints on both streams, where `...` stands for any lines and `[..]` for
-//! any text (`COFFERDAM_SHOW_CONSOLE=1` prints what was printed). Without such lines only its success counts; `? 3` says another exit code. A block in a comment (`<!-- … -->`) prepares what readers have already.
+//! any text; times, commit ids and the home folder may be others than those shown (`COFFERDAM_SHOW_CONSOLE=1` prints what was printed). Without
+//! such lines only its success counts; `(exit code 3)` says another one. A block in a comment (`<!-- … -->`) prepares what readers have already.
 
 mod common;
 
@@ -40,7 +41,7 @@ fn steps(text: &str) -> Vec<Step> {
                     steps.push(Step { line: number + 1, command: command.to_owned(), expected: Vec::new(), code: 0 });
                 }
                 (None, Some(more), Some(step)) if step.expected.is_empty() => step.command.extend(["\n", more]),
-                (None, _, Some(step)) => match line.strip_prefix("? ").and_then(|code| code.parse().ok()) {
+                (None, _, Some(step)) => match line.strip_prefix("(exit code ").and_then(|rest| rest.strip_suffix(')')?.parse().ok()) {
                     Some(code) => step.code = code,
                     None => step.expected.push(line.to_owned()),
                 },
@@ -75,6 +76,14 @@ fn all_fit(expected: &[String], lines: &[&str]) -> bool {
         ([first, rest @ ..], [line, more @ ..]) => fits(first, line.trim_end()) && all_fit(rest, more),
         (_, []) => false,
     }
+}
+
+/// A line without what differs from run to run: times, ids, whose home it is.
+fn constant(line: &str, home: &str) -> String {
+    let line = if home.is_empty() { line.to_owned() } else { line.replace(home, "/home/you") };
+    let time = regex_lite::Regex::new(r"\b\d+(\.\d+)? (s|ms)\b").expect("an expression");
+    let id = regex_lite::Regex::new(r"\b[0-9a-f]{7,64}\b").expect("an expression");
+    id.replace_all(&time.replace_all(&line, "0 $2"), "0000000").into_owned()
 }
 
 fn real(command: &str) -> String {
@@ -127,9 +136,12 @@ fn perform(document: &str, text: &str, world: &World) {
             drop(std::io::Write::write_all(&mut std::io::stderr(), format!("$ {command}\n{said}\n").as_bytes()));
         }
         assert_eq!(output.status.code(), Some(code), "{document}:{line}: {command}\n{said}");
-        let lines: Vec<&str> = said.lines().collect();
+        let home = world.home().to_string_lossy().into_owned();
+        let lines: Vec<String> = said.lines().map(|line| constant(line, &home)).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let wanted: Vec<String> = expected.iter().map(|line| constant(line, "")).collect();
         assert!(
-            expected.is_empty() || all_fit(&expected, &lines),
+            wanted.is_empty() || all_fit(&wanted, &lines),
             "{document}:{line}: {command}\n-- shown:\n{}\n-- printed:\n{said}",
             expected.join("\n")
         );
@@ -196,12 +208,13 @@ fn every_document_with_a_console_block_is_executed() {
 
 #[test]
 fn what_differs_is_seen() {
-    let text = "x\n```console\n$ a\n> b\none [..] two\n...\nend\n$ c\n? 3\n```\n";
+    let text = "x\n```console\n$ a\n> b\none [..] two\n...\nend\n$ c\n(exit code 3)\n```\n";
     let steps = steps(text);
     assert_eq!((steps.len(), steps[0].command.as_str(), steps[1].code), (2, "a\nb", 3));
     let fit = |lines: &[&str]| all_fit(&steps[0].expected, lines);
     assert!(fit(&["one  two", "end"]) && fit(&["one x two", "y", "z", "end"]));
     assert!(!fit(&["one two", "end"]) && !fit(&["one x two", "end", "more"]) && !fit(&["one x two"]) && !fit(&[]));
     assert!(fits("a[..]b[..]c", "a1b2c") && !fits("a[..]b[..]c", "a1c2") && !fits("a", "ab") && fits("[..]", ""));
+    assert_eq!(constant("/tmp/x/a: 1.5 s at 1a2b3c4d5e, 2 of 3", "/tmp/x"), "/home/you/a: 0 s at 0000000, 2 of 3");
     assert_eq!(real("cargo run --release -- demo"), "cofferdam demo");
 }

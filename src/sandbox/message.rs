@@ -148,9 +148,7 @@ pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, wait: bool) -
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
     let received = loop {
         match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
-            Err(nix::Error::EINTR) => {}
-            // A peer that died with messages unread resets the connection: gone either way.
-            Err(nix::Error::ECONNRESET) => return Ok(None),
+            Err(nix::Error::EINTR | RESET) => {}
             other => break other?,
         }
     };
@@ -170,15 +168,36 @@ pub(super) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>, wait: bool) -
     Ok(Some((serde_json::from_slice(&bytes[..length])?, descriptors)))
 }
 
+/// A peer that died with messages unread resets the connection. The kernel says so once, before what the peer had sent: that is still there.
+const RESET: nix::Error = nix::Error::ECONNRESET;
+
 /// How long the next message is; 0 when the other side is gone. A buffer for the longest one would cost more than the call.
 fn waiting(socket: BorrowedFd<'_>, wait: bool) -> io::Result<usize> {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC | if wait { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
     loop {
         match nix::sys::socket::recv(socket.as_raw_fd(), &mut [], flags) {
-            Err(nix::Error::EINTR) => {}
-            // A peer that died with messages unread resets the connection: gone either way.
-            Err(nix::Error::ECONNRESET) => return Ok(0),
+            Err(nix::Error::EINTR | RESET) => {}
             other => return Ok(other?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    /// Init fails while orders are on their way to it: why it failed is heard all the same.
+    #[test]
+    fn what_a_peer_said_before_it_died_is_heard() {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("sockets");
+        send(ours.as_fd(), &ToInit::Join, &[]).expect("sent");
+        send(theirs.as_fd(), &FromInit::ExecFailed { errno: 2 }, &[]).expect("sent");
+        drop(theirs);
+        assert!(matches!(receive(ours.as_fd(), true), Ok(Some((FromInit::ExecFailed { errno: 2 }, _)))));
+        assert!(matches!(receive::<FromInit>(ours.as_fd(), true), Ok(None)));
     }
 }

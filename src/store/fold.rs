@@ -184,8 +184,9 @@ impl View {
                     target.green = Some(*green);
                 }
             }
-            Kind::IntegrationChecked { commit, green, .. } => {
-                overview.integration = Some(Integration { commit: commit.clone(), green: *green, landings: overview.landings });
+            Kind::IntegrationChecked { commit, green, landings, .. } => {
+                let landings = landings.unwrap_or(overview.landings);
+                overview.integration = Some(Integration { commit: commit.clone(), green: *green, landings });
             }
             // A landing that is told twice is one landing; one that was refused is none.
             Kind::StoryLanded { commit, target, .. } if applied.transition.is_some() => {

@@ -92,6 +92,18 @@ fn five_repairs_then_a_human_and_the_third_is_told() {
     assert_eq!(w.effects, [Effect::StartAttempt { attempt: no(7), task: Task::Repair, base: commit(0), from: Some(commit(6)) }]);
 }
 
+/// Taking a story out of the plan and putting it back is no way to a sixth cycle.
+#[test]
+fn cycles_outlive_leaving_the_plan() {
+    let mut w = World::new(limits(|l| (l.stagnation, l.review_cycles) = (0, 0)));
+    w.start().work(1, "1").judge(1, Verdict::Pass, Verdict::Fail);
+    assert_eq!(w.state(), "escalated");
+    let spec = w.story.spec.clone();
+    w.ok(Kind::StoryRemoved {}).ok(Kind::StoryCreated { spec });
+    w.start();
+    assert_eq!((w.state(), budget::cycles(&w.story), w.story.attempts.len()), ("escalated", 0, 1));
+}
+
 #[test]
 fn an_attempt_without_a_change_is_an_iteration_and_no_review_cycle() {
     let mut w = World::new(limits(|l| l.stagnation = 0));

@@ -255,6 +255,19 @@ fn what_breaks_the_integration_is_found_among_the_landings_and_mended_on_top() {
     assert_eq!(project.world.sh("git show main:wired"), "yes");
 }
 
+/// What landed while the integration gates ran was not part of what they saw: it is looked at before the plan is done.
+#[test]
+fn what_lands_during_an_integration_check_is_checked_as_well() {
+    let integration = "if test -e late; then test -e wired; else sleep 5; fi";
+    let config = gate("test", "true", "") + &gate("whole", integration, "when = \"integration\"");
+    let late = "if test -e late; then echo yes > wired; else sleep 2; echo late > late; fi";
+    let project = Project::new(World::new(None), &config, &[("A", "echo a > a"), ("B", "echo b > b"), ("C", late)]);
+    project.run(0);
+    let at = |kind, nth: usize| project.events(kind)[nth]["seq"].as_u64();
+    assert!(at("story.landed", 2) < at("integration.checked", 0), "the third landing came too late to tell");
+    assert_eq!(project.world.sh("git show main:wired"), "yes");
+}
+
 /// A remote beside the repository.
 fn with_remote(stories: &[(&str, &str)]) -> Project {
     let config = gate("test", "test -e agent.sh", "") + "[merge]\npush = \"origin\"\n";

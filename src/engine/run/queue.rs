@@ -54,6 +54,8 @@ pub(super) enum Done {
     },
     Integrated {
         commit: CommitId,
+        /// How many there had been when it began.
+        landings: u64,
         looked: Looked,
         culprit: Option<StoryId>,
     },
@@ -475,7 +477,7 @@ impl Runner<'_> {
             }
             Done::Checked { commit, looked } => self.checked(commit, looked)?,
             Done::Followed { commit, looked } => self.followed(commit, looked)?,
-            Done::Integrated { commit, looked, culprit } => self.integrated(commit, looked, culprit)?,
+            Done::Integrated { commit, landings, looked, culprit } => self.integrated(commit, landings, looked, culprit)?,
             Done::Trouble { story, trouble } => match story {
                 Some(story) => drop(self.tell(&story, blocked(&trouble))?),
                 None => self.keeping.broken = Some(trouble.what),

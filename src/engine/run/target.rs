@@ -103,6 +103,7 @@ impl Runner<'_> {
         let Ok(overview) = self.store.overview() else { return false };
         let last = overview.integration.as_ref();
         let landed = overview.landings.saturating_sub(last.map_or(0, |last| last.landings));
+        let landings = overview.landings;
         let is_due = if is_end { landed > 0 } else { landed >= self.reading.config.run.integration_every };
         let Some(commit) = overview.target.map(|target| target.commit).filter(|_| is_due) else { return false };
         self.keeping.integrating = true;
@@ -112,7 +113,7 @@ impl Runner<'_> {
         self.spawn_other(move |stop| {
             let looked = gate::look(&shop, stop, &gates, &commit);
             let culprit = if looked.green == Some(false) { gate::culprit(&shop, stop, &gates, &since) } else { None };
-            Done::Integrated { commit, looked, culprit }
+            Done::Integrated { commit, landings, looked, culprit }
         });
         true
     }
@@ -148,7 +149,7 @@ impl Runner<'_> {
         landed.into_iter().map(|(story, commit, _)| (story, commit)).collect()
     }
 
-    pub(super) fn integrated(&mut self, commit: CommitId, looked: Looked, culprit: Option<StoryId>) -> Result<(), RunError> {
+    pub(super) fn integrated(&mut self, commit: CommitId, landings: u64, looked: Looked, culprit: Option<StoryId>) -> Result<(), RunError> {
         self.keeping.integrating = false;
         let Some(green) = looked.green else {
             if !self.stopping {
@@ -159,7 +160,14 @@ impl Runner<'_> {
         let detail = (!green).then(|| looked.why.clone());
         self.append(
             None,
-            vec![Kind::IntegrationChecked { commit, green, detail, evidence: looked.evidence.clone(), points_to: culprit.clone() }],
+            vec![Kind::IntegrationChecked {
+                commit,
+                green,
+                detail,
+                evidence: looked.evidence.clone(),
+                points_to: culprit.clone(),
+                landings: Some(landings),
+            }],
         )?;
         if let Some(story) = culprit {
             let findings = vec![Finding { text: looked.why.clone(), severity: Some("error".to_owned()), ..Finding::default() }];
