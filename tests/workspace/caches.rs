@@ -170,6 +170,21 @@ fn two_gates_at_once_see_only_their_own_and_the_last_that_landed_stays_whole() {
     assert_eq!(scene.seen(), "common 644: 0\nonly-0 644: 0\n");
 }
 
+/// A source that another story changed while the run built is newer than what it built; make would otherwise test the old one.
+#[test]
+fn what_was_built_is_no_newer_than_the_beginning_of_its_run() {
+    let scene = Scene::new(Bounds::default());
+    let (run, _) = scene.gate(
+        "mkdir target/deep; echo old > target/deep/built; ln -s built target/deep/link; touch -d '2001-01-01 UTC' target/old; sleep 2",
+    );
+    let meanwhile = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() - 2;
+    run.promote("1").unwrap();
+    let (_, said) = scene.gate("stat -c %Y target/deep/built target/deep/link target/old");
+    let times: Vec<u64> = said.lines().map(|line| line.parse().expect("seconds")).collect();
+    assert!(times[0] < meanwhile && times[1] < meanwhile, "{times:?}, and a source of {meanwhile}");
+    assert_eq!(times[2], 978_307_200, "what was old stays as it was");
+}
+
 #[test]
 fn a_run_that_was_set_aside_is_promoted_or_forgotten_later() {
     let scene = Scene::new(Bounds::default());

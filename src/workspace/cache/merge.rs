@@ -76,6 +76,27 @@ fn measure_into(
     Ok(())
 }
 
+/// Gives every file that is newer than `latest`, in seconds, that time.
+pub(in crate::workspace) fn date_back(folder: &Folder, latest: i64, depth: usize) -> io::Result<()> {
+    if depth > DEPTH_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidFilename, "a cache is deeper than any build makes it"));
+    }
+    let time = nix::sys::time::TimeSpec::new(latest, 0);
+    for name in folder.names(u64::MAX)? {
+        match folder.status(&name)?.kind {
+            Kind::Folder => date_back(&folder.child(&name)?, latest, depth + 1)?,
+            Kind::File | Kind::Link => {
+                let os = OsStr::from_bytes(&name);
+                if nix::sys::stat::fstatat(folder, os, AtFlags::AT_SYMLINK_NOFOLLOW)?.st_mtime >= latest {
+                    nix::sys::stat::utimensat(folder, os, &time, &time, nix::sys::stat::UtimensatFlags::NoFollowSymlink)?;
+                }
+            }
+            Kind::Whiteout | Kind::Special(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Makes layers (top first) into one in an empty folder, file by file under a further name. What a layer removed is not there any more.
 pub(in crate::workspace) fn merge(layers: Vec<Folder>, into: &Folder) -> io::Result<Measured> {
     let mut measured = Measured::default();

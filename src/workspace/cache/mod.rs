@@ -355,6 +355,9 @@ impl<'a> Place<'a> {
             removal::discard(&self.runs().join(id), &self.caches.trash)?;
             return Ok(Promotion::Unchanged);
         }
+        // Tools like make take a source that is older than what was built as built already. A file of another story may be written while this
+        // run builds, so what it built is as old as its beginning: that file is newer, whatever ended first.
+        merge::date_back(&root, run.made.saturating_sub(1).cast_signed(), 0)?;
         // A crash of the machine must not leave a promoted state with empty files.
         merge::sync(&root)?;
         let mut layers = run.layers.clone();
