@@ -31,7 +31,7 @@ status=0
 cargo nextest run --locked --no-fail-fast || status=$?
 
 # A test that found no kernel feature or program to test with says so by name; the runner hides what passing tests say, so it is said here.
-results="${CARGO_TARGET_DIR:-target}/nextest/default/junit.xml"
+results=target/nextest/default/junit.xml
 if [ -f "$results" ]; then
     number() { sed -n "s/^<testsuites [^>]* $1=\"\([0-9]*\)\".*/\1/p" "$results" | head -n 1; }
     skipped=$(grep -o 'SKIPPED [^&<]*' "$results" | sort -u || true)
