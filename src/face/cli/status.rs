@@ -93,6 +93,9 @@ pub(super) fn row_json(row: &StoryRow) -> Value {
 
 /// `2 merged, 1 blocked`, in the order of a story's life.
 pub(super) fn by_phase(rows: &[StoryRow]) -> String {
+    if rows.is_empty() {
+        return "none is known before the first run".to_owned();
+    }
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for row in rows {
         *counts.entry(&row.phase).or_default() += 1;
