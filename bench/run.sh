@@ -8,14 +8,7 @@
 set -euo pipefail
 
 stories=${1:-200} slots=${2:-4} seconds=${3:-0.5}
-program=$(realpath "${COFFERDAM:-target/release/cofferdam}")
-work=$(mktemp -d "${WORK:-/var/tmp}/cofferdam-bench-XXXXXX")
-trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
-export HOME=$work/home XDG_STATE_HOME=$work/state GIT_CONFIG_NOSYSTEM=1
-export GIT_AUTHOR_NAME=bench GIT_AUTHOR_EMAIL=bench@example.org GIT_COMMITTER_NAME=bench GIT_COMMITTER_EMAIL=bench@example.org
-mkdir -p "$HOME" "$work/repository/stories"
-cd "$work/repository"
-git init -q -b main
+. "$(dirname "$0")/repository.sh"
 printf '#!/bin/sh\nsleep %s\necho done > "$1.txt"\n' "$seconds" > agent.sh
 chmod +x agent.sh
 printf '[run]\nparallel = %s\n[agents.implementer]\nadapter = "command"\ncommand = ["./agent.sh", "{story}"]\n' "$slots" > cofferdam.toml

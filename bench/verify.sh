@@ -9,14 +9,7 @@
 set -euo pipefail
 
 stories=${1:-20} seconds=${2:-0.5}
-program=$(realpath "${COFFERDAM:-target/release/cofferdam}")
-work=$(mktemp -d "${WORK:-/var/tmp}/cofferdam-bench-XXXXXX")
-trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
-export HOME=$work/home XDG_STATE_HOME=$work/state GIT_CONFIG_NOSYSTEM=1
-export GIT_AUTHOR_NAME=bench GIT_AUTHOR_EMAIL=bench@example.org GIT_COMMITTER_NAME=bench GIT_COMMITTER_EMAIL=bench@example.org
-mkdir -p "$HOME" "$work/repository/stories"
-cd "$work/repository"
-git init -q -b main
+. "$(dirname "$0")/repository.sh"
 printf '#!/bin/sh\necho done > "$1.txt"\n' > agent.sh
 chmod +x agent.sh
 printf '[run]\nparallel = 1\n[agents.implementer]\nadapter = "command"\ncommand = ["./agent.sh", "{story}"]\n[merge]\nlanding = "stop"\n' > cofferdam.toml
