@@ -16,6 +16,8 @@ const MOST_RECORDS: usize = 256;
 const MOST_ALIASES: usize = 16;
 const MOST_ADDRESSES: usize = 32;
 
+const LONGEST_TTL: u32 = i32::MAX.unsigned_abs();
+
 /// How long what we answer may be remembered: our addresses stay as long as the sandbox.
 const OUR_TTL: u32 = 60;
 
@@ -53,6 +55,10 @@ pub fn question(bytes: &[u8]) -> Result<Question, Flaw> {
         return Err(Flaw("it is not one question"));
     }
     let (text, end) = name(bytes, HEADER)?;
+    if !is_written_out(&bytes[HEADER..end]) {
+        // There is nothing before it that it could point to: another reader may find another name, and our answer would hold a third.
+        return Err(Flaw("the question's name is not written out"));
+    }
     let tail = bytes.get(end..end + 4).ok_or(Flaw("the question is cut"))?;
     let (kind, class) = (u16::from_be_bytes([tail[0], tail[1]]), u16::from_be_bytes([tail[2], tail[3]]));
     let plain = flags & 0x7800 == 0 && class == IN;
@@ -181,10 +187,20 @@ fn records(bytes: &[u8], mut at: usize, count: usize) -> Result<Vec<Record>, Fla
         }
         let (kind, class) = (u16::from_be_bytes([fixed[0], fixed[1]]), u16::from_be_bytes([fixed[2], fixed[3]]));
         if let (Some(owner), IN) = (owner, class) {
-            found.push(Record { owner, kind, ttl: u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]), data });
+            let ttl = u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]]);
+            // One with its highest bit set is none at all (RFC 2181, section 8), and the answer holds for no longer than it is used.
+            found.push(Record { owner, kind, ttl: if ttl > LONGEST_TTL { 0 } else { ttl }, data });
         }
     }
     Ok(found)
+}
+
+/// Is this a name of labels alone, without a pointer to elsewhere?
+fn is_written_out(mut name: &[u8]) -> bool {
+    while let [length @ 1..=63, rest @ ..] = name {
+        name = rest.get(usize::from(*length)..).unwrap_or_default();
+    }
+    name == [0]
 }
 
 /// The name at a place, and where it ends. `None` for one that holds bytes no host name has, and for the root.

@@ -24,6 +24,32 @@ fn wire(text: &str) -> Vec<u8> {
     labels.chain([0]).collect()
 }
 
+/// A server that says "for ever" is asked again.
+#[test]
+fn an_answer_s_time_of_32_bits_is_none() {
+    let name = Name::parse("good.test").expect("a name");
+    let of = |ttl: u32| {
+        let mut answer = ask(7, &name, A);
+        (answer[2], answer[7]) = (0x81, 1);
+        answer.extend([&[0xc0, 12, 0, 1, 0, 1][..], &ttl.to_be_bytes(), &[0, 4, 93, 184, 216, 34]].concat());
+        reply(&answer, 7, &name, A)
+    };
+    let found = |ttl| Ok(Reply::Addresses(vec!["93.184.216.34".parse().expect("an address")], ttl));
+    assert_eq!((of(300), of(0x7fff_ffff)), (found(300), found(0x7fff_ffff)));
+    assert_eq!((of(0x8000_0000), of(u32::MAX)), (found(0), found(0)));
+}
+
+/// Nothing stands before a question that its name could point to.
+#[test]
+fn a_question_that_points_elsewhere_is_none() {
+    let asked =
+        |name: &[u8]| question(&[&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], name, &[0, 1, 0, 1]].concat()).map(|q| q.name.is_some());
+    assert_eq!(asked(b"\x04good\x04test\0"), Ok(true));
+    for name in [&b"\x04good\xc0\x04"[..], b"\xc0\x04", b"\x04good\xc0\x00"] {
+        assert!(asked(name).is_err(), "{name:?}");
+    }
+}
+
 #[test]
 fn a_question_is_read_and_answered() {
     let asked = ask(7, &n("Some.Example"), A);

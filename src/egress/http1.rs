@@ -253,7 +253,9 @@ pub fn is_hop(name: &str, connection: &[String]) -> bool {
         "upgrade",
         "http2-settings",
     ];
-    HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop)) || connection.iter().any(|named| name.eq_ignore_ascii_case(named))
+    // Whoever names the length a matter of one connection would have its body go on without it, to be read as a request.
+    let named = connection.iter().any(|named| name.eq_ignore_ascii_case(named)) && !name.eq_ignore_ascii_case("content-length");
+    named || HOP.iter().any(|hop| name.eq_ignore_ascii_case(hop))
 }
 
 /// A body as it passes: how much of the bytes at hand belongs to it, and which of them are its content.

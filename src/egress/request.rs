@@ -189,4 +189,13 @@ mod tests {
         );
         assert_eq!(length, Length::Chunked);
     }
+
+    #[test]
+    fn a_body_never_goes_on_without_its_length() {
+        let text = "POST /x HTTP/1.1\r\nHost: a.b\r\nConnection: Content-Length, host, transfer-encoding\r\nContent-Length: 5\r\n\r\n";
+        let head = http1::request(text.as_bytes()).unwrap();
+        let (out, length) = rewritten(&head, &at("a.b:80"), 80, "/x", &[], &[]).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "POST /x HTTP/1.1\r\nHost: a.b\r\nContent-Length: 5\r\n\r\n");
+        assert_eq!(length, Length::Known(5));
+    }
 }
