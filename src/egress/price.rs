@@ -16,6 +16,29 @@ struct Price {
     cached: f64,
     written: f64,
     output: f64,
+    /// What a call costs that reads a lot.
+    long: Option<Long>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Long {
+    /// A call that reads more tokens than this.
+    above: u64,
+    input: f64,
+    cached: f64,
+    written: f64,
+    output: f64,
+}
+
+impl Price {
+    /// Input, cached, written and output, for a call that reads so many tokens.
+    fn of(&self, read: u64) -> [f64; 4] {
+        match self.long.filter(|long| read > long.above) {
+            Some(long) => [long.input, long.cached, long.written, long.output],
+            None => [self.input, self.cached, self.written, self.output],
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -35,7 +58,7 @@ impl Prices {
             let own: Self = toml::from_str(own).map_err(|e| e.to_string())?;
             all.models.extend(own.models);
         }
-        let sane = |p: &Price| [p.input, p.cached, p.written, p.output].iter().all(|n| n.is_finite() && *n >= 0.0 && *n < 1e6);
+        let sane = |p: &Price| [p.of(0), p.of(u64::MAX)].iter().flatten().all(|n| n.is_finite() && *n >= 0.0 && *n < 1e6);
         match all.models.iter().find(|(_, price)| !sane(price)) {
             Some((name, _)) => Err(format!("the price of {name} is no price")),
             None => Ok(all),
@@ -48,9 +71,9 @@ impl Prices {
         let name = name.rsplit('/').next().unwrap_or(name);
         let known = self.models.iter().filter(|(prefix, _)| name.starts_with(prefix.as_str())).max_by_key(|(prefix, _)| prefix.len());
         let price = |p: &Price| {
-            let parts = [(usage.input, p.input), (usage.cached, p.cached), (usage.written, p.written), (usage.output, p.output)];
+            let tokens = [usage.input, usage.cached, usage.written, usage.output];
             #[expect(clippy::cast_precision_loss, reason = "tokens of one call are far below 2^52")]
-            let sum: f64 = parts.iter().map(|(tokens, dollars)| *tokens as f64 * dollars).sum();
+            let sum: f64 = tokens.iter().zip(p.of(usage.tokens_in())).map(|(tokens, dollars)| *tokens as f64 * dollars).sum();
             sum
         };
         let cost = match known {
@@ -78,7 +101,12 @@ mod tests {
         assert_eq!(prices.cost(&call("claude-sonnet-4-5-20250929", 1_000_000, 0)), 3_000_000);
         assert_eq!(prices.cost(&call("claude-opus-4-5", 0, 1_000_000)), 25_000_000);
         assert_eq!(prices.cost(&call("claude-opus-4-1", 0, 1_000_000)), 75_000_000);
-        assert_eq!(prices.cost(&call("nobody-knows", 0, 1_000_000)), 75_000_000);
+        // Never less than the dearest that is known.
+        assert_eq!(prices.cost(&call("nobody-knows", 0, 1_000_000)), 180_000_000);
+        assert_eq!(prices.cost(&call("claude-opus-5-5-20260922", 0, 1_000_000)), 20_000_000);
+        // A call that reads a lot costs more, with all that belongs to it.
+        assert_eq!(prices.cost(&call("gpt-5.4", 272_000, 1_000_000)), 680_000 + 15_000_000);
+        assert_eq!(prices.cost(&call("gpt-5.4", 300_000, 1_000_000)), 1_500_000 + 22_500_000);
         assert_eq!(prices.cost(&call("gpt-5-mini", 3, 0)), 1);
         let own =
             Prices::with(Some("[models]\n\"nobody\" = { input = 1.0, cached = 1.0, written = 1.0, output = 1.0 }\n")).expect("a table");
