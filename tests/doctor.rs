@@ -35,6 +35,52 @@ impl Place {
     }
 }
 
+/// Each agent with its version, its key or login, and what is to be done: also when none is ready.
+#[test]
+fn agents_are_told_with_their_logins() {
+    let place = Place::new();
+    let (home, bin) = (place.folder.path().join("home"), place.folder.path().join("bin"));
+    for folder in [home.join(".claude"), bin.clone()] {
+        fs_err::create_dir_all(folder).unwrap();
+    }
+    fs_err::write(bin.join("claude"), "#!/bin/sh\necho '2.9.1 (Claude Code)'\n").unwrap();
+    fs_err::set_permissions(bin.join("claude"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ask = |args: &[&str], key: Option<&str>| {
+        let mut command = Command::new(place.binary());
+        command.arg("doctor").args(args).env_clear().env("HOME", &home).env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        command.envs(key.map(|key| ("ANTHROPIC_API_KEY", key))).output().unwrap()
+    };
+    let claude = |key: Option<&str>| {
+        let output = ask(&["--agents", "--json"], key);
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("s3cret"), "{output:?}");
+        let document = json(&output);
+        assert_eq!(document["version"], 1);
+        let of_claude = document["agents"].as_array().unwrap().iter().find(|agent| agent["name"] == "claude").unwrap().clone();
+        (output.status.code(), of_claude)
+    };
+    let (code, agent) = claude(None);
+    assert_eq!((code, &agent["access"], &agent["installed"]), (Some(3), &"none".into(), &true.into()), "{agent}");
+    assert!(agent["found"].as_str().is_some_and(|found| found.starts_with("2.9.1")), "it was asked, in a sandbox: {agent}");
+    assert!(agent["next"].as_str().is_some_and(|next| next.starts_with("claude")), "{agent}");
+    let login = |ends: &str| {
+        let text = format!("{{\"claudeAiOauth\":{{\"accessToken\":\"s3cret\",\"expiresAt\":{ends}}}}}");
+        fs_err::write(home.join(".claude/.credentials.json"), text).unwrap();
+    };
+    login("4000000000000");
+    let (code, agent) = claude(None);
+    assert_eq!((code, &agent["access"], &agent["next"]), (Some(0), &"login".into(), &Value::Null), "{agent}");
+    assert_eq!((&agent["from"], &agent["until"]), (&"~/.claude/.credentials.json".into(), &"2096-10-02T07:06:40Z".into()));
+    login("1000000000000");
+    let (code, agent) = claude(None);
+    assert_eq!((code, &agent["access"], &agent["next"]), (Some(3), &"expired".into(), &"claude".into()), "{agent}");
+    let (code, agent) = claude(Some("s3cret-key"));
+    assert_eq!((code, &agent["access"], &agent["from"]), (Some(0), &"key".into(), &"ANTHROPIC_API_KEY".into()), "{agent}");
+    let text = String::from_utf8_lossy(&ask(&["--agents"], None).stdout).into_owned();
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("the login in ~/.claude/.credentials.json expired") && words.contains("next: claude"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }

@@ -50,7 +50,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("queue", &["event", "config", "story", "store", "workspace", "sandbox", "egress", "report"]),
     ("probe", &["sandbox"]),
     ("role", &["event", "config", "egress", "sandbox", "workspace", "store"]),
-    ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role"]),
+    // The gateway for how a login is described, and read outside.
+    ("agents", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "egress"]),
     ("verify", &["event", "config", "spec", "story", "sandbox", "workspace", "role", "agents", "report"]),
     ("survey", &["config", "spec", "workspace", "agents"]),
     ("engine", &["event", "config", "spec", "plan", "story", "sandbox", "workspace", "store", "role", "agents", "verify", "queue"]),
@@ -132,6 +133,7 @@ const PURE: &[&str] = &[
     "src/egress/dns.rs",
     "src/egress/client_hello.rs",
     "src/egress/inside.rs",
+    "src/egress/java.rs",
     "src/egress/meter.rs",
     "src/egress/price.rs",
     "src/egress/provider.rs",

@@ -13,6 +13,7 @@ use super::protocol::Format;
 use crate::base::name;
 use crate::base::suggest::nearest;
 use crate::base::text::list;
+use crate::egress::Login;
 
 /// The adapters that are part of the program, in the order in which they are shown.
 pub const BUILT_IN: [(&str, &str); 7] = [
@@ -63,6 +64,9 @@ pub struct Adapter {
     pub environment: BTreeMap<String, String>,
     #[serde(default, rename = "file")]
     pub files: Vec<File>,
+    /// How its own program keeps a person's login on the host: the first that is there counts, where there is no key.
+    #[serde(default, rename = "login")]
+    pub logins: Vec<Login>,
     pub provider: Option<Provider>,
 }
 
@@ -199,6 +203,9 @@ pub fn parse(name: &str, text: &str) -> Result<Adapter, String> {
             return Err(format!("the file `{}` {why}", file.path));
         }
     }
+    if let Some(why) = adapter.logins.iter().find_map(Login::flaw) {
+        return Err(why);
+    }
     let reads_prompt = adapter.arguments.iter().chain(&adapter.prompt_arguments).any(|a| a.contains("{prompt"));
     if !own_program && !reads_prompt {
         return Err("no argument holds `{prompt_text}` or `{prompt}`: the agent would not know what to do".to_owned());
@@ -219,6 +226,8 @@ pub struct Call<'a> {
     pub home: &'a str,
     /// The address on which the model answers inside, without a path.
     pub endpoint: Option<&'a str>,
+    /// Is a login of the host used there, and no key? What belongs to it inside comes with the login.
+    pub login: bool,
 }
 
 /// What is run inside.
@@ -241,7 +250,7 @@ impl Adapter {
         let parts = [
             (&self.arguments, true),
             (&self.model_arguments, call.model.is_some()),
-            (&self.endpoint_arguments, call.endpoint.is_some()),
+            (&self.endpoint_arguments, call.endpoint.is_some() && !call.login),
             (&self.prompt_arguments, true),
         ];
         for (list, _) in parts.iter().filter(|(_, wanted)| *wanted) {
@@ -255,7 +264,7 @@ impl Adapter {
                 environment.push((key.into(), call.fill(value).into()));
             }
         }
-        if let Some(provider) = &self.provider {
+        if let Some(provider) = self.provider.as_ref().filter(|_| !call.login) {
             environment.push(((&provider.key).into(), PLACEHOLDER.into()));
             if let (Some(variable), Some(endpoint)) = (&provider.endpoint, call.endpoint) {
                 environment.push((variable.into(), format!("{endpoint}{}", provider.endpoint_path).into()));
@@ -325,6 +334,7 @@ mod tests {
         model: Some("m1"),
         home: "/home/agent",
         endpoint: None,
+        login: false,
     };
 
     fn words(invocation: &Invocation) -> Vec<String> {

@@ -15,12 +15,13 @@ use super::folder::{OUT, PROMPT, TASK};
 use super::protocol::{Format, Reader, Reset, Session};
 use super::roles::RolePrompt;
 use crate::base::text::{cut, one_line};
-use crate::config::{self, Role};
+use crate::config::{self, LoginUse, Role};
+use crate::egress::{Endpoint, Kept};
 use crate::event::AgentCall;
 use crate::role::network::Purse;
 use crate::role::process::{Listener, Process, ProcessError, Ran};
 use crate::role::{Stop, Workshop};
-use crate::sandbox::policy::{Access, Network, OwnFile, Policy};
+use crate::sandbox::policy::{Access, Network, NetworkMode, OwnFile, Policy};
 use crate::sandbox::toolchains::HOME;
 use crate::sandbox::{Cause, Destination};
 
@@ -44,6 +45,8 @@ pub struct Agent {
     call: command::Invocation,
     /// Where its model is, inside.
     endpoint: Option<String>,
+    /// A person's login on this host, where there is no key.
+    login: Option<Arc<Kept>>,
 }
 
 /// The provider's refusal for now.
@@ -87,7 +90,19 @@ impl Agent {
     pub fn load(config: &config::Agent, story: &str, shop: &Workshop) -> Result<Self, AdapterError> {
         let adapter = adapter::load(&config.adapter, shop.adapters().as_deref())?;
         let endpoint = adapter.provider.as_ref().and_then(|provider| shop.endpoint_of(&provider.host));
-        Ok(Self { config: config.clone(), adapter, call: command::invocation(config, story), endpoint })
+        // Whoever names a key, or another model server, means that one.
+        let own = endpoint.is_some() || adapter.provider.as_ref().is_some_and(|provider| provider.url.is_some());
+        let login = if own || config.login == LoginUse::Off { None } else { shop.login(&adapter.logins).map(Arc::new) };
+        let endpoint = match &login {
+            Some(login) if config.login == LoginUse::Gateway => Some(Endpoint::address(login.login.api)),
+            _ => endpoint,
+        };
+        Ok(Self { config: config.clone(), adapter, call: command::invocation(config, story), endpoint, login })
+    }
+
+    /// The login that the gateway uses for it.
+    fn through_gateway(&self) -> Option<&Arc<Kept>> {
+        self.login.as_ref().filter(|_| self.config.login == LoginUse::Gateway)
     }
 
     /// What the log calls it: `command`, `claude/…`.
@@ -149,11 +164,11 @@ impl Agent {
     /// The first line that it prints. None when it does not start: the call itself says why.
     fn ask_version(&self, shop: &Workshop, policy: &Policy, arguments: &[String], stop: &Stop) -> Option<String> {
         let mut policy = policy.clone();
+        drop(self.arguments("", "", &mut policy));
         policy.network = Network::default();
         policy.listeners.clear();
         policy.workspace.access = Access::Read;
         policy.limits.wall = Some(VERSION_WALL);
-        drop(self.arguments("", "", &mut policy));
         let command = shop.engine.sandbox(&policy).command(&self.adapter.program).args(arguments);
         let mut running = command.stdout(Destination::Memory(VERSION_LENGTH)).spawn().ok()?;
         running.stop_on(stop.requests().ok()?);
@@ -203,13 +218,28 @@ impl Agent {
             home: HOME,
             // The gateway's own door first; else a model server that the person's own adapter names.
             endpoint: self.endpoint.as_deref().or_else(|| self.adapter.provider.as_ref()?.url.as_deref()),
+            login: self.login.is_some(),
         };
         let invocation = self.adapter.invocation(&call);
         for (name, value) in invocation.environment {
             policy.environment.retain(|(known, _)| *known != name);
             policy.environment.push((name, value));
         }
-        policy.files.extend(invocation.files.into_iter().map(|(path, content)| OwnFile { inside: Path::new(HOME).join(path), content }));
+        policy.files.extend(
+            invocation.files.into_iter().map(|(path, content)| OwnFile { inside: Path::new(HOME).join(path), content: content.into() }),
+        );
+        if let Some(login) = &self.login {
+            if let Some(provider) = &self.adapter.provider {
+                // A program that sees a key takes it, and looks for no login.
+                policy.environment.retain(|(known, _)| known != provider.key.as_str());
+            }
+            if policy.network.mode == NetworkMode::None {
+                policy.network.mode = NetworkMode::Gateway;
+            }
+            if self.config.login == LoginUse::Share {
+                share(login, policy);
+            }
+        }
         invocation.arguments
     }
 
@@ -273,7 +303,8 @@ impl Agent {
                 watch.asked.is_some()
             });
             let process = Process { shop, policy, arguments, stop: own, listener: listener.filter(|_| plain), tap: Some(tap) };
-            let ran = process.run_paid(Some(purse));
+            let purse = purse.with(self.through_gateway().and_then(Kept::endpoint));
+            let ran = process.run_paid(Some(&purse));
             drop(ended);
             (ran, watch.join().unwrap_or(false))
         });
@@ -286,6 +317,27 @@ impl Agent {
         }
         Ok(Done { ran, session: std::mem::take(&mut heard.session), lingered: lingered && !stop.is_asked() })
     }
+}
+
+/// Puts a person's own login into a sandbox, where they said so: whatever runs there can take it along to its host.
+fn share(login: &Kept, policy: &mut Policy) {
+    let Ok(content) = fs_err::read(&login.at) else { return };
+    let inside = Path::new(HOME).join(&login.login.path);
+    policy.files.retain(|file| file.inside != inside);
+    policy.files.push(OwnFile { inside, content });
+    if policy.network.mode == NetworkMode::Gateway && !policy.network.allow.contains(&login.login.host) {
+        policy.network.allow.push(login.login.host.clone());
+    }
+}
+
+/// What the logins of the configured agents hold, so that it is never kept.
+pub fn secrets_of_logins(shop: &Workshop) -> Vec<(String, Vec<u8>)> {
+    let config = shop.config();
+    let used = config.agents.values().filter(|agent| agent.login != LoginUse::Off);
+    let adapters = used.filter_map(|agent| adapter::load(&agent.adapter, shop.adapters().as_deref()).ok());
+    let kept = adapters.filter_map(|adapter| shop.login(&adapter.logins));
+    kept.flat_map(|kept| kept.secrets().into_iter().map(move |value| (format!("the login in {}", kept.shown()), value.into_bytes())))
+        .collect()
 }
 
 /// What was heard so far.

@@ -73,6 +73,7 @@ mod tests {
             command: command.iter().map(|&c| c.into()).collect(),
             profile: None,
             contract: Contract::Off,
+            login: crate::config::LoginUse::Gateway,
         }
     }
 

@@ -42,6 +42,11 @@ pub enum To {
     Range(IpAddr, u8),
 }
 
+/// Whole segments: `/api` is `/api`, `/api/x` and `/api?x`, and not `/apix`.
+pub fn begins_with(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| prefix.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?']))
+}
+
 impl Reach {
     /// # Errors
     /// Why the text is no rule.
@@ -110,10 +115,8 @@ impl Reach {
         self.methods.is_empty() || self.methods.iter().any(|m| m == method)
     }
 
-    /// Whole segments: `/api` is `/api`, `/api/x` and `/api?x`, and not `/apix`.
     pub fn has_path(&self, path: &str) -> bool {
-        let Some(prefix) = &self.path else { return true };
-        path.strip_prefix(prefix.as_str()).is_some_and(|rest| prefix.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?']))
+        self.path.as_deref().is_none_or(|prefix| begins_with(path, prefix))
     }
 
     /// Does this rule allow everything that `narrow` allows? Unsure is no. A denial allows nothing.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::layer::{Setting, Settings};
+use super::layer::{Origin, Setting, Settings};
 use super::value::Value;
 use super::{
     Agent, Backend, Budget, CI_GATE, Ci, CiProvider, Config, Contract, Credential, DEFAULT_PRIORITY, Gate, Health, Invariants, Landing,
-    Limits, Merge, Project, Queue, Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify, When, Workspace,
+    Limits, LoginUse, Merge, Project, Queue, Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify, When,
+    Workspace,
 };
 use crate::base::size::Size;
 use crate::base::source::{Level, Problem};
@@ -110,7 +111,7 @@ impl Reader<'_> {
         Config {
             project: Project {
                 target: self.must_text("project.target"),
-                stories_by_default: self.settings.get("project.stories").is_some_and(|s| s.origin == super::layer::Origin::BuiltIn),
+                stories_by_default: self.settings.get("project.stories").is_some_and(|s| s.origin == Origin::BuiltIn),
                 stories,
             },
             run: Run {
@@ -242,9 +243,27 @@ impl Reader<'_> {
                 None if is_command => Contract::Off,
                 None => Contract::With,
             };
-            agents.insert(role, Agent { adapter, model: self.text(&at("model")), command, profile: self.text(&at("profile")), contract });
+            let login = self.login(&at("login"));
+            let (model, profile) = (self.text(&at("model")), self.text(&at("profile")));
+            agents.insert(role, Agent { adapter, model, command, profile, contract, login });
         }
         agents
+    }
+
+    /// Whoever gives a login away says so where no repository can say it for them.
+    fn login(&mut self, path: &str) -> LoginUse {
+        match self.text(path).as_deref() {
+            Some("share") => {}
+            Some("off") => return LoginUse::Off,
+            _ => return LoginUse::Gateway,
+        }
+        if let Some(setting) = self.settings.get(path).filter(|setting| !matches!(setting.origin, Origin::User | Origin::Flag)) {
+            let what = "login = \"share\" copies your own login into a sandbox, and this file may be somebody else's";
+            let next =
+                "remove it: the gateway uses a login without showing it; to share yours all the same, write it into your own config.toml";
+            self.problems.push(setting.source.error("not-here", &setting.span, what, next));
+        }
+        LoginUse::Share
     }
 
     fn gates(&mut self) -> Vec<Gate> {
@@ -405,7 +424,7 @@ impl Reader<'_> {
             }
             // Whoever owns the machine decides what runs on it outside of a sandbox, and not whoever wrote the repository.
             CiProvider::Command => {
-                let theirs = |setting: &&Setting| matches!(setting.origin, super::layer::Origin::Target { .. });
+                let theirs = |setting: &&Setting| matches!(setting.origin, Origin::Target { .. });
                 if let Some(setting) = self.settings.get("ci.command").filter(theirs) {
                     self.problems.push(setting.source.error(
                         "host-command",

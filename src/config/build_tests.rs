@@ -133,6 +133,23 @@ fn a_repository_chooses_no_program_of_the_host() {
 }
 
 #[test]
+fn a_repository_shares_no_login() {
+    let theirs = Origin::Target { branch: "main".into(), commit: "0".repeat(40) };
+    for (origin, allowed) in [(theirs, false), (Origin::File, false), (Origin::User, true), (Origin::Flag, true)] {
+        for (word, login) in [("share", LoginUse::Share), ("off", LoginUse::Off), ("gateway", LoginUse::Gateway)] {
+            let text = format!("[agents.implementer]\nadapter = \"claude\"\nlogin = \"{word}\"\n");
+            let mut settings = Settings::new();
+            put(&mut settings, read(&Source::new("default.toml", include_str!("default.toml")), &Origin::BuiltIn).0);
+            put(&mut settings, read(&Source::new("cofferdam.toml", &text), &origin).0);
+            let (config, problems) = build(&settings);
+            let allowed = allowed || word != "share";
+            assert_eq!(config.map(|config| config.agents[&Role::Implementer].login), allowed.then_some(login), "{origin:?}: {problems:#?}");
+            assert_eq!(problems.iter().any(|problem| problem.rule == "not-here"), !allowed);
+        }
+    }
+}
+
+#[test]
 fn a_secret_written_by_mistake_is_marked_but_its_message_does_not_repeat_it() {
     let (_, problems) = with("[[credential]]\nhost = \"x.org\"\nheader = \"a\"\nfrom = \"sk-123456\"\n");
     assert!(!problems[0].what.contains("sk-123456"), "{}", problems[0].what);

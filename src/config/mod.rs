@@ -105,6 +105,17 @@ pub struct Agent {
     /// The sandbox profile; else the one that is named like the role.
     pub profile: Option<String>,
     pub contract: Contract,
+    pub login: LoginUse,
+}
+
+/// What is done with a login that the agent's own program keeps on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginUse {
+    /// The gateway reads its token for each request; a placeholder lies inside.
+    Gateway,
+    /// The file itself is copied into the sandbox.
+    Share,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

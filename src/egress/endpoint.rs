@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::credential::{Credential, Source};
 use super::ledger::Ledger;
+use super::login::Kept;
 use super::names::OURS;
 use super::price::Prices;
 use super::provider::Provider;
@@ -19,6 +20,8 @@ pub struct Endpoint {
     /// Where the service really is.
     pub upstream: Authority,
     pub credential: Option<Arc<Credential>>,
+    /// A login of the host, in the place of a key.
+    pub login: Option<Arc<Kept>>,
     /// What the tools inside take for a key.
     pub placeholder: String,
 }
@@ -36,7 +39,7 @@ impl Endpoint {
         let own = || Authority { host: crate::base::host::Host::parse(provider.host()).unwrap_or_else(|_| unreachable_host()), port: 443 };
         let (header, source) = key.unwrap_or_else(|| (provider.header().to_owned(), Source::Env(provider.key_variable().to_owned())));
         let credential = Some(Arc::new(Credential::new(header, source)));
-        Self { provider, upstream: upstream.unwrap_or_else(own), credential, placeholder: provider.placeholder(&mark()) }
+        Self { provider, upstream: upstream.unwrap_or_else(own), credential, login: None, placeholder: provider.placeholder(&mark()) }
     }
 
     pub fn port(provider: Provider) -> u16 {
@@ -49,14 +52,21 @@ impl Endpoint {
     }
 
     /// The variables that lead the provider's tools here.
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
+    pub fn environment(&self) -> Vec<(String, String)> {
+        if let Some(login) = &self.login {
+            // A program that sees a key takes it, and looks for no login.
+            return login.environment();
+        }
         let base = Self::address(self.provider);
-        let bases = self.provider.base_variables().iter().map(|(name, tail)| (*name, format!("{base}{tail}")));
-        bases.chain([(self.provider.key_variable(), self.placeholder.clone())]).collect()
+        let bases = self.provider.base_variables().iter().map(|(name, tail)| ((*name).to_owned(), format!("{base}{tail}")));
+        bases.chain([(self.provider.key_variable().to_owned(), self.placeholder.clone())]).collect()
     }
 
     /// Files of the private home for tools that no variable leads here.
-    pub fn files(&self) -> Vec<(&'static str, String)> {
+    pub fn files(&self) -> Vec<(String, String)> {
+        if let Some(login) = &self.login {
+            return login.files();
+        }
         match self.provider {
             Provider::Anthropic => Vec::new(),
             Provider::OpenAi => {
@@ -66,12 +76,12 @@ impl Endpoint {
                      [model_providers.cofferdam]\nname = \"cofferdam\"\nbase_url = \"{base}/v1\"\nwire_api = \"responses\"\nenv_key = \"OPENAI_API_KEY\"\n\
                      supports_websockets = false\n\n[analytics]\nenabled = false\n"
                 );
-                vec![(".codex/config.toml", text)]
+                vec![(".codex/config.toml".to_owned(), text)]
             }
             Provider::Gemini => {
                 let text =
                     "{\"security\":{\"auth\":{\"selectedType\":\"gemini-api-key\"}},\"privacy\":{\"usageStatisticsEnabled\":false}}\n";
-                vec![(".gemini/settings.json", text.to_owned())]
+                vec![(".gemini/settings.json".to_owned(), text.to_owned())]
             }
         }
     }
@@ -100,7 +110,7 @@ mod tests {
             let endpoint = Endpoint::new(provider, None, None);
             assert_eq!(endpoint.upstream.to_string(), format!("{}:443", provider.host()));
             let environment = endpoint.environment();
-            assert!(environment.iter().any(|(name, value)| *name == provider.key_variable() && value.contains("cofferdam")));
+            assert!(environment.iter().any(|(name, value)| name == provider.key_variable() && value.contains("cofferdam")));
             assert!(environment.iter().any(|(_, value)| value.starts_with(&Endpoint::address(provider))));
             assert_ne!(endpoint.placeholder, Endpoint::new(provider, None, None).placeholder);
         }

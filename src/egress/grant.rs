@@ -8,6 +8,7 @@ use super::endpoint::mark;
 use super::issuer::Issuer;
 use super::rule::{Request, Rules, ambiguous};
 use crate::base::host::Authority;
+use crate::base::reach::begins_with;
 
 /// A key for requests to one host, over TLS and in no other way.
 #[derive(Clone, Debug)]
@@ -35,13 +36,7 @@ impl Grant {
     /// Is the key for this request? Not where a server may read the path differently than we do.
     pub(super) fn is_for(&self, request: Request<'_>) -> bool {
         let method = self.methods.is_empty() || self.methods.iter().any(|m| m == request.method);
-        let path = self.path.as_deref().is_none_or(|prefix| {
-            let below = request
-                .path
-                .strip_prefix(prefix)
-                .is_some_and(|rest| prefix.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?']));
-            below && !ambiguous(request.path)
-        });
+        let path = self.path.as_deref().is_none_or(|prefix| begins_with(request.path, prefix) && !ambiguous(request.path));
         method && path
     }
 }

@@ -23,6 +23,9 @@ const MOST_FIXED: u32 = 100;
 
 /// Whom programs inside trust where TLS ends at the gateway.
 const AUTHORITIES: &str = "/etc/cofferdam/authorities.pem";
+/// The same for Java, and the variable that every Java reads, whoever starts it.
+const JAVA_STORE: &str = "/etc/cofferdam/authorities.p12";
+const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
 /// The variables by which programs find it.
 const TRUST: [&str; 11] = [
     "SSL_CERT_FILE",
@@ -117,11 +120,23 @@ pub fn furnish(policy: &mut Policy, rules: &Rules, endpoints: &[Endpoint], opene
     policy.addresses.extend(addresses);
     let resolver =
         format!("# The gateway of this sandbox answers; nothing is asked outside.\nnameserver {OURS}\noptions timeout:5 attempts:2\n");
-    policy.files.push(OwnFile { inside: "/etc/resolv.conf".into(), content: resolver });
-    for (path, content) in endpoints.iter().flat_map(Endpoint::files) {
+    policy.files.push(OwnFile { inside: "/etc/resolv.conf".into(), content: resolver.into() });
+    for (path, content) in endpoints.iter().filter(|endpoint| endpoint.login.is_none()).flat_map(Endpoint::files) {
         let inside = std::path::Path::new(HOME).join(path);
         if !policy.files.iter().any(|file| file.inside == inside) {
-            policy.files.push(OwnFile { inside, content });
+            policy.files.push(OwnFile { inside, content: content.into() });
+        }
+    }
+    // By these a program believes itself logged in: whatever else would lie or stand there says otherwise.
+    for login in endpoints.iter().filter_map(|endpoint| endpoint.login.as_ref()) {
+        for (path, content) in login.files() {
+            let inside = std::path::Path::new(HOME).join(path);
+            policy.files.retain(|file| file.inside != inside);
+            policy.files.push(OwnFile { inside, content: content.into() });
+        }
+        for (name, value) in login.environment() {
+            policy.environment.retain(|(known, _)| known != name.as_str());
+            policy.environment.push((name.into(), value.into()));
         }
     }
     for endpoint in endpoints {
@@ -129,21 +144,45 @@ pub fn furnish(policy: &mut Policy, rules: &Rules, endpoints: &[Endpoint], opene
         policy.environment.retain(|(known, _)| known != endpoint.provider.key_variable());
     }
     if let Some(issuer) = &opened.issuer {
-        policy.files.push(OwnFile { inside: AUTHORITIES.into(), content: issuer.bundle().to_owned() });
+        policy.files.push(OwnFile { inside: AUTHORITIES.into(), content: issuer.bundle().into() });
         // In the place of what was taken over from the host: what the host trusts is in the bundle too.
         policy.environment.retain(|(known, _)| !TRUST.iter().any(|name| known == name));
         policy.environment.extend(TRUST.map(|name| (OsString::from(name), AUTHORITIES.into())));
+        if has_java(policy) {
+            trust_for_java(policy, issuer.java_store());
+        }
     }
     for (variable, grant) in opened.grants.iter().filter_map(|grant| Some((grant.variable.as_ref()?, grant))) {
         policy.environment.retain(|(known, _)| known != variable.as_str());
         policy.environment.push((variable.into(), grant.placeholder.clone().into()));
     }
-    for (name, value) in environment().into_iter().chain(endpoints.iter().flat_map(Endpoint::environment)) {
-        if !policy.environment.iter().any(|(known, _)| known == name) {
+    let ours = environment().into_iter().map(|(name, value)| (name.to_owned(), value));
+    for (name, value) in ours.chain(endpoints.iter().flat_map(Endpoint::environment)) {
+        if !policy.environment.iter().any(|(known, _)| known == name.as_str()) {
             policy.environment.push((OsString::from(name), value.into()));
         }
     }
     inside
+}
+
+/// Is a Java among the toolchains? Its store costs some milliseconds, and its variable a line on the standard error of every Java.
+fn has_java(policy: &Policy) -> bool {
+    let of_java =
+        |part: &str| part.starts_with("java") || ["jdk", "jvm", "openjdk", ".jenv", ".sdkman"].iter().any(|word| part.contains(word));
+    let granted = policy.grants.iter().flat_map(|grant| grant.inside.components());
+    granted.filter_map(|part| part.as_os_str().to_str()).any(of_java) || policy.environment.iter().any(|(name, _)| name == "JAVA_HOME")
+}
+
+/// Java reads no file of texts, and learns of a store by an option only. What a person's own options say comes later, and wins.
+fn trust_for_java(policy: &mut Policy, store: Vec<u8>) {
+    policy.files.push(OwnFile { inside: JAVA_STORE.into(), content: store });
+    let mut options = OsString::from(format!("-Djavax.net.ssl.trustStore={JAVA_STORE} -Djavax.net.ssl.trustStoreType=PKCS12"));
+    if let Some(at) = policy.environment.iter().position(|(name, _)| name == JAVA_OPTIONS) {
+        let (_, own) = policy.environment.remove(at);
+        options.push(" ");
+        options.push(own);
+    }
+    policy.environment.push((JAVA_OPTIONS.into(), options));
 }
 
 /// The variables by which programs find a proxy.

@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::door::lock;
-use super::tls;
+use super::{java, tls};
 use crate::base::host::Host;
 
 /// Longer than any run, and short enough that a certificate that got out is soon worth nothing.
@@ -50,6 +50,11 @@ impl Issuer {
     /// What programs inside trust: this authority, and what this host trusts.
     pub fn bundle(&self) -> &str {
         &self.bundle
+    }
+
+    /// The same as Java reads it.
+    pub fn java_store(&self) -> Vec<u8> {
+        java::trust_store(std::iter::once(self.authority.der()).chain(tls::trusted()).map(AsRef::as_ref))
     }
 
     /// The server that stands for a host. Another one for each, with a key of its own.

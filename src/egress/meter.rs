@@ -131,6 +131,8 @@ impl Meter {
                 }
             }
             Provider::Gemini => {
+                // The service of a login wraps what it answers.
+                let value = value.get("response").unwrap_or(value);
                 self.model(value.get("modelVersion"));
                 if let Some(usage) = value.get("usageMetadata").filter(|u| u.is_object()) {
                     let number = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);

@@ -84,6 +84,8 @@ impl Provider {
                 // Batches cost too, and are no way around a budget.
                 Self::Anthropic => ends(&["/messages", "/complete", "/messages/batches"]),
                 Self::OpenAi => !ends(&["/cancel", "/input_items"]),
+                // A login's service answers other questions at the same place; of these only what generates costs something.
+                Self::Gemini if path.contains("/v1internal:") => path.contains("enerateContent"),
                 Self::Gemini => !ends(&[":countTokens"]),
             }
     }

@@ -79,6 +79,11 @@ impl Workshop {
         }
     }
 
+    /// Values that must never be kept, beside those that are known already.
+    pub fn conceal(&mut self, more: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        self.secrets = std::mem::take(&mut self.secrets).and(more);
+    }
+
     /// The repository's workspaces: opened by each thread for itself.
     ///
     /// # Errors

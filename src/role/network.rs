@@ -1,13 +1,15 @@
 //! The network of a role's process: a gateway with the configured hosts, and for agents the models, whose keys stay outside.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::base::host::{Authority, Host};
 use crate::base::text::one_line;
 use crate::config::{Config, Credential, Role, Secret};
 use crate::egress::{
-    self, Accounts, Budget, Endpoint, Gateway, Grant, Ledger, Opened, Prices, Provider, Resolver, Rules, Setup, Source, Tally, Threads,
+    self, Accounts, Budget, Endpoint, Gateway, Grant, Kept, Ledger, Login, Opened, Prices, Provider, Resolver, Rules, Setup, Source, Tally,
+    Threads,
 };
 use crate::event::{Amount, Kind};
 use crate::sandbox::policy::{NetworkMode, Policy};
@@ -32,13 +34,20 @@ pub(super) struct Doors {
 #[derive(Clone, Debug)]
 pub struct Purse {
     ledgers: Vec<Arc<Ledger>>,
+    /// The model that only this process has: by a person's login, for the one program that it is of.
+    own: Option<Endpoint>,
 }
 
 impl Purse {
     /// Of a story: what its rules allow, less what it has spent.
     pub fn of_story(limits: &crate::event::Limits, spent: Amount) -> Self {
         let budget = Budget { model_calls: limits.model_calls, tokens: limits.tokens, cost_microusd: limits.cost_microusd };
-        Self { ledgers: vec![Arc::new(Ledger::new(budget, spent))] }
+        Self { ledgers: vec![Arc::new(Ledger::new(budget, spent))], own: None }
+    }
+
+    /// The same purse, for a process with a model of its own.
+    pub fn with(&self, own: Option<Endpoint>) -> Self {
+        Self { ledgers: self.ledgers.clone(), own }
     }
 }
 
@@ -76,8 +85,8 @@ pub(super) fn endpoints(config: &Config, around: &Surroundings) -> Vec<Endpoint>
     let mut found: Vec<Endpoint> = config.credentials.iter().filter_map(of_credential).collect();
     for agent in config.agents.values() {
         let provider = match agent.adapter.as_str() {
-            "claude" => Provider::Anthropic,
-            "codex" | "qwen" | "aider" | "opencode" => Provider::OpenAi,
+            "claude" | "opencode" => Provider::Anthropic,
+            "codex" | "qwen" | "aider" => Provider::OpenAi,
             "gemini" => Provider::Gemini,
             _ => continue,
         };
@@ -121,6 +130,12 @@ fn grant(credential: &Credential) -> Option<Grant> {
 }
 
 impl Workshop {
+    /// The first of these logins that is there on this host.
+    pub fn login(&self, logins: &[Login]) -> Option<Kept> {
+        let variable = |name: &str| self.around.variables.get(name).map(PathBuf::from);
+        Kept::find(logins, self.around.home.as_deref()?, &variable)
+    }
+
     /// Where the model of this provider's host is, inside an agent's sandbox. None when there is no key for it.
     pub fn endpoint_of(&self, host: &str) -> Option<String> {
         let provider = Provider::ALL.into_iter().find(|provider| provider.host() == host)?;
@@ -137,6 +152,10 @@ impl Workshop {
         let rules = Rules::parse(&policy.network.allow).map_err(bad)?;
         let config = self.config();
         let mut endpoints = purse.map(|_| endpoints(&config, &self.around)).unwrap_or_default();
+        if let Some(own) = purse.and_then(|purse| purse.own.clone()) {
+            endpoints.retain(|endpoint| endpoint.provider != own.provider);
+            endpoints.push(own);
+        }
         let mut opened = Opened::new(&rules, config.credentials.iter().filter_map(grant).collect())?;
         for endpoint in &mut endpoints {
             endpoint.credential = endpoint.credential.take().map(|key| self.kept(&endpoint.upstream, key));

@@ -52,6 +52,11 @@ impl Secrets {
         Self { known }
     }
 
+    /// These and more.
+    pub fn and(self, more: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        Self::new(self.known.into_iter().map(|(value, name)| (name, value)).chain(more))
+    }
+
     /// Is this the name of a variable that holds a secret?
     pub fn is_secret_name(name: &str) -> bool {
         let name = name.to_ascii_uppercase();

@@ -86,11 +86,11 @@ impl Root {
         Ok(())
     }
 
-    pub(super) fn file(&mut self, path: &Path, content: &str) -> io::Result<()> {
+    pub(super) fn file(&mut self, path: &Path, content: &[u8]) -> io::Result<()> {
         self.need_own_parent(path)?;
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
         let fd = sys::open_at(self.root.as_fd(), &c_path(relative(path))?, flags, 0o444)?;
-        let mut rest = content.as_bytes();
+        let mut rest = content;
         while !rest.is_empty() {
             rest = &rest[nix::unistd::write(&fd, rest)?..];
         }

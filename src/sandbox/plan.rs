@@ -69,7 +69,8 @@ pub enum Step {
     File {
         #[serde(with = "wire::path")]
         path: PathBuf,
-        content: String,
+        #[serde(with = "wire::content")]
+        content: Vec<u8>,
     },
     Link {
         #[serde(with = "wire::path")]
@@ -501,7 +502,7 @@ fn skeleton(rules: &mut Vec<(PathBuf, Rights)>) -> Vec<Step> {
         ("/etc/hostname", format!("{HOST_NAME}\n")),
         (UNGRANTED, "Only the Landlock layer keeps this file from being read.\n".to_owned()),
     ] {
-        steps.push(Step::File { path: path.into(), content });
+        steps.push(Step::File { path: path.into(), content: content.into() });
     }
     steps
 }

@@ -112,7 +112,8 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OwnFile {
     pub inside: PathBuf,
-    pub content: String,
+    #[serde(with = "super::wire::content")]
+    pub content: Vec<u8>,
 }
 
 /// A path that exists on the host below something granted, and must not be seen.

@@ -379,7 +379,7 @@ impl Scanner<'_> {
         let files = [config.join("git/config"), home.join(".gitconfig")];
         let texts: Vec<String> = files.iter().filter_map(|file| self.view.text(file, 256 * 1024)).collect();
         if let Some(content) = identity::settings(texts.iter().map(String::as_str)) {
-            self.found.files.push(OwnFile { inside: Path::new(HOME).join(".gitconfig"), content });
+            self.found.files.push(OwnFile { inside: Path::new(HOME).join(".gitconfig"), content: content.into() });
         }
     }
 

@@ -53,6 +53,19 @@ pub(super) mod path {
     }
 }
 
+/// For a field that holds a file's content, mostly text.
+pub(super) mod content {
+    use super::{Deserialize, Deserializer, OsStr, OsStrExt, OsStringExt, Serialize, Serializer, Text};
+
+    pub(in crate::sandbox) fn serialize<S: Serializer>(content: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        Text::from(OsStr::from_bytes(content)).serialize(serializer)
+    }
+
+    pub(in crate::sandbox) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Text::deserialize(deserializer).map(|text| text.0.into_owned().into_vec())
+    }
+}
+
 /// For a field that is a list of paths.
 pub(super) mod paths {
     use std::path::PathBuf;

@@ -13,6 +13,8 @@ pub struct Agent {
     pub has_key: bool,
     /// A login of its own is there.
     pub logged_in: bool,
+    /// A run uses it, through the gateway.
+    pub login_used: bool,
 }
 
 /// Who does the work and who judges it.
@@ -30,21 +32,16 @@ pub struct Chosen {
     pub because: String,
 }
 
-/// Where an agent keeps its login, below the home folder unless the variable names another folder. Only that it is there is asked.
-pub const LOGINS: [(&str, Option<&str>, &str, &str); 6] = [
-    ("claude", Some("CLAUDE_CONFIG_DIR"), ".claude", ".credentials.json"),
-    ("codex", Some("CODEX_HOME"), ".codex", "auth.json"),
-    ("gemini", None, ".gemini", "oauth_creds.json"),
-    ("opencode", None, ".local/share/opencode", "auth.json"),
-    ("qwen", None, ".qwen", "oauth_creds.json"),
-    ("aider", None, ".aider", "oauth-keys.env"),
-];
+/// Where agents whose logins no run uses keep them, below the home folder. Only that it is there is asked.
+pub const UNUSED_LOGINS: [(&str, &str); 3] =
+    [("opencode", ".local/share/opencode/auth.json"), ("qwen", ".qwen/oauth_creds.json"), ("aider", ".aider/oauth-keys.env")];
 
 impl Agent {
     /// In a person's words.
     pub fn state(&self) -> String {
         let key = match (&self.key, self.has_key) {
             (Some(key), true) => format!("key in {key}"),
+            _ if self.login_used => "logged in".to_owned(),
             (Some(key), false) if self.logged_in => format!("logged in; {key} is not set"),
             (Some(key), false) => format!("{key} is not set"),
             (None, _) if self.logged_in => "logged in".to_owned(),
@@ -58,7 +55,7 @@ impl Agent {
 pub fn choose(agents: &[Agent], implementer: Option<&str>, reviewer: Option<&str>) -> (Roles, Vec<Missing>) {
     let mut missing = Vec::new();
     let mut here: Vec<&Agent> = agents.iter().filter(|agent| agent.installed).collect();
-    here.sort_by_key(|agent| !agent.has_key);
+    here.sort_by_key(|agent| !(agent.has_key || agent.login_used));
     let asked = |words: &str, missing: &mut Vec<Missing>| {
         let chosen = asked(words);
         if let Some(agent) = agents.iter().find(|agent| agent.name == chosen.adapter) {
@@ -69,7 +66,11 @@ pub fn choose(agents: &[Agent], implementer: Option<&str>, reviewer: Option<&str
     let first = |agent: &&Agent| Chosen {
         adapter: agent.name.clone(),
         command: Vec::new(),
-        because: if agent.has_key { "it is on PATH, and its key is set".to_owned() } else { "it is on PATH".to_owned() },
+        because: match (agent.has_key, agent.login_used) {
+            (true, _) => "it is on PATH, and its key is set".to_owned(),
+            (_, true) => "it is on PATH, and you are logged in".to_owned(),
+            _ => "it is on PATH".to_owned(),
+        },
     };
     let implementer = implementer.map(|words| asked(words, &mut missing)).or_else(|| {
         let agent = here.first()?;
@@ -115,7 +116,7 @@ fn lacks(agent: &Agent) -> Option<Missing> {
     if !agent.installed {
         return Some(Missing::new(format!("{}: it is not on PATH", agent.name), format!("install {} before cofferdam run", agent.name)));
     }
-    let key = agent.key.as_ref().filter(|_| !agent.has_key)?;
+    let key = agent.key.as_ref().filter(|_| !agent.has_key && !agent.login_used)?;
     let login = if agent.logged_in { "; its own login is there, and runs use keys only" } else { "" };
     Some(Missing::new(
         format!("the key of {}: {key} is not set{login}", agent.name),
@@ -128,7 +129,14 @@ mod tests {
     use super::*;
 
     fn agent(name: &str, installed: bool, has_key: bool) -> Agent {
-        Agent { name: name.into(), installed, key: Some(format!("{}_KEY", name.to_uppercase())), has_key, logged_in: false }
+        Agent {
+            name: name.into(),
+            installed,
+            key: Some(format!("{}_KEY", name.to_uppercase())),
+            has_key,
+            logged_in: false,
+            login_used: false,
+        }
     }
 
     fn names(roles: &Roles) -> (Option<&str>, Option<&str>) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Host;
-use super::agents::{Agent, LOGINS};
+use super::agents::{Agent, UNUSED_LOGINS};
 use crate::agents::adapter;
 
 /// Programs that gates need.
@@ -58,12 +58,14 @@ pub fn host(variables: &BTreeMap<String, OsString>, adapters: Option<&Path>) -> 
     let programs = PROGRAMS.iter().filter_map(|program| Some(((*program).to_owned(), find(program)?))).collect();
     let is_set = |name: &str| variables.get(name).is_some_and(|value| !value.is_empty());
     let home = variables.get("HOME").map(PathBuf::from);
+    let is_login = |path: PathBuf| fs_err::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0);
+    let folder = |name: &str| variables.get(name).map(PathBuf::from);
+    let login_used = |adapter: &adapter::Adapter| {
+        home.as_ref().is_some_and(|home| adapter.logins.iter().any(|login| is_login(login.place(home, &folder).0)))
+    };
     let logged_in = |name: &str| {
-        LOGINS.iter().filter(|(agent, ..)| *agent == name).any(|(_, variable, folder, file)| {
-            let named = variable.and_then(|variable| variables.get(variable)).map(PathBuf::from);
-            let folder = named.or_else(|| Some(home.as_ref()?.join(folder)));
-            folder.is_some_and(|folder| fs_err::metadata(folder.join(file)).is_ok_and(|m| m.is_file() && m.len() > 0))
-        })
+        let unused = UNUSED_LOGINS.iter().filter(|(agent, _)| *agent == name);
+        unused.filter_map(|(_, path)| Some(home.as_ref()?.join(path))).any(is_login)
     };
     // In the order of the built-in ones, then a person's own; one that cannot be read is told by whoever uses it.
     let built_in = adapter::BUILT_IN.iter().map(|(name, _)| (*name).to_owned());
@@ -73,7 +75,9 @@ pub fn host(variables: &BTreeMap<String, OsString>, adapters: Option<&Path>) -> 
         let key = adapter.provider.as_ref().map(|provider| provider.key.clone());
         let installed =
             if adapter.program.starts_with('/') { Path::new(&adapter.program).is_file() } else { find(&adapter.program).is_some() };
-        Agent { installed, has_key: key.as_deref().is_some_and(is_set), logged_in: logged_in(&adapter.name), key, name: adapter.name }
+        let login_used = login_used(&adapter);
+        let logged_in = login_used || logged_in(&adapter.name);
+        Agent { installed, has_key: key.as_deref().is_some_and(is_set), logged_in, login_used, key, name: adapter.name }
     });
     Host { agents: agents.collect(), programs }
 }

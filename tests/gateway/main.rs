@@ -6,8 +6,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod broken;
 mod door;
 mod hostile;
+mod logins;
 mod models;
 mod opened;
 mod runner;

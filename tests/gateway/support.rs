@@ -11,7 +11,7 @@ use std::time::Duration;
 use cofferdam::base::host::{Authority, Name};
 use cofferdam::egress::inside::Service;
 use cofferdam::egress::names::Names;
-use cofferdam::egress::{Gateway, Inside, Opened, Resolver, Rules, Setup, Threads};
+use cofferdam::egress::{Gateway, Inside, Issuer, Opened, Resolver, Rules, Setup, Threads};
 
 /// A server that counts its connections and remembers what they sent first.
 pub(crate) struct Site {
@@ -111,6 +111,11 @@ impl Site {
             seen(&bytes[..read]);
             stream.write_all(answer).ok();
         })
+    }
+
+    /// Does what a function does with each connection.
+    pub(crate) fn raw(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        Self::start("127.0.0.1:0", String::new(), move |stream, _| serve(stream))
     }
 
     /// Sends back what it gets, byte for byte.
@@ -303,6 +308,15 @@ pub(crate) struct Rig {
 impl Rig {
     /// `fixed` is where the third socket leads.
     pub(crate) fn new(rules: &[&str], names: &NameServer, fixed: &str) -> Self {
+        Self::with(rules, names, fixed, Opened::default())
+    }
+
+    /// One where TLS ends where the rules need it.
+    pub(crate) fn opened(rules: &[&str], names: &NameServer, fixed: &str, issuer: Arc<Issuer>) -> Self {
+        Self::with(rules, names, fixed, Opened { grants: Vec::new(), issuer: Some(issuer) })
+    }
+
+    fn with(rules: &[&str], names: &NameServer, fixed: &str, opened: Opened) -> Self {
         let threads = Threads::start().expect("threads");
         let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port")).collect();
         let at = |n: usize| listeners[n].local_addr().expect("an address");
@@ -315,7 +329,7 @@ impl Rig {
             notices: None,
             observe: false,
             endpoints: Vec::new(),
-            opened: Opened::default(),
+            opened,
             accounts: None,
         };
         let gateway = Gateway::start(threads.handle(), setup, listeners.into_iter().map(OwnedFd::from).collect()).expect("a gateway");
@@ -339,6 +353,15 @@ impl Rig {
         }
         assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
         stream
+    }
+}
+
+/// Waits for what takes a while on a machine that is busy.
+pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while !happened() {
+        assert!(std::time::Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

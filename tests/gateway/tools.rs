@@ -82,6 +82,7 @@ const TOOLS: &[(&str, &str, &str)] = &[
     ("curl", "curl --version", "curl -sS --max-time 60 $AT/page | grep -q 'the page' && echo done"),
     ("git", "git --version", "rm -rf out; git clone -q $AT/repo.git out && grep -q content out/file && echo done"),
     ("python", "/usr/bin/python3 --version", "/usr/bin/python3 -c \"import urllib.request as u; print('done' if b'the page' in u.urlopen('$AT/page').read() else '')\""),
+    ("requests", "/usr/bin/python3 -c 'from pip._vendor import requests'", "/usr/bin/python3 -c \"from pip._vendor import requests as r; print('done' if 'the page' in r.get('$AT/page', timeout=60).text else '')\""),
     ("pip", "/usr/bin/python3 -m pip --version", "/usr/bin/python3 -m pip download -q --no-deps --no-cache-dir --disable-pip-version-check --index-url $AT/simple/ --trusted-host reg.test -d wheels pkg && ls wheels | grep -q pkg && echo done"),
     ("node", "node --version", "node -e \"fetch('$AT/page').then(r => r.text()).then(t => console.log(t.includes('the page') ? 'done' : t))\""),
     ("npm", "npm --version", "rm -rf node_modules package*.json; npm install --silent --no-audit --no-fund --registry $AT/npm pkg >/dev/null && test -f node_modules/pkg/package.json && echo done"),
@@ -106,6 +107,11 @@ J
          java F.java $AT/page",
     ),
 ];
+
+/// As they find it, and where they ignore the proxy's variables.
+const WAYS: [&[&str]; 2] = [&[], &["NO_PROXY=*", "no_proxy=*", "NODE_USE_ENV_PROXY=0"]];
+/// Package managers try again for minutes what is refused; here once is enough.
+const ONCE: [&str; 3] = ["npm_config_fetch_retries=0", "PIP_RETRIES=0", "CARGO_NET_RETRY=0"];
 
 fn run(world: &World, site: &Site, names: &NameServer, rule: Option<&str>, environment: &[&str], script: &str) -> (i32, String, String) {
     let mut command = world.command();
@@ -148,11 +154,12 @@ fn the_tools_fetch_from_an_allowed_host_and_from_no_other() {
             continue;
         }
         tried += 1;
-        let before = site.dialled();
-        let (_, out, err) = run(&world, &site, &names, None, &[], script);
-        assert!(!out.contains("done") && site.dialled() == before, "{tool} without leave: {out} {err}");
-        // As they find it, and where they ignore the proxy's variables.
-        for environment in [&[][..], &["NO_PROXY=*", "no_proxy=*", "NODE_USE_ENV_PROXY=0"]] {
+        for way in WAYS {
+            let before = site.dialled();
+            let (_, out, err) = run(&world, &site, &names, None, &[way, &ONCE].concat(), script);
+            assert!(!out.contains("done") && site.dialled() == before, "{tool} without leave {way:?}: {out} {err}");
+        }
+        for environment in WAYS {
             let (_, out, err) = run(&world, &site, &names, Some(&rule), environment, script);
             assert!(out.trim_end().ends_with("done"), "{tool} {environment:?}: {out}\n{err}");
         }
@@ -167,24 +174,52 @@ fn the_tools_trust_the_gateway_where_tls_ends_there() {
     let (site, names) = host(&world, true);
     let (rule, narrow) = (format!("GET,HEAD,POST reg.test:{}/", site.port()), format!("GET,HEAD,POST reg.test:{}/elsewhere/", site.port()));
     let mut tried = 0;
-    // Java reads a store of its own kind only.
-    for (tool, there, script) in TOOLS.iter().filter(|(tool, ..)| *tool != "java") {
+    for (tool, there, script) in TOOLS {
         let script = script.replace("--trusted-host reg.test ", "");
         if run(&world, &site, &names, None, &[], there).0 != 0 {
             drop(writeln!(std::io::stderr(), "SKIPPED {tool} through TLS that ends at the gateway: it is not here"));
             continue;
         }
         tried += 1;
-        let before = site.seen().len();
-        // Package managers try again for minutes.
-        if ["curl", "git", "python", "node"].contains(tool) {
-            let (_, out, err) = run(&world, &site, &names, Some(&narrow), &[], &script);
-            assert!(!out.contains("done") && site.seen().len() == before, "{tool} elsewhere: {out} {err}");
+        for way in WAYS {
+            let before = site.seen().len();
+            let (_, out, err) = run(&world, &site, &names, Some(&narrow), &[way, &ONCE].concat(), &script);
+            assert!(!out.contains("done") && site.seen().len() == before, "{tool} elsewhere {way:?}: {out} {err}");
         }
-        for environment in [&[][..], &["NO_PROXY=*", "no_proxy=*", "NODE_USE_ENV_PROXY=0"]] {
+        for environment in WAYS {
             let (_, out, err) = run(&world, &site, &names, Some(&rule), environment, &script);
             assert!(out.trim_end().ends_with("done"), "{tool} {environment:?}: {out}\n{err}");
         }
     }
     assert!(tried >= 3, "curl, git and python are everywhere");
+}
+
+/// Java reads a store of its own kind: the sandbox's authority is in it, with everybody whom the host trusts, and nothing else makes it trusted.
+#[test]
+fn java_trusts_the_gateway_by_its_own_store_and_by_nothing_else() {
+    let world = World::new(Who::Caller);
+    let (site, names) = host(&world, true);
+    let rule = format!("GET reg.test:{}/", site.port());
+    let (_, there, script) = TOOLS.iter().find(|(tool, ..)| *tool == "java").expect("it is a tool");
+    if run(&world, &site, &names, None, &[], there).0 != 0 {
+        drop(writeln!(std::io::stderr(), "SKIPPED java through TLS that ends at the gateway: it is not here"));
+        return;
+    }
+    let (_, out, err) = run(&world, &site, &names, Some(&rule), &[], script);
+    assert!(out.trim_end().ends_with("done"), "{out}\n{err}");
+    // Control: without the option it trusts nobody there, and the server sees nothing.
+    let before = site.seen().len();
+    let (_, out, err) = run(&world, &site, &names, Some(&rule), &[], &format!("unset JAVA_TOOL_OPTIONS; {script}"));
+    assert!(!out.contains("done") && err.contains("unable to find valid certification path"), "{out}\n{err}");
+    assert_eq!(site.seen().len(), before);
+    // Every entry is one that Java trusts: ours first, and those of the host.
+    let list = "keytool -list -keystore /etc/cofferdam/authorities.p12 -storepass any-at-all 2>/dev/null | grep -c trustedCertEntry";
+    let (_, out, err) = run(&world, &site, &names, Some(&rule), &[], list);
+    assert_eq!(out.trim(), "2", "the host's roots are one certificate here: {err}");
+    // Options of the person's own stay, and come last.
+    let (_, out, err) = run(&world, &site, &names, Some(&rule), &["JAVA_TOOL_OPTIONS=-Dmine=1"], "echo $JAVA_TOOL_OPTIONS");
+    assert!(out.contains("authorities.p12") && out.trim_end().ends_with("-Dmine=1"), "{out}\n{err}");
+    // Where nothing ends at the gateway, Java is left alone.
+    let (_, out, err) = run(&world, &site, &names, Some(&format!("reg.test:{}", site.port())), &[], "echo \"[$JAVA_TOOL_OPTIONS]\"");
+    assert_eq!(out.trim(), "[]", "{err}");
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::super::door::{Door, Held, Pass};
 use super::super::endpoint::Endpoint;
-use super::super::http1::{self, Flaw, ResponseHead};
+use super::super::http1::{self, Flaw, RequestHead, ResponseHead};
 use super::super::ledger::Exceeded;
 use super::super::meter::{Meter, Usage};
 use super::super::notice::{Notice, Refusal};
@@ -16,6 +16,7 @@ use super::conn::{Conn, NoHead};
 use super::exchange::{Sent, Tap};
 use super::http::{Own, Route, Server, Went, forward};
 use super::{HEAD, IDLE};
+use crate::base::text::list;
 use crate::event::Amount;
 
 pub(super) async fn serve(door: &Arc<Door>, stream: TcpStream, endpoint: &Endpoint) {
@@ -39,20 +40,26 @@ async fn next(door: &Arc<Door>, client: &mut Conn<TcpStream>, server: &mut Optio
         Err(flaw) => return bad(client, flaw).await,
     };
     let provider = endpoint.provider;
-    let key = match &endpoint.credential {
-        None => None,
-        Some(credential) => match credential.value().await {
-            Ok(value) => Some(Added { name: credential.header.clone(), value }),
-            Err(why) => {
-                door.fail(&endpoint.upstream, format!("there is no key: {why}"));
-                return own(client, endpoint, 401, &format!("there is no key for {}: {why}", provider.name())).await;
-            }
-        },
+    if let Some(login) = endpoint.login.as_ref().filter(|login| !login.is_for(head.target)) {
+        let paths = list(&login.login.paths);
+        let why = format!("the login in {} is for requests below {paths} and for no other", login.shown());
+        let path = head.target.split('?').next().unwrap_or_default();
+        door.refuse(Refusal { target: format!("{} {}{path}", head.method, endpoint.upstream), why: why.clone(), allow: None });
+        return own(client, endpoint, 403, &why).await;
+    }
+    let keys = match keys(endpoint, &head).await {
+        Ok(keys) => keys,
+        Err(why) => {
+            door.fail(&endpoint.upstream, format!("there is no key: {why}"));
+            return own(client, endpoint, 401, &format!("there is no key for {}: {why}", provider.name())).await;
+        }
     };
     let mut without: Vec<&str> = provider.stripped().to_vec();
+    // Only we say who somebody is.
+    without.extend(endpoint.login.iter().flat_map(|login| login.login.headers.keys().map(String::as_str)));
     // A packed answer cannot be counted.
     without.push("accept-encoding");
-    let (out, length) = match request::rewritten(&head, &endpoint.upstream, 443, head.target, key.as_slice(), &without) {
+    let (out, length) = match request::rewritten(&head, &endpoint.upstream, 443, head.target, &keys, &without) {
         Ok(out) => out,
         Err(flaw) => return bad(client, flaw).await,
     };
@@ -72,6 +79,16 @@ async fn next(door: &Arc<Door>, client: &mut Conn<TcpStream>, server: &mut Optio
     went.again.then_some(())
 }
 
+/// What says to the provider who pays: a key, or a login of the host with what belongs to it.
+async fn keys(endpoint: &Endpoint, head: &RequestHead<'_>) -> Result<Vec<Added>, String> {
+    if let Some(login) = &endpoint.login {
+        // A small file that is read in no time.
+        return login.headers(head, jiff::Timestamp::now());
+    }
+    let Some(credential) = &endpoint.credential else { return Ok(Vec::new()) };
+    Ok(vec![Added { name: credential.header.clone(), value: credential.value().await? }])
+}
+
 fn admit(door: &Door) -> Result<(), Exceeded> {
     let Some(accounts) = door.accounts() else { return Ok(()) };
     for (n, ledger) in accounts.ledgers.iter().enumerate() {
@@ -86,11 +103,17 @@ fn admit(door: &Door) -> Result<(), Exceeded> {
 /// After the answer: what it cost, and what its status means for the calls to come.
 fn settle(door: &Door, endpoint: &Endpoint, call: bool, tap: Counter<'_>, went: &Went) {
     let provider = endpoint.provider;
-    if tap.status == 401
-        && let Some(credential) = &endpoint.credential
-    {
-        credential.forget();
-        door.fail(&endpoint.upstream, "it refused the key".to_owned());
+    if tap.status == 401 {
+        if let Some(credential) = &endpoint.credential {
+            credential.forget();
+        }
+        let what = match &endpoint.login {
+            Some(login) => format!("it refused the login in {}; run `{}` on the host", login.shown(), login.login.renew),
+            None => "it refused the key".to_owned(),
+        };
+        if endpoint.login.is_some() || endpoint.credential.is_some() {
+            door.fail(&endpoint.upstream, what);
+        }
     }
     if tap.status == 429 || tap.status == 529 {
         door.tell(Notice::Paused { provider, wait: tap.retry_after });

@@ -19,7 +19,9 @@ use crate::sandbox::{Cause, Engine};
 const WIDTH: usize = 80;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit code: 0 when sandboxes can be enforced here, 6 when not.")]
+#[command(
+    after_help = "Exit code: 0 when sandboxes can be enforced here, 6 when not. With --agents: 0 when an agent is ready, 3 when none is."
+)]
 pub struct Args {
     /// One JSON document
     #[arg(long, conflicts_with = "apparmor")]
@@ -27,6 +29,9 @@ pub struct Args {
     /// Print the AppArmor profile that allows this binary its namespaces
     #[arg(long)]
     apparmor: bool,
+    /// Which agents are here, their versions, and whether their models would answer: by a key, or by a login of yours
+    #[arg(long, conflicts_with = "apparmor")]
+    agents: bool,
 }
 
 /// # Errors
@@ -34,6 +39,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.apparmor {
         return print_profile();
+    }
+    if args.agents {
+        return super::logins::run(args.json);
     }
     let diagnosis = diagnose(&find()?);
     if args.json {

@@ -1,15 +1,17 @@
 //! The gateway of one command: made ready before its sandbox is, served from threads of our own once it runs, summed up at its end.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::{Exit, Failure};
 use super::printer;
+use crate::agents::adapter;
 use crate::base::host::Authority;
 use crate::base::text::{one_line, plural};
 use crate::egress::{
-    self, Accounts, Budget, Endpoint, Gateway, Grant, Inside, Ledger, Opened, Prices, Provider, Resolver, Rules, Setup, Source, Tally,
-    Threads,
+    self, Accounts, Budget, Endpoint, Gateway, Grant, Inside, Kept, Ledger, Opened, Prices, Provider, Resolver, Rules, Setup, Source,
+    Tally, Threads,
 };
 use crate::event::Amount;
 use crate::sandbox::policy::{NetworkMode, Policy, Tier};
@@ -65,6 +67,22 @@ impl Model {
     }
 }
 
+/// The model of an agent's own login on this host.
+pub(super) fn login(agent: &str, around: &Surroundings) -> Result<Endpoint, Failure> {
+    let own = around.profiles.as_deref().and_then(Path::parent).map(|config| config.join("adapters"));
+    let adapter = adapter::load(agent, own.as_deref()).map_err(|error| Failure::usage(error.to_string()).next(error.next()))?;
+    let Some(first) = adapter.logins.first() else {
+        return Err(
+            Failure::usage(format!("the adapter {agent} knows of no login; nothing was run")).next("pass --model PROVIDER, with a key")
+        );
+    };
+    let variable = |name: &str| around.variables.get(name).map(PathBuf::from);
+    let kept = around.home.as_deref().and_then(|home| Kept::find(&adapter.logins, home, &variable));
+    let endpoint = kept.and_then(|kept| Arc::new(kept).endpoint());
+    endpoint
+        .ok_or_else(|| Failure::usage(format!("nobody is logged in to {agent} here; nothing was run")).next(format!("run {}", first.renew)))
+}
+
 /// What calls cost here, and how many there may be.
 pub(super) fn accounts(around: &Surroundings, model_calls: Option<u64>) -> Result<Accounts, Failure> {
     let own = around.profiles.as_ref().and_then(|profiles| profiles.parent()).map(|config| config.join("prices.toml"));
@@ -96,7 +114,7 @@ pub(super) struct Serving {
 pub(super) fn prepare(policy: &mut Policy, mut wishes: Wishes) -> Result<Option<Ready>, Failure> {
     if policy.network.mode != NetworkMode::Gateway {
         return if wishes.observe || !wishes.endpoints.is_empty() || !wishes.grants.is_empty() {
-            Err(Failure::usage("--observe, --model and --credential need the gateway; nothing was run")
+            Err(Failure::usage("--observe, --model, --login and --credential need the gateway; nothing was run")
                 .next("leave out --net, or pass --net gateway"))
         } else {
             Ok(None)

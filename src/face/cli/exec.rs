@@ -21,7 +21,7 @@ use super::throwaway;
 use crate::base::duration;
 use crate::base::size::Size;
 use crate::base::text::{bytes_line, one_line};
-use crate::egress::{Grant, Source, Tally};
+use crate::egress::{Endpoint, Grant, Source, Tally};
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
 use crate::sandbox::resolve::{ExecOptions, resolve};
@@ -63,11 +63,14 @@ pub struct Args {
     /// Where the model's key is taken from: env:NAME, file:PATH or command:COMMAND [default: the provider's usual variable]
     #[arg(long, value_name = "SOURCE", requires = "model", help_heading = "Access")]
     model_key: Option<Source>,
+    /// A model it may call by your own login of an agent, such as claude or codex: used outside, where a placeholder lies inside
+    #[arg(long, value_name = "AGENT", help_heading = "Access")]
+    login: Vec<String>,
     /// A key for one host, put in outside; the command sees a placeholder. SOURCE is env:NAME, file:PATH or command:COMMAND
     #[arg(long, value_name = "HEADER@HOST[:PORT]=SOURCE", value_parser = door::grant, help_heading = "Access")]
     credential: Vec<Grant>,
     /// How many model calls it may make
-    #[arg(long, value_name = "N", value_parser = count, requires = "model", allow_hyphen_values = true, help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, help_heading = "Limits")]
     model_calls: Option<u64>,
     /// The name server that the gateway asks [default: the host's own]
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = name_server, help_heading = "Access")]
@@ -231,13 +234,30 @@ struct Document<'a> {
 }
 
 fn wishes(args: &Args, around: &Surroundings) -> Result<door::Wishes, Failure> {
-    let endpoints = args.model.iter().map(|model| model.endpoint(args.model_key.as_ref())).collect();
-    let accounts = if args.model.is_empty() { None } else { Some(door::accounts(around, args.model_calls)?) };
+    let mut endpoints: Vec<Endpoint> = args.model.iter().map(|model| model.endpoint(args.model_key.as_ref())).collect();
+    for agent in &args.login {
+        let endpoint = door::login(agent, around)?;
+        if endpoints.iter().any(|other| other.provider == endpoint.provider) {
+            return Err(Failure::usage(format!("{} would be reached in two ways; nothing was run", endpoint.provider.name()))
+                .next(format!("leave out --login {agent}, or the --model of the same provider")));
+        }
+        endpoints.push(endpoint);
+    }
+    if endpoints.is_empty() && args.model_calls.is_some() {
+        return Err(Failure::usage("--model-calls counts the calls of a model, and there is none; nothing was run")
+            .next("pass --model PROVIDER or --login AGENT too"));
+    }
+    let accounts = if endpoints.is_empty() { None } else { Some(door::accounts(around, args.model_calls)?) };
     Ok(door::Wishes { observe: args.observe, resolver: args.resolver, endpoints, grants: args.credential.clone(), accounts })
 }
 
 pub(super) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
+/// Who wants to see what is wanted, or a model to be called, means the gateway: nothing else can do it.
+fn wants_gateway(args: &Args) -> bool {
+    args.observe || !args.model.is_empty() || !args.login.is_empty() || !args.credential.is_empty()
 }
 
 fn options(args: &Args) -> Result<ExecOptions, Failure> {
@@ -253,13 +273,10 @@ fn options(args: &Args) -> Result<ExecOptions, Failure> {
         read: args.read.clone(),
         write: args.write.clone(),
         env: args.env.clone(),
-        // Who wants to see what is wanted, or a model to be called, means the gateway: nothing else can do it.
-        net: args.net.or((args.observe || !args.model.is_empty() || !args.credential.is_empty()).then_some(Net::Gateway)).map(|net| {
-            match net {
-                Net::None => NetworkMode::None,
-                Net::Gateway => NetworkMode::Gateway,
-                Net::Host => NetworkMode::Host,
-            }
+        net: args.net.or(wants_gateway(args).then_some(Net::Gateway)).map(|net| match net {
+            Net::None => NetworkMode::None,
+            Net::Gateway => NetworkMode::Gateway,
+            Net::Host => NetworkMode::Host,
         }),
         allow: args.allow.clone(),
         limits: Limits {

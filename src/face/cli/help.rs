@@ -56,7 +56,7 @@ pub const EXAMPLES: &[(&str, &[&str])] = &[
     ("costs", &["cofferdam costs"]),
     ("demo", &["cofferdam demo", "cofferdam demo --keep ./the-demo", "cofferdam demo --list"]),
     ("diff", &["cofferdam diff US-2"]),
-    ("doctor", &["cofferdam doctor", "cofferdam doctor --apparmor"]),
+    ("doctor", &["cofferdam doctor", "cofferdam doctor --agents", "cofferdam doctor --apparmor"]),
     ("evidence export", &["cofferdam evidence export US-2 ./proof"]),
     ("evidence show", &["cofferdam evidence show US-2"]),
     ("evidence verify", &["cofferdam evidence verify"]),

@@ -33,6 +33,7 @@ mod learn;
 pub mod lint;
 mod live;
 pub mod log;
+mod logins;
 pub mod next;
 pub mod plan;
 pub mod printer;

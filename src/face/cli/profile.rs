@@ -239,7 +239,8 @@ pub fn words(profile: &Profile, resolved: &Resolved) -> String {
     }
     section(&mut shown, "private", &format!("{HOME}, /tmp, /dev/shm — fresh for every run"));
     for file in &policy.files {
-        let content = file.content.split_whitespace().collect::<Vec<_>>().join(" ");
+        let content = String::from_utf8_lossy(&file.content);
+        let content = content.split_whitespace().collect::<Vec<_>>().join(" ");
         section(&mut shown, "private", &format!("{} — {}", show_path(&file.inside), one_line(&content)));
     }
     section(&mut shown, "network", &network(policy));
@@ -355,7 +356,7 @@ fn explanation(profile: &Profile, resolved: &Resolved) -> Value {
         "grants": grants.collect::<Vec<_>>(),
         "caches": caches.collect::<Vec<_>>(),
         "links": links.collect::<Vec<_>>(),
-        "files": policy.files.iter().map(|f| json!({"inside": lossy(&f.inside), "content": f.content})).collect::<Vec<_>>(),
+        "files": policy.files.iter().map(|f| json!({"inside": lossy(&f.inside), "content": String::from_utf8_lossy(&f.content)})).collect::<Vec<_>>(),
         "masks": masks.collect::<Vec<_>>(),
         "network": {
             "mode": mode_name(policy.network.mode), "loopback": policy.network.loopback, "allow": policy.network.allow,

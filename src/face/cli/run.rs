@@ -9,6 +9,7 @@ use super::live::{Lines, Live, Watched};
 use super::project::PlanArgs;
 use super::state::{self, State};
 use super::{printer, problems};
+use crate::agents::call::secrets_of_logins;
 use crate::base::id::StoryId;
 use crate::base::source::any_error;
 use crate::base::text::plural;
@@ -84,7 +85,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         .cgroups()
         .sweep()
         .map_err(|error| Failure::new(Exit::Failure, "processes of an earlier run could not be ended").because(&error))?;
-    let shop = Arc::new(Workshop::new(engine, evidence, Surroundings::of_process(), &root, reading.config.clone()));
+    let mut shop = Workshop::new(engine, evidence, Surroundings::of_process(), &root, reading.config.clone());
+    shop.conceal(secrets_of_logins(&shop));
+    let shop = Arc::new(shop);
     for role in [Role::Implementer, Role::Gate] {
         shop.check(role).map_err(|error| refused(&error))?;
     }
