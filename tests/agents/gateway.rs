@@ -7,10 +7,8 @@ use super::{Model, Project, all_there, through};
 
 const KEY: &str = "sk-real-0123456789-never-inside";
 
-/// A project whose agents have no network but the gateway's door to their model.
-fn behind_tls(test: &str, implementer: &str, reviewer: &str, text: &str) -> Option<(Project, std::path::PathBuf)> {
-    all_there(test, &[implementer, reviewer]).then_some(())?;
-    let world = World::new(Who::Caller);
+/// The model behind TLS, and the file with the certificate that a client of it must trust.
+fn provider(world: &World, secret: &str) -> (Model, std::path::PathBuf) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
     let roots = world.write("home/roots.pem", &made.cert.pem());
     // Not below the project, whose processes are counted.
@@ -18,7 +16,15 @@ fn behind_tls(test: &str, implementer: &str, reviewer: &str, text: &str) -> Opti
     let (certificate, private) = (folder.path().join("certificate.pem"), folder.path().join("private.pem"));
     fs_err::write(&certificate, made.cert.pem()).expect("written");
     fs_err::write(&private, made.signing_key.serialize_pem()).expect("written");
-    let model = Model::start(&[certificate.as_os_str(), private.as_os_str(), KEY.as_ref()]);
+    let model = Model::start(&[certificate.as_os_str(), private.as_os_str(), secret.as_ref()]);
+    (model, roots)
+}
+
+/// A project whose agents have no network but the gateway's door to their model.
+fn behind_tls(test: &str, implementer: &str, reviewer: &str, text: &str) -> Option<(Project, std::path::PathBuf)> {
+    all_there(test, &[implementer, reviewer]).then_some(())?;
+    let world = World::new(Who::Caller);
+    let (model, roots) = provider(&world, KEY);
     let agent = |role: &str, adapter: &str| format!("[agents.{role}]\nadapter = \"{adapter}\"\nmodel = \"the-model\"\n");
     let credential = |api: &str, header: &str| {
         format!("[[credential]]\nhost = \"127.0.0.1:{}\"\nheader = \"{header}\"\nfrom = \"env:REAL_KEY\"\napi = \"{api}\"\n", model.port)
@@ -108,13 +114,7 @@ const LOGINS: [&str; 3] = [".claude/.credentials.json", ".codex/auth.json", ".ge
 fn with_logins(test: &str, implementer: &str, reviewer: &str, text: &str, ends: &str) -> Option<(Project, std::path::PathBuf)> {
     all_there(test, &[implementer, reviewer]).then_some(())?;
     let world = World::new(Who::Caller);
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
-    let roots = world.write("home/roots.pem", &made.cert.pem());
-    let folder = tempfile::tempdir().expect("a folder");
-    let (certificate, private) = (folder.path().join("certificate.pem"), folder.path().join("private.pem"));
-    fs_err::write(&certificate, made.cert.pem()).expect("written");
-    fs_err::write(&private, made.signing_key.serialize_pem()).expect("written");
-    let model = Model::start(&[certificate.as_os_str(), private.as_os_str(), TOKEN.as_ref()]);
+    let (model, roots) = provider(&world, TOKEN);
     for name in [implementer, reviewer] {
         let built_in = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/agents/adapters/{name}.toml"));
         let text = fs_err::read_to_string(built_in).expect("an adapter");
