@@ -259,7 +259,7 @@ fn a_hello_s_name_is_the_one_that_a_server_reads() {
             agreed.set(agreed.get() + 1);
         }
         // However the bytes come, the same is seen once enough of them is here.
-        if let Some(Ok(first)) = (0..bytes.len()).map(|n| client_hello::look(&bytes[..n])).find(|seen| *seen != Ok(Seen::More)) {
+        if let Some(Ok(first)) = (0..16).map(|n| client_hello::look(&bytes[..bytes.len() * n / 16])).find(|seen| *seen != Ok(Seen::More)) {
             assert_eq!(Ok(first), client_hello::look(bytes), "more bytes change what was seen");
         }
         word
