@@ -79,10 +79,10 @@ fn framed(dice: &mut Dice, out: &mut Vec<u8>) {
     for _ in 0..dice.one_of(&[0, 1, 1, 1, 1, 2]) {
         if dice.once_in(2) {
             let length = dice.one_of(&LENGTHS);
-            lines += &format!("Content-Length: {length}\r\n");
+            lines.extend(["Content-Length: ", length, "\r\n"]);
             body = vec![b'c'; length.trim().parse::<usize>().unwrap_or(0).min(100)];
         } else {
-            lines += &format!("Transfer-Encoding: {}\r\n", dice.one_of(&CODINGS));
+            lines.extend(["Transfer-Encoding: ", dice.one_of(&CODINGS), "\r\n"]);
             body.clear();
             for _ in 0..dice.below(3) {
                 let size = dice.one_of(&["1", "01", "3", "3;a=b", "3 ", "0x3", "3;a=\"\r\n\"", "ffffffffffffffff"]);
@@ -100,10 +100,10 @@ fn framed(dice: &mut Dice, out: &mut Vec<u8>) {
 fn lines(dice: &mut Dice, host: &str) -> String {
     let mut text = String::new();
     for _ in 0..dice.one_of(&[0, 1, 1, 1, 1, 1, 1, 2]) {
-        text += &format!("{}: {host}{}", dice.one_of(&["Host", "host", "HOST"]), dice.one_of(&ENDS));
+        text.extend([dice.one_of(&["Host", "host", "HOST"]), ": ", host, dice.one_of(&ENDS)]);
     }
     for _ in 0..dice.below(4) {
-        text += &format!("{}{}", dice.one_of(&HEADERS), dice.one_of(&ENDS));
+        text.extend([dice.one_of(&HEADERS), dice.one_of(&ENDS)]);
     }
     text
 }
@@ -193,10 +193,10 @@ pub(crate) fn names(dice: &mut Dice) -> Vec<u8> {
     out.extend([0, dice.one_of(&[1, 1, 1, 28, 5, 255]), 0, dice.one_of(&[1, 1, 1, 3, 255])]);
     for _ in 0..records {
         if dice.once_in(2) {
-            out.extend([0xc0, 12])
+            out.extend([0xc0, 12]);
         } else {
-            dns_name(dice, &mut out)
-        };
+            dns_name(dice, &mut out);
+        }
         let kind = dice.one_of(&[1, 1, 5, 28, 41]);
         out.extend([0, kind, 0, dice.one_of(&[1, 1, 1, 3]), 0, 0, 0, 9]);
         let mut data = match kind {
