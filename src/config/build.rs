@@ -203,6 +203,7 @@ impl Reader<'_> {
             pids: self.count(&at("pids")),
             cpus: self.number(&at("cpus")),
             wall: self.time(&at("wall")),
+            silence: self.time(&at("silence")),
             output: self.size(&at("output")),
             disk: self.size(&at("disk")),
             files: self.count(&at("files")),

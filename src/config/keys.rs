@@ -131,6 +131,11 @@ pub const KEYS: &[Key] = &[
     key("limits.{sandbox}.pids", Kind::Count(1, 4_194_304), "processes and threads"),
     key("limits.{sandbox}.cpus", Kind::Number(4096.0), "processors"),
     key("limits.{sandbox}.wall", Kind::Time, "time of one attempt or one gate"),
+    key(
+        "limits.{sandbox}.silence",
+        Kind::Time,
+        "how long it may neither print anything nor use a processor before it counts as hung and is ended; longer than a model may think",
+    ),
     key("limits.{sandbox}.output", Kind::Size, "output, both streams together"),
     key("limits.{sandbox}.disk", Kind::Size, "what it may write"),
     key("limits.{sandbox}.files", Kind::Count(1, MANY), "files it may make"),

@@ -20,6 +20,9 @@ use std::time::Duration;
 
 use crate::base::size::Size;
 
+/// The name of the file at the root of the target branch.
+pub const FILE: &str = "cofferdam.toml";
+
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -198,6 +201,8 @@ pub struct Limits {
     pub pids: Option<u64>,
     pub cpus: Option<f64>,
     pub wall: Option<Duration>,
+    /// How long it may neither print nor work.
+    pub silence: Option<Duration>,
     pub output: Option<Size>,
     pub disk: Option<Size>,
     pub files: Option<u64>,

@@ -190,7 +190,18 @@ impl Runner<'_> {
         let started = Kind::RunStarted { pid: std::process::id(), version, parallel, target, commit };
         self.append(None, std::iter::once(started).chain(swept).collect())?;
         self.adopt()?;
+        self.try_again()?;
         self.beat(Status::Running, None);
+        Ok(())
+    }
+
+    /// What this host kept from starting: whoever begins a run may have mended it, and need not say so for each story.
+    fn try_again(&mut self) -> Result<(), RunError> {
+        let held: Vec<StoryId> =
+            self.view.stories().filter(|story| story.end.is_none() && story.is_held_by_host()).map(|story| story.id.clone()).collect();
+        for story in held {
+            self.tell(&story, Kind::StoryUnblocked { why: "a new run tries it again".to_owned() })?;
+        }
         Ok(())
     }
 

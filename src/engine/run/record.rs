@@ -152,6 +152,7 @@ impl Runner<'_> {
             run: Some(self.run.clone()),
             progress,
             detail,
+            stale_after_s: u32::try_from(self.reading.config.health.stale_after.as_secs().max(1)).unwrap_or(u32::MAX),
         };
         // A heartbeat that cannot be written is seen by its age; the run is not ended by it.
         drop(health.write(self.store.folder()));
