@@ -154,9 +154,14 @@ struct Page {
 impl Page {
     fn of(repository: &Repository) -> Self {
         let mut child = repository.command(&["serve", "--port", "0", "--json"]).spawn().expect("it runs");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("its address");
-        let told: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        let mut document = String::new();
+        let told: Value = loop {
+            assert!(out.read_line(&mut document).expect("its address") > 0, "{document}");
+            if let Ok(told) = serde_json::from_str(&document) {
+                break told;
+            }
+        };
         let url = told["url"].as_str().expect("an address");
         let (port, root) = url.strip_prefix("http://127.0.0.1:").expect("on loopback").split_once('/').expect("a path");
         Self { process: Ends(child), port: port.parse().expect("a port"), root: format!("/{root}") }

@@ -1,5 +1,6 @@
 //! `cofferdam backfill STORY`: work that was done outside is written down, on a human's word, and its commit is looked at like any other.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::command::{optional, order};
@@ -10,6 +11,7 @@ use super::{gate, printer, workspace};
 use crate::base::id::CommitId;
 use crate::base::text::{list, one_line};
 use crate::config::When;
+use crate::config::load::Environment;
 use crate::event::{GateResult, Kind};
 use crate::story::step;
 use crate::workspace::git::{Oid, Repository};
@@ -41,8 +43,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let Some(typed) = &args.commit else {
         return order(&args.story, args.json, |_| Ok(record(None, Vec::new())));
     };
-    let (loaded, branch) = args.project.load_with_target()?;
-    let repository = Repository::discover(&loaded.root).map_err(|error| workspace::failed(&error.into()))?;
+    let state = State::find()?;
+    // Where the person stands: HEAD of another worktree is another commit.
+    let here = Environment::of_process().project_dir.map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let repository = Repository::discover(&here).map_err(|error| workspace::failed(&error.into()))?;
     let unknown = |error: &dyn std::error::Error| {
         Failure::usage(format!("`{}` names no commit of this repository", one_line(typed)))
             .because(error)
@@ -50,9 +54,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let commit = repository.commit(typed).map_err(|error| unknown(&error))?;
     let id: CommitId = commit.to_string().parse().map_err(|error| unknown(&error))?;
+    let (loaded, branch) = args.project.load_with_target()?;
     is_landed(&repository, &branch, commit, &id)?;
     // Before anything is paid for: would it be taken at all?
-    let state = State::find()?;
     if let Some(store) = state.store()?
         && let Ok(story) = state::story(Some(&store), &args.story)
     {

@@ -203,7 +203,8 @@ fn of_attempt(root: &str, attempt: &Attempt) -> String {
     let end =
         attempt.ended.as_ref().map_or_else(|| if attempt.started { "runs".to_owned() } else { "has not started".to_owned() }, end_word);
     let agent = attempt.agent.as_deref().map(|agent| format!(" by {}", text(agent))).unwrap_or_default();
-    let mut said = format!("<h2>Attempt {}{agent}</h2>\n<p>{}, {}</p>\n", attempt.no, short(&end), text(conclusion_word(attempt)));
+    let came = attempt.conclusion.as_ref().map(|_| format!(", {}", text(conclusion_word(attempt)))).unwrap_or_default();
+    let mut said = format!("<h2>Attempt {}{agent}</h2>\n<p>{}{came}</p>\n", attempt.no, short(&end));
     let links = |evidence: &[EvidenceId]| evidence.iter().map(|id| evidence_link(root, id)).collect::<Vec<_>>().join(" ");
     let mut rows: Vec<Vec<String>> = Vec::new();
     for (name, result) in &attempt.results {
