@@ -174,6 +174,13 @@ pub const KEYS: &[Key] = &[
     key("stream.{name}.parallel", Kind::Count(0, 256), "how many of its stories are worked on at once; 0 holds the stream"),
     key("invariants.require", Kind::Words(&["criteria", "artifacts", "checks"]), "what every story must have"),
     key("invariants.serial", Kind::Globs, "paths that two stories never change at the same time"),
+    key(
+        "notify.command",
+        Kind::Argv,
+        "a program of this host that hears of events, run outside of every sandbox; each is JSON on its standard input",
+    ),
+    key("notify.secret", Kind::Secret, "what events are signed with for it: HMAC-SHA256, in COFFERDAM_SIGNATURE"),
+    key("notify.on", Kind::Texts, "the kinds of events it hears of, or whole families, such as [\"story\"]"),
     key("health.interval", Kind::Time, "how often the runner writes its heartbeat"),
     key("health.stale_after", Kind::Time, "the age of a heartbeat from which the runner counts as hung"),
 ];

@@ -47,6 +47,7 @@ pub struct Config {
     pub streams: BTreeMap<String, Stream>,
     pub invariants: Invariants,
     pub health: Health,
+    pub notify: Notify,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -331,6 +332,17 @@ pub struct Invariants {
 pub struct Health {
     pub interval: Duration,
     pub stale_after: Duration,
+}
+
+/// Who hears of what happens, outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// A program of this host, outside of every sandbox. Empty is nobody.
+    pub command: Vec<String>,
+    /// What an event is signed with.
+    pub secret: Option<Secret>,
+    /// Kinds of events, or whole families.
+    pub on: Vec<String>,
 }
 
 /// The priority of what names none. 1 goes first, 9 last.

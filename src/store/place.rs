@@ -198,7 +198,10 @@ pub fn sweep(folder: &Path) -> io::Result<u64> {
 }
 
 /// Replaces a file as a whole: a reader sees the old content or the new one, never a part.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write;
     let folder = path.parent().unwrap_or(Path::new("."));
     let prefix = format!("{UNFINISHED}{}-", std::process::id());

@@ -9,6 +9,7 @@ mod documents;
 mod faults;
 mod hung;
 mod manners;
+mod notify;
 mod outside;
 mod ratchet;
 mod rules;

@@ -138,6 +138,9 @@ impl Runner<'_> {
         };
         self.watcher.look(&glance);
         self.words.write_down(self.store.folder());
+        if let Some(trouble) = self.notifier.as_ref().and_then(crate::engine::notify::Notifier::trouble) {
+            self.watcher.say(&trouble);
+        }
         Ok(())
     }
 
