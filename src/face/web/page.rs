@@ -45,6 +45,10 @@ fn text(said: &str) -> String {
     escaped
 }
 
+fn add(page: &mut String, part: &str) {
+    page.push_str(part);
+}
+
 fn short(said: &str) -> String {
     text(&cut(&one_line(said), LONGEST))
 }
@@ -117,26 +121,29 @@ pub(super) fn overview(root: &str, seen: &Seen<'_>) -> String {
     let mut main = format!("<h1>{}</h1>\n", text(project));
     let process = runner.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
     let detail = runner.detail.as_deref().map(|detail| format!(", {}", text(detail))).unwrap_or_default();
-    main.push_str(&format!("<p>runner {}{process}{detail}", toned(status_word(runner.status))));
+    add(&mut main, &format!("<p>runner {}{process}{detail}", toned(status_word(runner.status))));
     if let Some(target) = &overview.target {
         let health = target.green.map_or("not checked", |green| if green { "green" } else { "red" });
-        main.push_str(&format!(" · {} at <code>{}</code> {}", text(&target.reference), text(target.commit.short()), toned(health)));
+        add(&mut main, &format!(" · {} at <code>{}</code> {}", text(&target.reference), text(target.commit.short()), toned(health)));
     }
     if let Some(reason) = &overview.paused {
-        main.push_str(&format!(" · <span class=\"wait\">paused by a human</span> {}", text(reason)));
+        add(&mut main, &format!(" · <span class=\"wait\">paused by a human</span> {}", text(reason)));
     }
-    main.push_str(&format!(" · <span class=\"soft\">as of {}</span></p>\n", text(&clock(&now.to_string()))));
+    add(&mut main, &format!(" · <span class=\"soft\">as of {}</span></p>\n", text(&clock(&now.to_string()))));
     if runner.status == Status::Hung {
-        main.push_str("<p class=\"wait\">Its heartbeat is old: nothing moves until it is ended and started again.</p>\n");
+        add(&mut main, "<p class=\"wait\">Its heartbeat is old: nothing moves until it is ended and started again.</p>\n");
     }
     if total > 0 {
-        main.push_str(&format!("<progress value=\"{merged}\" max=\"{total}\"></progress>\n"));
+        add(&mut main, &format!("<progress value=\"{merged}\" max=\"{total}\"></progress>\n"));
     }
-    main.push_str(&format!(
-        "<p>{merged} of {} merged <span class=\"soft\">({})</span></p>\n",
-        plural(total, "story", "stories"),
-        text(&by_phase(rows))
-    ));
+    add(
+        &mut main,
+        &format!(
+            "<p>{merged} of {} merged <span class=\"soft\">({})</span></p>\n",
+            plural(total, "story", "stories"),
+            text(&by_phase(rows))
+        ),
+    );
     let waiting = rows.iter().filter(|row| row.next.is_some());
     let waiting: String = waiting
         .map(|row| {
@@ -145,7 +152,7 @@ pub(super) fn overview(root: &str, seen: &Seen<'_>) -> String {
         })
         .collect();
     if !waiting.is_empty() {
-        main.push_str(&format!("<h2>Waiting for a human</h2>\n{waiting}"));
+        add(&mut main, &format!("<h2>Waiting for a human</h2>\n{waiting}"));
     }
     let lines: Vec<Vec<String>> = rows
         .iter()
@@ -159,8 +166,8 @@ pub(super) fn overview(root: &str, seen: &Seen<'_>) -> String {
             vec![story_link(root, &row.id), toned(&row.phase), attempt, commit, short(&row.title)]
         })
         .collect();
-    main.push_str(&format!("<h2>Stories</h2>\n{}", table(&["story", "state", "attempt", "commit", "title"], &lines)));
-    main.push_str(&format!("<h2>What happened</h2>\n{}", events(news, root)));
+    add(&mut main, &format!("<h2>Stories</h2>\n{}", table(&["story", "state", "attempt", "commit", "title"], &lines)));
+    add(&mut main, &format!("<h2>What happened</h2>\n{}", events(news, root)));
     page(root, &format!("{merged}/{total} {project}"), &main)
 }
 
@@ -170,22 +177,22 @@ pub(super) fn story(root: &str, shown: &Shown, because: &Because, news: &[Stored
     let phase = phase(story);
     let mut main =
         format!("<p><a href=\"{root}\">all stories</a></p>\n<h1>{} {}</h1>\n", text(story.id.as_str()), short(&story.spec.title));
-    main.push_str(&format!("<p>{} because {}</p>\n", toned(phase.name()), short(&because.why)));
+    add(&mut main, &format!("<p>{} because {}</p>\n", toned(phase.name()), short(&because.why)));
     if let (Some((reason, question)), Some(next)) = (phase.reason(), next(story, &phase)) {
         main.push_str(&asks("", reason, question, Some(&next)));
     }
     if let Some(End::Merged { commit, .. }) = &story.end {
-        main.push_str(&format!("<p>landed as <code>{}</code></p>\n", text(commit.as_str())));
+        add(&mut main, &format!("<p>landed as <code>{}</code></p>\n", text(commit.as_str())));
     }
     if let Some(change) = story.change() {
         let files = plural(change.files, "file", "files");
         let diff = format!("<a href=\"{root}diff/{}\">the change</a>", text(&story.id.encoded()));
-        main.push_str(&format!("<p>commit <code>{}</code>, {files}: {diff}</p>\n", text(change.commit.as_str())));
+        add(&mut main, &format!("<p>commit <code>{}</code>, {files}: {diff}</p>\n", text(change.commit.as_str())));
     }
     let criteria: Vec<Vec<String>> =
         shown.criteria().iter().map(|c| vec![text(c.id), toned(c.result), short(c.text), short(c.evidence.unwrap_or_default())]).collect();
     if !criteria.is_empty() {
-        main.push_str(&format!("<h2>Acceptance criteria</h2>\n{}", table(&["", "", "criterion", "evidence"], &criteria)));
+        add(&mut main, &format!("<h2>Acceptance criteria</h2>\n{}", table(&["", "", "criterion", "evidence"], &criteria)));
     }
     for attempt in story.attempts.iter().rev() {
         main.push_str(&of_attempt(root, attempt));
@@ -193,9 +200,9 @@ pub(super) fn story(root: &str, shown: &Shown, because: &Because, news: &[Stored
     let papers: Vec<Vec<String>> =
         shown.evidence.iter().map(|used| vec![evidence_link(root, &used.id), text(&used.what), used.seq.to_string()]).collect();
     if !papers.is_empty() {
-        main.push_str(&format!("<h2>Evidence</h2>\n{}", table(&["sha256", "what", "event"], &papers)));
+        add(&mut main, &format!("<h2>Evidence</h2>\n{}", table(&["sha256", "what", "event"], &papers)));
     }
-    main.push_str(&format!("<h2>What happened</h2>\n{}", events(news, root)));
+    add(&mut main, &format!("<h2>What happened</h2>\n{}", events(news, root)));
     page(root, &format!("{} {}", story.id, phase.name()), &main)
 }
 
