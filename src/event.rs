@@ -317,6 +317,8 @@ kinds! {
 
     /// A human is needed: one reason, one question, one next command.
     StoryBlocked = "story.blocked" { block: Block }
+    /// What this host kept from starting is tried again by a new run: the story goes on with the budget it has.
+    StoryUnblocked = "story.unblocked" { why: String }
     /// The controller gave up within its budget.
     StoryEscalated = "story.escalated" {
         /// A short word: `review_cycles`, `iterations`, `model_calls`, `tokens`, `cost`, `wall`.
@@ -331,7 +333,12 @@ kinds! {
     /// A human, or the check of a pull request, refused the work. The story goes back to pending, and the next attempt reads the reason.
     StoryRejected = "story.rejected" { commit: Option<CommitId>, reason: String }
     /// A human approved this very commit, and no other.
-    StoryApproved = "story.approved" { commit: CommitId }
+    StoryApproved = "story.approved" {
+        commit: CommitId,
+        /// The gates that go with it, each named: none is given up by the way.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        without_gates: Vec<String>,
+    }
     /// A human answered the question of a blocked story.
     StoryAnswered = "story.answered" { text: String }
     /// A human left a note for the next attempt.
@@ -349,7 +356,14 @@ kinds! {
     /// A human ended the story.
     StoryCancelled = "story.cancelled" { reason: String }
     /// The work was done outside of cofferdam.
-    StoryBackfilled = "story.backfilled" { commit: Option<CommitId>, reason: String }
+    StoryBackfilled = "story.backfilled" {
+        /// Part of the target. None is a human's word alone.
+        commit: Option<CommitId>,
+        reason: String,
+        /// The gates that were green on the commit. None of them: no gate looked at it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        gates: Vec<String>,
+    }
 
     /// A process of a role spent something.
     BudgetSpent = "budget.spent" { role: String, model: Option<String>, amount: Amount }

@@ -303,6 +303,65 @@ fn the_log_is_whole_from_any_number_and_verifies() {
 }
 
 #[test]
+fn every_repository_of_a_user_is_listed_and_is_found_by_its_name_from_anywhere() {
+    let r = Repository::filled();
+    // Another one, in which nothing was ever said but that it is there, and one that is gone.
+    let states = r.dir.path().join("state/cofferdam");
+    for name in ["other", "gone"] {
+        let path = r.dir.path().join(name);
+        git2::Repository::init(&path).expect("init");
+        let git = place::common_git_dir(&path).expect("a repository");
+        let folder = place::locate(&states, &git).expect("placed");
+        place::claim(&folder, &git).expect("claimed");
+        drop(Store::open(&folder).expect("opened"));
+    }
+    fs_err::remove_dir_all(r.dir.path().join("gone")).expect("removed");
+    fs_err::create_dir_all(states.join("nobody-s")).expect("made");
+    let all = r.json(&["status", "--all", "--json"])["repositories"].clone();
+    let of = |name: &str| {
+        let path = fs_err::canonicalize(r.dir.path()).expect("there").join(name).display().to_string();
+        all.as_array().expect("a list").iter().find(|one| one["repository"] == path.as_str()).cloned().unwrap_or_default()
+    };
+    assert_eq!(all.as_array().map(Vec::len), Some(3), "{all}");
+    assert_eq!(
+        (&of("repo")["progress"]["merged"], &of("repo")["waiting"], &of("repo")["there"]),
+        (&1.into(), &1.into(), &true.into()),
+        "{all}"
+    );
+    assert_eq!((&of("other")["progress"]["total"], &of("gone")["there"]), (&0.into(), &false.into()), "{all}");
+    assert_eq!(of("repo")["runner"]["status"], "stopped");
+    let lines = r.ok(&["status", "--all"]);
+    assert!(lines.contains("1 of 3 merged, 1 waits for a human") && lines.contains("the repository is gone"), "{lines}");
+    // Named by a variable, from a folder that is in no repository.
+    let output =
+        r.command(&["status", "--json"]).current_dir(r.dir.path()).env("COFFERDAM_PROJECT_DIR", r.path()).output().expect("it runs");
+    let status: Value = serde_json::from_slice(&output.stdout).expect("a document");
+    assert_eq!(status["progress"]["merged"], 1);
+    let lost = r.command(&["status"]).current_dir(r.dir.path()).output().expect("it runs");
+    assert_eq!(lost.status.code(), Some(2), "the control");
+}
+
+#[test]
+fn events_are_chosen_by_kind_and_words_and_shown_in_three_forms() {
+    let r = Repository::filled();
+    let lines = |args: &[&str]| -> Vec<String> { r.ok(args).lines().map(str::to_owned).collect() };
+    let all = lines(&["log", "--json"]);
+    assert_eq!(all, lines(&["log", "--format", "json"]));
+    assert_eq!(lines(&["log", "--format", "compact"]).len(), all.len());
+    let gates = lines(&["log", "--kind", "gate.finished", "--json"]);
+    assert!(gates.len() == 2 && gates.iter().all(|line| line.contains("gate.finished")), "{gates:?}");
+    let family = lines(&["log", "--kind", "story", "--format", "compact"]);
+    assert!(family.len() > 5 && family.iter().all(|line| line.contains(" story.")), "{family:?}");
+    assert_eq!(lines(&["log", "--kind", "stor"]), Vec::<String>::new(), "a family is a whole word");
+    let found = lines(&["log", "--search", "WHICH <B>PORT", "--format", "compact"]);
+    assert!(!found.is_empty() && found.iter().all(|line| line.contains("US-2")) && !found.concat().contains('\u{1b}'), "{found:?}");
+    assert_eq!(lines(&["log", "--search", "nobody said this"]), Vec::<String>::new());
+    let last = lines(&["log", "--kind", "gate.finished", "-n", "1", "--json"]);
+    assert_eq!(last.first(), gates.last(), "the last of those that are wanted");
+    assert_eq!(r.run(&["log", "--format", "json", "--json"]).code, 2);
+}
+
+#[test]
 fn a_follower_sees_news_within_a_second_and_ends_with_its_reader() {
     let r = Repository::filled();
     let mut follower = r.command(&["log", "-f", "--json", "-n", "1"]).stdout(Stdio::piped()).spawn().expect("runs");

@@ -82,7 +82,7 @@ fn created(id: &str) -> Kind {
 fn what_landed_lets_others_start_and_what_was_cancelled_holds_them() {
     let repository = Repository::new(&[("A", ""), ("B", "A"), ("C", "B"), ("D", "")]);
     assert_eq!(repository.starts(), ["A", "D"]);
-    repository.tell(Some("A"), vec![created("A"), Kind::StoryBackfilled { commit: None, reason: "done".into() }]);
+    repository.tell(Some("A"), vec![created("A"), Kind::StoryBackfilled { commit: None, reason: "done".into(), gates: Vec::new() }]);
     assert_eq!(repository.starts(), ["B", "D"]);
     repository.tell(Some("B"), vec![created("B"), Kind::StoryCancelled { reason: "not wanted".into() }]);
     assert_eq!(repository.starts(), ["D"]);

@@ -115,6 +115,7 @@ const PURE: &[&str] = &[
     "src/verify/artifacts.rs",
     "src/verify/integrity.rs",
     "src/verify/paths.rs",
+    "src/verify/ratchet.rs",
     "src/verify/request.rs",
     "src/verify/secrets.rs",
     "src/verify/size.rs",
@@ -165,6 +166,10 @@ const PURE: &[&str] = &[
     "src/face/tui/problems.rs",
     "src/face/tui/text.rs",
     "src/face/tui/theme.rs",
+    "src/face/web/page.rs",
+    "src/face/web/route.rs",
+    "src/face/mcp/rpc.rs",
+    "src/face/mcp/tools.rs",
 ];
 
 #[test]

@@ -7,8 +7,8 @@ use super::layer::{Origin, Setting, Settings};
 use super::value::Value;
 use super::{
     Agent, Backend, Budget, CI_GATE, Ci, CiProvider, Config, Contract, Credential, DEFAULT_PRIORITY, Gate, Health, Invariants, Landing,
-    Limits, LoginUse, Merge, Project, Queue, Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify, When,
-    Workspace,
+    Limits, LoginUse, Merge, Notify, Project, Queue, Report, Role, Run, Sandbox, Secret, StartOn, Stream, Style, UpdateCheckout, Verify,
+    When, Workspace,
 };
 use crate::base::size::Size;
 use crate::base::source::{Level, Problem};
@@ -181,6 +181,11 @@ impl Reader<'_> {
             streams: self.streams(),
             invariants: Invariants { require: self.texts("invariants.require"), serial: self.texts("invariants.serial") },
             health: Health { interval: self.must_time("health.interval"), stale_after: self.must_time("health.stale_after") },
+            notify: Notify {
+                command: self.texts("notify.command"),
+                secret: self.text("notify.secret").and_then(|text| secret(&text)),
+                on: self.texts("notify.on"),
+            },
         }
     }
 
@@ -204,6 +209,7 @@ impl Reader<'_> {
             pids: self.count(&at("pids")),
             cpus: self.number(&at("cpus")),
             wall: self.time(&at("wall")),
+            silence: self.time(&at("silence")),
             output: self.size(&at("output")),
             disk: self.size(&at("disk")),
             files: self.count(&at("files")),
@@ -381,6 +387,8 @@ impl Reader<'_> {
             );
         }
         self.check_ci(config);
+        self.refuse_theirs("notify.command", "a repository names a program that would run on this host outside of every sandbox");
+        self.refuse_theirs("notify.secret", "a repository names a secret of this host");
         for (role, limits) in &config.limits {
             if let (Some(attempt), Some(story)) = (limits.wall, config.budget.wall)
                 && attempt > story
@@ -404,6 +412,15 @@ impl Reader<'_> {
                 what,
                 "choose another model or adapter for [agents.reviewer]",
             ));
+        }
+    }
+
+    /// Whoever owns the machine decides what runs on it outside of a sandbox, and not whoever wrote the repository.
+    fn refuse_theirs(&mut self, path: &str, what: &str) {
+        let theirs = |setting: &&Setting| matches!(setting.origin, super::layer::Origin::Target { .. });
+        if let Some(setting) = self.settings.get(path).filter(theirs) {
+            let next = format!("if you want it, set {path} in your own config.toml, or with --set");
+            self.problems.push(setting.source.error("host-command", &setting.span, what, next));
         }
     }
 

@@ -136,6 +136,11 @@ pub const KEYS: &[Key] = &[
     key("limits.{sandbox}.pids", Kind::Count(1, 4_194_304), "processes and threads"),
     key("limits.{sandbox}.cpus", Kind::Number(4096.0), "processors"),
     key("limits.{sandbox}.wall", Kind::Time, "time of one attempt or one gate"),
+    key(
+        "limits.{sandbox}.silence",
+        Kind::Time,
+        "how long it may neither print anything nor use a processor before it counts as hung and is ended; longer than a model may think",
+    ),
     key("limits.{sandbox}.output", Kind::Size, "output, both streams together"),
     key("limits.{sandbox}.disk", Kind::Size, "what it may write"),
     key("limits.{sandbox}.files", Kind::Count(1, MANY), "files it may make"),
@@ -174,6 +179,13 @@ pub const KEYS: &[Key] = &[
     key("stream.{name}.parallel", Kind::Count(0, 256), "how many of its stories are worked on at once; 0 holds the stream"),
     key("invariants.require", Kind::Words(&["criteria", "artifacts", "checks"]), "what every story must have"),
     key("invariants.serial", Kind::Globs, "paths that two stories never change at the same time"),
+    key(
+        "notify.command",
+        Kind::Argv,
+        "a program of this host that hears of events, run outside of every sandbox; each is JSON on its standard input",
+    ),
+    key("notify.secret", Kind::Secret, "what events are signed with for it: HMAC-SHA256, in COFFERDAM_SIGNATURE"),
+    key("notify.on", Kind::Texts, "the kinds of events it hears of, or whole families, such as [\"story\"]"),
     key("health.interval", Kind::Time, "how often the runner writes its heartbeat"),
     key("health.stale_after", Kind::Time, "the age of a heartbeat from which the runner counts as hung"),
 ];

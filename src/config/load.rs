@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, ObjectType, Repository};
 
+pub use super::FILE;
 use super::layer::{self, Origin, Settings};
-use super::{Config, build};
+use super::{Config, Gate, build};
 use crate::base::source::{Problem, Source, any_error};
 use crate::base::text::list;
 use crate::base::tree::shown;
@@ -51,8 +52,6 @@ pub enum Target {
     NoRepository,
 }
 
-/// The name of the file at the root of the target branch.
-pub const FILE: &str = "cofferdam.toml";
 /// Nobody writes more by hand.
 const LONGEST: u64 = 256 * 1024;
 
@@ -253,6 +252,28 @@ fn follow(
         Some(setting) => setting.source.error("no-target", &setting.span, "the branches name each other as the target", next),
         None => Problem::anywhere("no-target", "the branches name each other as the target", next),
     })
+}
+
+/// The gates that the file of a commit names, with nothing but the built-in layer below it.
+///
+/// # Errors
+/// The first thing that is wrong with the file.
+pub fn gates_at(root: &Path, commit: &str) -> Result<Vec<Gate>, Problem> {
+    let nothing = || Problem::anywhere("git", "there is no repository", "run this in a repository");
+    let repository = open(root)?.ok_or_else(nothing)?;
+    let Some(source) = committed(&repository, commit, commit)? else { return Ok(Vec::new()) };
+    let mut settings = Settings::new();
+    let (built_in, _) = layer::read(&Source::new("built-in default.toml", include_str!("default.toml")), &Origin::BuiltIn);
+    layer::put(&mut settings, built_in);
+    let (own, mut problems) = layer::read(&source, &Origin::File);
+    layer::put(&mut settings, own);
+    let (config, more) = build::build(&settings);
+    problems.extend(more);
+    let wrong = problems.into_iter().find(|problem| problem.level == crate::base::source::Level::Error);
+    match (wrong, config) {
+        (Some(problem), _) => Err(problem),
+        (None, config) => Ok(config.map(|config| config.gates).unwrap_or_default()),
+    }
 }
 
 /// The file as it is in the commit; `None` when it is not there.

@@ -20,6 +20,9 @@ use std::time::Duration;
 
 use crate::base::size::Size;
 
+/// The name of the file at the root of the target branch.
+pub const FILE: &str = "cofferdam.toml";
+
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -44,6 +47,7 @@ pub struct Config {
     pub streams: BTreeMap<String, Stream>,
     pub invariants: Invariants,
     pub health: Health,
+    pub notify: Notify,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +213,8 @@ pub struct Limits {
     pub pids: Option<u64>,
     pub cpus: Option<f64>,
     pub wall: Option<Duration>,
+    /// How long it may neither print nor work.
+    pub silence: Option<Duration>,
     pub output: Option<Size>,
     pub disk: Option<Size>,
     pub files: Option<u64>,
@@ -337,6 +343,17 @@ pub struct Invariants {
 pub struct Health {
     pub interval: Duration,
     pub stale_after: Duration,
+}
+
+/// Who hears of what happens, outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// A program of this host, outside of every sandbox. Empty is nobody.
+    pub command: Vec<String>,
+    /// What an event is signed with.
+    pub secret: Option<Secret>,
+    /// Kinds of events, or whole families.
+    pub on: Vec<String>,
 }
 
 /// The priority of what names none. 1 goes first, 9 last.

@@ -8,7 +8,7 @@
 //! - [`turn`]: what to do now: pure.
 //! - [`perform`]: one function per effect.
 //! - [`around`]: what a run needs from outside, and what it tells.
-//! - [`recover`]: what a dead runner left.
+//! - [`recover`]: what a dead runner left; [`notify`]: who wants to hear of it outside.
 //! - [`run`]: the loop itself: the one owner of the store; [`stack`]: what a story starts from when it builds on what has not landed.
 //!
 //! What is to be done is not a queue that could be lost: it is derived from the facts, less what is being done at this moment. A crash
@@ -16,6 +16,7 @@
 
 pub mod around;
 pub mod crash;
+pub mod notify;
 pub mod perform;
 pub mod recover;
 pub mod run;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use super::around::{Counts, Ended, Glance, Reading, RunError, Signals, Source, Watcher, fingerprint};
+use super::notify::Notifier;
 use super::perform::{Desk, Hands, Letter, Trouble, Words, Work, blocked, perform};
 use super::turn::{Action, Situation, Turn, key, turn};
 use super::view::View;
@@ -85,6 +86,7 @@ struct Runner<'a> {
     /// Stories whose start was refused or impossible, with the state they had: not tried again until something changes.
     refused: HashMap<StoryId, u64>,
     keeping: queue::Keeping,
+    notifier: Option<Notifier>,
 }
 
 /// What a run begins with.
@@ -148,12 +150,18 @@ pub async fn run(beginning: Beginning<'_>, signals: Signals) -> Result<Ended, Ru
         stopping: false,
         refused: HashMap::new(),
         keeping: queue::Keeping::default(),
+        notifier: None,
         store,
         reading,
     };
     runner.begin()?;
     let ended = runner.go_on(&signals).await;
-    runner.end(ended)
+    let notifier = runner.notifier.take();
+    let ended = runner.end(ended);
+    if let Some(notifier) = notifier {
+        tokio::task::block_in_place(|| notifier.finish());
+    }
+    ended
 }
 
 /// A few digits that keep two runs of one second apart.
@@ -169,6 +177,8 @@ impl Runner<'_> {
         let overview = self.store.overview()?;
         self.seen = overview.events;
         self.set_overview(&overview);
+        let notifier = Notifier::start(self.store.folder(), self.shop.root(), &self.reading.config.notify, overview.events);
+        self.notifier = notifier.map_err(|why| RunError::Io(std::io::Error::other(why)))?;
         live::clear(self.store.folder());
         self.beat(Status::Starting, None);
         if let Some(died) = recover::died(&overview) {
@@ -190,7 +200,18 @@ impl Runner<'_> {
         let started = Kind::RunStarted { pid: std::process::id(), version, parallel, target, commit };
         self.append(None, std::iter::once(started).chain(swept).collect())?;
         self.adopt()?;
+        self.try_again()?;
         self.beat(Status::Running, None);
+        Ok(())
+    }
+
+    /// What this host kept from starting: whoever begins a run may have mended it, and need not say so for each story.
+    fn try_again(&mut self) -> Result<(), RunError> {
+        let held: Vec<StoryId> =
+            self.view.stories().filter(|story| story.end.is_none() && story.is_held_by_host()).map(|story| story.id.clone()).collect();
+        for story in held {
+            self.tell(&story, Kind::StoryUnblocked { why: "a new run tries it again".to_owned() })?;
+        }
         Ok(())
     }
 

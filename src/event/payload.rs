@@ -218,6 +218,9 @@ pub struct Finding {
     pub line: Option<u32>,
     pub criterion: Option<String>,
     pub severity: Option<String>,
+    /// The gate that the change takes away or weakens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
 }
 
 /// A verdict on one acceptance criterion.

@@ -356,7 +356,7 @@ fn ended(gate: &Definition, outcome: &Outcome, policy: &Policy) -> Result<Ended,
             let limit = policy.limits.wall.map(crate::base::duration::display).unwrap_or_default();
             Ended::Killed { why: format!("it took longer than its timeout of {limit}") }
         }
-        Cause::Cpu | Cause::Memory | Cause::Pids | Cause::Disk | Cause::Files | Cause::Output => {
+        Cause::Silence | Cause::Cpu | Cause::Memory | Cause::Pids | Cause::Disk | Cause::Files | Cause::Output => {
             Ended::Killed { why: format!("it was ended: {}", detail()) }
         }
     })

@@ -110,6 +110,14 @@ fn provider_of(credential: &Credential, upstream: &Authority) -> Option<Provider
     credential.api.as_deref().and_then(|api| api.parse().ok()).or_else(by_host)
 }
 
+/// What a configured secret is.
+///
+/// # Errors
+/// When it cannot be had.
+pub fn secret(from: &Secret) -> Result<String, String> {
+    source(from).key()
+}
+
 fn source(secret: &Secret) -> Source {
     match secret {
         Secret::Env(name) => Source::Env(name.clone()),

@@ -87,6 +87,7 @@ pub fn policy(shop: &Workshop, role: Role, files: Files, program: Option<&Path>)
                     pids: limits.pids,
                     cpus: limits.cpus,
                     wall: limits.wall,
+                    silence: limits.silence,
                     output: limits.output,
                     disk: limits.disk,
                     files: limits.files,

@@ -18,6 +18,8 @@ pub enum Cause {
     Signalled,
     Wall,
     Cpu,
+    /// It hung: it printed nothing and used no processor for as long as it may.
+    Silence,
     Memory,
     Pids,
     Disk,

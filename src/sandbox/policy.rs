@@ -197,6 +197,8 @@ pub struct Limits {
     pub cpus: Option<f64>,
     pub wall: Option<Duration>,
     pub cpu_time: Option<Duration>,
+    /// How long it may neither print anything nor use a processor.
+    pub silence: Option<Duration>,
     /// Both streams together.
     pub output: Option<Size>,
     /// What the run may add to the workspace; also the size of its private folders.

@@ -247,6 +247,8 @@ impl LayerLimits {
             cpus: how.bound(below.cpus, self.cpus),
             wall: how.bound(below.wall, self.wall),
             cpu_time: how.bound(below.cpu_time, self.cpu_time),
+            // No profile knows how long an agent thinks.
+            silence: below.silence,
             output: how.bound(below.output, self.output),
             disk: how.bound(below.disk, self.disk),
             files: how.bound(below.files, self.files),

@@ -174,7 +174,7 @@ fn limit_layers(limits: &Limits, kept: &Kept<'_>) -> Vec<Layer> {
         detail,
     };
     let ours = || "supervised".to_owned();
-    vec![
+    let mut lines = vec![
         line("memory limit", limits.memory.is_some(), by_group(kept.group.memory)),
         line(
             "process limit",
@@ -191,5 +191,8 @@ fn limit_layers(limits: &Limits, kept: &Kept<'_>) -> Vec<Layer> {
         line("output", limits.output.is_some(), ours()),
         line("disk", limits.disk.is_some(), "private folders by the kernel, the workspace supervised".to_owned()),
         line("files", limits.files.is_some(), "private folders by the kernel, the workspace supervised".to_owned()),
-    ]
+    ];
+    // Only agents have it.
+    lines.extend(limits.silence.map(|_| line("silence", true, ours())));
+    lines
 }

@@ -434,6 +434,7 @@ fn limits(profile: Limits, options: Limits) -> Limits {
         cpus: options.cpus.or(profile.cpus),
         wall: options.wall.or(profile.wall),
         cpu_time: options.cpu_time.or(profile.cpu_time),
+        silence: options.silence.or(profile.silence),
         output: options.output.or(profile.output),
         disk: options.disk.or(profile.disk),
         files: options.files.or(profile.files),

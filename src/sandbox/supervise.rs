@@ -28,6 +28,10 @@ use super::watch::{self, Connections};
 const TICK: Duration = Duration::from_millis(25);
 /// The same for the disk, whose question costs more.
 const DISK_TICK: Duration = Duration::from_millis(50);
+/// Less of one processor than this share of the time is none: what waits for nothing still looks at its clock now and then.
+const IDLE_SHARE: u32 = 200;
+/// How often a silence is looked at: so many times while it is as long as it may be.
+const SILENCE_LOOKS: u32 = 16;
 /// Where no namespace ends them together, a process may outlive the others by this much with an open pipe.
 const ORPHAN_OUTPUT_MS: u16 = 500;
 /// How long a command that was asked to stop may take before it is ended.
@@ -79,6 +83,10 @@ pub struct Running<'a> {
     connections: Connections,
     output_bytes: u64,
     seen: Seen,
+    /// When it last printed or worked, and how much it had printed and worked then.
+    stirred: Instant,
+    stirred_at: (u64, Duration),
+    listened: Instant,
     /// When the group's counters were read last: not every limit of it wakes us.
     looked: Instant,
     ended: Option<FromInit>,
@@ -126,6 +134,9 @@ impl<'a> Running<'a> {
             connections: Connections::default(),
             output_bytes: 0,
             seen: Seen::default(),
+            stirred: started,
+            stirred_at: (0, Duration::ZERO),
+            listened: started,
             looked: started,
             ended: None,
             used: None,
@@ -318,6 +329,9 @@ impl<'a> Running<'a> {
         if self.measures_disk() {
             at_most(DISK_TICK);
         }
+        if let Some(silence) = limits.silence {
+            at_most(look_after(silence).saturating_sub(self.listened.elapsed()));
+        }
         // Rounded up: a deadline is looked at when it has passed, not just before.
         wait.map_or(PollTimeout::NONE, |d| PollTimeout::try_from(d.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX))
     }
@@ -374,8 +388,31 @@ impl<'a> Running<'a> {
         if self.supervises() && due(&mut self.sampled, TICK) {
             self.sample();
         }
+        if let Some(silence) = limits.silence
+            && due(&mut self.listened, look_after(silence))
+        {
+            self.check_silence(silence);
+        }
         if self.measures_disk() && due(&mut self.measured, DISK_TICK) {
             self.check_disk();
+        }
+    }
+
+    /// A hung process neither prints nor works. One that waits for a slow answer does the same: the limit is to be longer than that.
+    fn check_silence(&mut self, silence: Duration) {
+        let cpu = self.group.usage().cpu.unwrap_or_else(|| match &self.processes {
+            Some(processes) => usage::look(processes.as_fd()).cpu,
+            None => usage::look_below(self.vessel.pid()).cpu,
+        });
+        let (printed, worked) = self.stirred_at;
+        // Where `/proc` counts, the time of who ended may be gone again: that is life too.
+        let idles = cpu.checked_sub(worked).is_some_and(|more| more < silence / IDLE_SHARE);
+        if self.output_bytes != printed || !idles {
+            self.stirred = self.listened;
+            self.stirred_at = (self.output_bytes, cpu);
+        } else if self.stirred.elapsed() >= silence {
+            let how_long = crate::base::duration::display(silence);
+            self.end(Cause::Silence, &format!("it printed nothing and used no processor for {how_long}"));
         }
     }
 
@@ -626,6 +663,11 @@ fn due(last: &mut Instant, every: Duration) -> bool {
         *last = now;
     }
     due
+}
+
+/// The pause between two looks at a silence.
+fn look_after(silence: Duration) -> Duration {
+    (silence / SILENCE_LOOKS).clamp(TICK, Duration::from_secs(5))
 }
 
 enum Source {

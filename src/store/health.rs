@@ -10,8 +10,8 @@ use super::lock::{LockError, RunnerLock};
 
 /// A runner writes its heartbeat this often.
 pub const BEAT: std::time::Duration = std::time::Duration::from_secs(30);
-/// A heartbeat older than this, while the lock is held, is that of a runner that hangs.
-const HUNG_AFTER: SignedDuration = SignedDuration::from_secs(120);
+/// A heartbeat older than this, while the lock is held, is that of a runner that hangs, unless the runner itself said otherwise.
+const HUNG_AFTER_S: u32 = 120;
 const HEALTH: &str = "health.json";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,13 @@ pub struct Health {
     pub progress: Progress,
     /// What it does, or why it stopped, in a sentence.
     pub detail: Option<String>,
+    /// The age from which it wants to be counted as hung.
+    #[serde(default = "usual")]
+    pub stale_after_s: u32,
+}
+
+const fn usual() -> u32 {
+    HUNG_AFTER_S
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,13 +100,18 @@ fn assess(lock: Option<Option<(u32, Timestamp)>>, health: Option<Health>, now: T
     let own = health.filter(|h| holder.is_none_or(|(pid, _)| pid == h.pid));
     let pid = holder.map(|(pid, _)| pid).or(own.as_ref().map(|h| h.pid));
     let last = own.as_ref().map(|h| h.heartbeat).or(holder.map(|(_, since)| since));
-    let is_old = last.is_some_and(|last| now.duration_since(last) > HUNG_AFTER);
+    let limit = own.as_ref().map_or(HUNG_AFTER_S, |h| h.stale_after_s);
+    let is_old = last.is_some_and(|last| now.duration_since(last) > SignedDuration::from_secs(limit.into()));
     let status = match own.as_ref().map(|h| h.status) {
         _ if is_old => Status::Hung,
         Some(status) => status,
         None => Status::Starting,
     };
-    let detail = if is_old { Some("its heartbeat is older than two minutes".to_owned()) } else { own.and_then(|h| h.detail) };
+    let detail = if is_old {
+        Some(format!("its heartbeat is older than {}", crate::base::duration::display(std::time::Duration::from_secs(limit.into()))))
+    } else {
+        own.and_then(|h| h.detail)
+    };
     Runner { status, pid, heartbeat: last, detail }
 }
 
@@ -108,7 +120,16 @@ mod tests {
     use super::*;
 
     fn health(status: Status, pid: u32, second: i64) -> Health {
-        Health { version: 1, status, pid, heartbeat: at(second), run: None, progress: Progress::default(), detail: None }
+        Health {
+            version: 1,
+            status,
+            pid,
+            heartbeat: at(second),
+            run: None,
+            progress: Progress::default(),
+            detail: None,
+            stale_after_s: HUNG_AFTER_S,
+        }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -124,6 +145,9 @@ mod tests {
         assert_eq!(status(mine, Some(health(Status::Running, 7, 0)), 30), Status::Running);
         assert_eq!(status(mine, Some(health(Status::Running, 7, 0)), 121), Status::Hung);
         assert_eq!(status(mine, Some(health(Status::Stopped, 6, 0)), 5), Status::Starting, "an earlier runner's");
+        let impatient = Health { stale_after_s: 5, ..health(Status::Running, 7, 0) };
+        assert_eq!(status(mine, Some(impatient.clone()), 5), Status::Running);
+        assert_eq!(status(mine, Some(impatient), 6), Status::Hung, "it says itself how long it may be silent");
         assert_eq!(status(mine, None, 500), Status::Hung, "it never wrote one");
         assert_eq!(status(None, Some(health(Status::Error, 7, 0)), 5), Status::Error);
         let died = assess(None, Some(health(Status::Running, 7, 0)), at(5));

@@ -58,6 +58,11 @@ pub fn mark(folder: &Path, story: &StoryId) -> Option<Mark> {
     Some(Mark(metadata.modified().ok()?, metadata.len()))
 }
 
+/// When the story's agent spoke last.
+pub fn spoke(folder: &Path, story: &StoryId) -> Option<jiff::Timestamp> {
+    mark(folder, story)?.0.try_into().ok()
+}
+
 /// The lines. None of them when there are none.
 pub fn read(folder: &Path, story: &StoryId) -> Vec<String> {
     use std::io::Read;

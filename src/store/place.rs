@@ -126,6 +126,28 @@ pub fn locate(states: &Path, common_git_dir: &Path) -> Result<PathBuf, PlaceErro
     Ok(folder)
 }
 
+/// Every repository that has a state: its common git directory as it was written down, whether it is still there, and the folder of its state. By path.
+///
+/// # Errors
+/// When the folder of all states cannot be read. There may be none.
+pub fn all(states: &Path) -> io::Result<Vec<(PathBuf, bool, PathBuf)>> {
+    let entries = match fs::read_dir(states) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let folder = entry?.path();
+        if let Some(owner) = owner(&folder) {
+            let is_there = fs::metadata(&owner.git).is_ok_and(|there| (there.dev(), there.ino()) == (owner.device, owner.inode));
+            found.push((owner.git.into(), is_there, folder));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Makes the state folder, and writes down whose it is.
 ///
 /// # Errors
@@ -176,7 +198,10 @@ pub fn sweep(folder: &Path) -> io::Result<u64> {
 }
 
 /// Replaces a file as a whole: a reader sees the old content or the new one, never a part.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write;
     let folder = path.parent().unwrap_or(Path::new("."));
     let prefix = format!("{UNFINISHED}{}-", std::process::id());

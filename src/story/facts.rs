@@ -39,6 +39,9 @@ pub struct Story {
     pub proposal: Option<Proposal>,
     /// Commits that a human approved.
     pub approvals: BTreeSet<CommitId>,
+    /// The gates that a human gave up by name, and with which commit.
+    #[serde(default)]
+    pub given_up: BTreeSet<(CommitId, String)>,
     /// What humans said, for the next attempt to read.
     pub notes: Vec<Note>,
     pub queue: Option<Queue>,
@@ -218,6 +221,11 @@ pub struct Note {
 }
 
 impl Story {
+    /// What it waits for is something of this host, which a human mends and need not speak of: a program, space on a disk.
+    pub fn is_held_by_host(&self) -> bool {
+        matches!(&self.halt, Some(Halt::Blocked(block)) if matches!(block.reason.as_str(), "agent" | "runner"))
+    }
+
     pub fn new(id: StoryId, spec: StorySpec) -> Self {
         Self {
             id,
@@ -234,6 +242,7 @@ impl Story {
             memory: Memory::default(),
             proposal: None,
             approvals: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             notes: Vec::new(),
             queue: None,
             halt: None,

@@ -84,7 +84,7 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
         34 => Kind::DiagnosisMade { commit: commit(n), summary: "s".to_owned(), tasks: Vec::new(), evidence: None, error: None },
         35 if c.is_multiple_of(2) => Kind::ApproachProposed { attempt: no(number), summary: "s".to_owned(), error: None, evidence: None },
         35 => Kind::ContractAccepted { attempt: no(number), evidence: None },
-        36 => Kind::StoryApproved { commit: commit(n) },
+        36 => Kind::StoryApproved { commit: commit(n), without_gates: Vec::new() },
         37 => Kind::StoryDequeued { commit: commit(n), why: "w".to_owned() },
         38 => Kind::ApproachDeclared { attempt: no(number), summary: ["one", "two"][usize::from(c % 2)].to_owned() },
         39 => {
@@ -109,9 +109,10 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
         45 => Kind::StoryReplanned { reason: "r".to_owned() },
         46 => match c % 6 {
             0 => Kind::StoryCancelled { reason: "r".to_owned() },
-            1 => Kind::StoryBackfilled { commit: None, reason: "r".to_owned() },
+            1 => Kind::StoryBackfilled { commit: None, reason: "r".to_owned(), gates: Vec::new() },
             2 => Kind::StoryReset { forget: false },
             3 => Kind::StoryBlocked { block: Block { reason: "sandbox".to_owned(), question: "q".to_owned(), next: "n".to_owned() } },
+            4 => Kind::StoryUnblocked { why: "w".to_owned() },
             _ => Kind::StoryNoted { text: "t".to_owned() },
         },
         _ => Kind::GateStarted { gate: "test".to_owned(), commit: commit(n), tree: tree(n) },
@@ -139,7 +140,7 @@ fn log_proves(log: &[Kind], story: &CommitId, candidate: &CommitId) -> bool {
     });
     let spec = spec.expect("a story begins with its spec");
     let was_collected = log.iter().any(|kind| matches!(kind, Kind::ChangeCollected { commit, files, .. } if commit == story && *files > 0));
-    let approved = log.iter().any(|kind| matches!(kind, Kind::StoryApproved { commit } if commit == story));
+    let approved = log.iter().any(|kind| matches!(kind, Kind::StoryApproved { commit, .. } if commit == story));
     let passed = spec.rules.evaluators.iter().all(|name| {
         log.iter().any(|kind| match kind {
             Kind::EvaluatorFinished { evaluator, commit, verdict, proof, problems, .. }
@@ -325,7 +326,7 @@ fn helpful(w: &World, a: u8, b: u8, pauses: &mut u32) -> Kind {
     }
     match phase(&w.story) {
         Phase::Implementing { .. } | Phase::Repairing { .. } => end_of(w, a, b, pauses),
-        Phase::Ready { proof } => Kind::StoryApproved { commit: proof.commit().clone() },
+        Phase::Ready { proof } => Kind::StoryApproved { commit: proof.commit().clone(), without_gates: Vec::new() },
         Phase::Queued { proof } => {
             let (candidate, story_commit) = (500 + u32::from(b % 2), proof.commit().clone());
             Kind::CandidateBuilt { candidate: commit(candidate), tree: tree(candidate), base: commit(0), story_commit, behind: Vec::new() }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::facts::{Attempt, Candidate, Change, Conclusion, End, GateRun, Halt, Story};
+use super::facts::{Attempt, Candidate, Change, Conclusion, End, GateRun, Halt, Judgement, Story};
 use crate::base::id::{AttemptNo, CommitId, TreeId};
 use crate::event::{Block, ContractMode, GateResult, Task, Verdict};
 
@@ -55,7 +55,7 @@ impl Verdicts {
                 }
                 Some((Verdict::Error, _)) => missing.push(name.clone()),
                 Some((Verdict::Pass, result)) if result.problems == 0 => {}
-                Some((Verdict::NeedsApproval, _)) if story.approvals.contains(&change.commit) => {}
+                Some((Verdict::NeedsApproval, result)) if is_approved(story, &change.commit, result) => {}
                 Some((Verdict::NeedsApproval, _)) => approval.push(name.clone()),
                 Some((Verdict::Pass | Verdict::Fail, _)) => failed.push(name.clone()),
             }
@@ -340,6 +340,27 @@ fn working(story: &Story, attempt: &Attempt) -> Phase {
     }
 }
 
+/// A human approved the commit, and gave up by name every gate that goes with it.
+fn is_approved(story: &Story, commit: &CommitId, result: &Judgement) -> bool {
+    let gates = result.findings.iter().filter_map(|finding| finding.gate.clone());
+    story.approvals.contains(commit) && gates.into_iter().all(|gate| story.given_up.contains(&(commit.clone(), gate)))
+}
+
+/// The gates that the commit takes away or weakens, in the order of the file; each with what becomes of it.
+pub fn losses<'a>(story: &'a Story, commit: &CommitId) -> Vec<(&'a str, &'a str)> {
+    let attempt = story.attempts.iter().rev().find(|attempt| attempt.change.as_ref().is_some_and(|change| change.commit == *commit));
+    let findings = attempt.into_iter().flat_map(|attempt| attempt.results.values().flat_map(|result| &result.findings));
+    findings.filter_map(|finding| Some((finding.gate.as_deref()?, finding.text.as_str()))).collect()
+}
+
+/// What a human types to approve the commit with all that goes with it.
+pub fn approve_command(story: &Story, commit: &CommitId) -> String {
+    let mut gates: Vec<&str> = losses(story, commit).into_iter().map(|(gate, _)| gate).collect();
+    gates.dedup();
+    let without: String = gates.iter().map(|gate| format!(" --without-gate {gate}")).collect();
+    format!("cofferdam approve {} --commit {commit}{without}", story.id)
+}
+
 fn queued(story: &Story, proof: Proof) -> Phase {
     match story.queue.as_ref().filter(|queue| queue.commit == *proof.commit()) {
         None => Phase::Ready { proof },
@@ -351,9 +372,11 @@ fn queued(story: &Story, proof: Proof) -> Phase {
 }
 
 fn approval(story: &Story, commit: &CommitId, by: &str) -> Block {
+    let lost: Vec<&str> = losses(story, commit).into_iter().map(|(_, text)| text).collect();
+    let lost = if lost.is_empty() { String::new() } else { format!(" With it, {}.", lost.join(", and ")) };
     Block {
         reason: "approval".to_owned(),
-        question: format!("{by} asks for a human's approval of commit {}. Is the change right?", commit.short()),
-        next: format!("cofferdam approve {} --commit {commit}, or cofferdam reject {} REASON", story.id, story.id),
+        question: format!("{by} asks for a human's approval of commit {}.{lost} Is the change right?", commit.short()),
+        next: format!("{}, or cofferdam reject {} REASON", approve_command(story, commit), story.id),
     }
 }

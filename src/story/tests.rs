@@ -301,19 +301,46 @@ fn a_protected_change_needs_an_approval_of_that_very_commit() {
     let mut w = World::new(spec());
     w.start().work(1, "a").judge(1, Verdict::Pass, Verdict::NeedsApproval);
     assert_eq!((w.state(), w.recorded("story.blocked")), ("blocked", 1));
-    w.refused(Kind::StoryApproved { commit: commit(2) });
+    w.refused(Kind::StoryApproved { commit: commit(2), without_gates: Vec::new() });
     w.refused(Kind::StoryRetried {});
     let mut reworded = w.story.clone();
-    w.ok(Kind::StoryApproved { commit: commit(1) });
+    w.ok(Kind::StoryApproved { commit: commit(1), without_gates: Vec::new() });
     assert_eq!(w.state(), "gate_check");
     assert!(matches!(w.effects[..], [Effect::RunGate { .. }]));
     // A log of another version asks in other words; a runner may ask for an approval of its own. Neither outlives the approval.
     let block = Block { reason: "approval".to_owned(), question: "may it?".to_owned(), next: "approve".to_owned() };
     reworded = step(&reworded, &Kind::StoryBlocked { block: block.clone() }, at(50)).expect("told again").next;
-    assert_eq!(phase(&step(&reworded, &Kind::StoryApproved { commit: commit(1) }, at(51)).expect("approved").next).name(), "gate_check");
-    w.ok(Kind::StoryBlocked { block }).ok(Kind::StoryApproved { commit: commit(1) });
+    assert_eq!(
+        phase(&step(&reworded, &Kind::StoryApproved { commit: commit(1), without_gates: Vec::new() }, at(51)).expect("approved").next)
+            .name(),
+        "gate_check"
+    );
+    w.ok(Kind::StoryBlocked { block }).ok(Kind::StoryApproved { commit: commit(1), without_gates: Vec::new() });
     assert_eq!(w.state(), "pending");
     w.start();
+    assert_eq!(w.state(), "gate_check");
+}
+
+#[test]
+fn a_gate_that_goes_is_named_in_the_approval_or_it_is_none() {
+    let mut spec = spec();
+    spec.rules.evaluators.push("ratchet".to_owned());
+    let mut w = World::new(spec);
+    let approve =
+        |gates: &[&str]| Kind::StoryApproved { commit: commit(1), without_gates: gates.iter().map(|gate| (*gate).to_owned()).collect() };
+    // Also one that came before anybody knew of the gate counts for nothing.
+    w.start().work(1, "a").ok(approve(&[])).judge(1, Verdict::Pass, Verdict::Pass);
+    let mut lost = judged(1, "ratchet", Verdict::NeedsApproval, 1);
+    if let Kind::EvaluatorFinished { findings, .. } = &mut lost {
+        findings.push(Finding { text: "the gate `lint` goes".to_owned(), gate: Some("lint".to_owned()), ..Finding::default() });
+    }
+    w.ok(lost);
+    assert_eq!(w.state(), "blocked");
+    let Phase::Blocked(block) = phase(&w.story) else { panic!("{:?}", phase(&w.story)) };
+    assert!(block.question.contains("the gate `lint` goes") && block.next.contains("--without-gate lint"), "{block:?}");
+    w.refused(approve(&[]));
+    w.refused(approve(&["test"]));
+    w.ok(approve(&["lint"]));
     assert_eq!(w.state(), "gate_check");
 }
 
@@ -408,7 +435,7 @@ fn commands_that_do_not_fit_say_what_does() {
     for (kind, instead) in [
         (Kind::StoryAnswered { text: "x".to_owned() }, "cofferdam note"),
         (Kind::StoryRetried {}, "cofferdam reset"),
-        (Kind::StoryApproved { commit: commit(1) }, "cofferdam show"),
+        (Kind::StoryApproved { commit: commit(1), without_gates: Vec::new() }, "cofferdam show"),
         (Kind::StoryRejected { commit: None, reason: "x".to_owned() }, "cofferdam note"),
         (Kind::StoryReverted { commit: commit(1), reason: "x".to_owned() }, "cofferdam cancel"),
         (Kind::StoryQueued { commit: commit(1) }, "ready_for_review"),
@@ -418,7 +445,7 @@ fn commands_that_do_not_fit_say_what_does() {
         assert!(refused.instead.contains(instead), "{refused:?}");
         assert_eq!(refused.state, "pending");
     }
-    w.ok(Kind::StoryBackfilled { commit: None, reason: "by hand".to_owned() });
+    w.ok(Kind::StoryBackfilled { commit: None, reason: "by hand".to_owned(), gates: Vec::new() });
     assert_eq!(w.state(), "backfilled");
     let refused = w.refused(Kind::StoryCancelled { reason: "x".to_owned() });
     assert!(refused.to_string().contains("backfilled"), "{refused}");

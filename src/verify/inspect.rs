@@ -7,7 +7,7 @@ use super::{Case, Judged, verifier};
 use crate::agents::folder::{BEFORE, RunFolder};
 use crate::agents::look::{files_of, oid};
 use crate::base::text::one_line;
-use crate::config::Role;
+use crate::config::{self, Role, load};
 use crate::role::process::Process;
 use crate::role::{Files, policy};
 use crate::sandbox::Cause;
@@ -41,6 +41,29 @@ pub(super) fn size(case: &Case<'_>) -> Judged {
 pub(super) fn protected(case: &Case<'_>) -> Judged {
     let config = case.shop.config();
     with_changes(case, |changes| super::paths::protected(changes, &config.verify.protected), true)
+}
+
+/// What the change takes away from the gates of its base. Each file is read as its commit has it; nothing of either is run.
+pub(super) fn ratchet(case: &Case<'_>) -> Judged {
+    let gates = |commit: &str| load::gates_at(case.shop.root(), commit);
+    let before = match gates(case.attempt.base.as_str()) {
+        Ok(gates) => gates,
+        // What the target says counts, and it is read before anything runs.
+        Err(problem) => return Judged::error(format!("the gates of the base cannot be read: {}", problem.what)),
+    };
+    match gates(case.commit.as_str()) {
+        Ok(after) => judged(&super::ratchet::losses(&before, &after)),
+        Err(problem) => {
+            let mut report = Report::default();
+            let line = problem.place.as_ref().and_then(|place| u32::try_from(place.line).ok());
+            report.finding(
+                config::FILE,
+                line,
+                format!("after the change, no run could read this file: {}; {}", problem.what, problem.next),
+            );
+            judged(&report)
+        }
+    }
 }
 
 pub(super) fn scope(case: &Case<'_>) -> Judged {

@@ -16,6 +16,7 @@ mod inspect;
 pub mod integrity;
 mod memory;
 pub mod paths;
+pub mod ratchet;
 pub mod request;
 mod reviewer;
 pub mod secrets;
@@ -123,6 +124,7 @@ pub const EVALUATORS: &[Evaluator] = &[
     Evaluator { name: "integrity", concerns: |_, _| true, judge: inspect::integrity },
     Evaluator { name: "secrets", concerns: |_, _| true, judge: inspect::secrets },
     Evaluator { name: "protected", concerns: |_, _| true, judge: inspect::protected },
+    Evaluator { name: "ratchet", concerns: |_, config| !config.gates.is_empty(), judge: inspect::ratchet },
     Evaluator { name: "scope", concerns: |story, _| !story.scope.is_empty(), judge: inspect::scope },
     Evaluator { name: "size", concerns: |_, _| true, judge: inspect::size },
     Evaluator { name: "reviewer", concerns: |_, config| config.agents.contains_key(&Role::Reviewer), judge: reviewer::judge },

@@ -164,7 +164,7 @@ fn finding(node: &Node) -> Result<Finding, String> {
         Some(value) => Some(value.count().and_then(|n| u32::try_from(n).ok()).ok_or("the `line` of a finding must be a number")?),
     };
     let text_of = text(node, "text")?.ok_or("a finding says nothing: it has no `text`")?;
-    Ok(Finding { text: text_of, path: text(node, "file")?, line, criterion: text(node, "criterion")?, severity })
+    Ok(Finding { text: text_of, path: text(node, "file")?, line, criterion: text(node, "criterion")?, severity, gate: None })
 }
 
 fn confidence(root: &Node) -> Result<Option<f64>, String> {

@@ -226,3 +226,25 @@ fn a_run_without_a_gate_says_once_what_that_means() {
     let said = err(&run(&world, &["run", "--plain"]));
     assert!(!said.contains("no [[gate]]"), "{said}");
 }
+
+/// Options that land what is not proven, in the words of other tools.
+const BYPASSES: [&str; 9] = ["force", "admin", "skip", "no-verify", "no-gate", "no-gates", "ignore", "bypass", "unsafe"];
+
+#[test]
+fn no_option_lands_what_is_not_proven() {
+    let is_bypass = |long: &str| BYPASSES.iter().any(|word| long == *word || long.starts_with(&format!("{word}-")));
+    let with: Vec<String> = commands()
+        .iter()
+        .filter(|(_, command)| command.get_arguments().any(|argument| argument.get_long().is_some_and(is_bypass)))
+        .map(|(path, _)| path.clone())
+        .collect();
+    // What is already on the target is recorded with the words that no gate looked at it: nothing lands by it.
+    assert_eq!(with, ["backfill"]);
+    let world = World::new(Who::Caller);
+    for command in ["run", "land", "gate", "approve", "revert"] {
+        for word in BYPASSES {
+            let said = run(&world, &[command, &format!("--{word}"), "US-1"]);
+            assert!(said.status.code() == Some(2) && err(&said).contains("unexpected argument"), "{command} --{word}: {}", err(&said));
+        }
+    }
+}

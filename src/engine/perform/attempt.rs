@@ -435,7 +435,7 @@ fn how(hands: &Hands, agent: &Agent, done: &Done) -> AttemptEnd {
         Cause::Wall => {
             AttemptEnd::Failed { cause: format!("wall: it was ended after {}", duration::display(Duration::from_millis(outcome.wall_ms))) }
         }
-        Cause::Signalled | Cause::Cpu | Cause::Memory | Cause::Pids | Cause::Disk | Cause::Files | Cause::Output => {
+        Cause::Signalled | Cause::Silence | Cause::Cpu | Cause::Memory | Cause::Pids | Cause::Disk | Cause::Files | Cause::Output => {
             let word = serde_json::to_value(outcome.cause).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
             AttemptEnd::Failed { cause: format!("{word}: {}", detail()) }
         }

@@ -138,6 +138,9 @@ impl Runner<'_> {
         };
         self.watcher.look(&glance);
         self.words.write_down(self.store.folder());
+        if let Some(trouble) = self.notifier.as_ref().and_then(crate::engine::notify::Notifier::trouble) {
+            self.watcher.say(&trouble);
+        }
         Ok(())
     }
 
@@ -152,6 +155,7 @@ impl Runner<'_> {
             run: Some(self.run.clone()),
             progress,
             detail,
+            stale_after_s: u32::try_from(self.reading.config.health.stale_after.as_secs().max(1)).unwrap_or(u32::MAX),
         };
         // A heartbeat that cannot be written is seen by its age; the run is not ended by it.
         drop(health.write(self.store.folder()));

@@ -34,6 +34,9 @@ pub struct Approve {
     /// The commit you looked at, or its start [default: the story's commit now]
     #[arg(long)]
     commit: Option<String>,
+    /// A gate that goes, or asks for less, with this commit; each by its name
+    #[arg(long = "without-gate", value_name = "NAME")]
+    without_gates: Vec<String>,
     #[arg(long)]
     json: bool,
 }
@@ -78,18 +81,6 @@ pub struct Cancel {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Backfill {
-    story: String,
-    /// The commit that holds the work
-    #[arg(long)]
-    commit: Option<String>,
-    #[arg(value_name = "REASON")]
-    text: Vec<String>,
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, clap::Args)]
 pub struct Pause {
     #[arg(value_name = "REASON")]
     text: Vec<String>,
@@ -127,21 +118,21 @@ pub fn replan(args: &Text) -> Result<ExitCode, Failure> {
 /// # Errors
 /// As [`note`].
 pub fn approve(args: &Approve) -> Result<ExitCode, Failure> {
-    order(&args.story, args.json, |story| approval(story, args.commit.as_deref()))
+    order(&args.story, args.json, |story| approval(story, args.commit.as_deref(), &args.without_gates))
 }
 
 /// The approval of the commit that a person looked at, or of the story's own.
 ///
 /// # Errors
 /// When there is nothing to approve, or the commit is none.
-pub(in crate::face) fn approval(story: &Story, commit: Option<&str>) -> Result<Kind, Failure> {
+pub(in crate::face) fn approval(story: &Story, commit: Option<&str>, without_gates: &[String]) -> Result<Kind, Failure> {
     let Some(change) = story.change() else {
         return Err(Failure::new(Exit::Failure, "there is nothing to approve")
             .why("nothing was collected yet")
             .next(format!("cofferdam why {}", story.id)));
     };
     let commit = commit.map(|typed| meant(story, typed)).transpose()?;
-    Ok(Kind::StoryApproved { commit: commit.unwrap_or_else(|| change.commit.clone()) })
+    Ok(Kind::StoryApproved { commit: commit.unwrap_or_else(|| change.commit.clone()), without_gates: without_gates.to_vec() })
 }
 
 /// # Errors
@@ -174,14 +165,6 @@ pub(in crate::face) const CANCELLED: &str = "a human cancelled it";
 pub fn cancel(args: &Cancel) -> Result<ExitCode, Failure> {
     let reason = optional(&args.text)?.unwrap_or_else(|| CANCELLED.to_owned());
     order(&args.story, args.json, |_| Ok(Kind::StoryCancelled { reason }))
-}
-
-/// # Errors
-/// As [`note`].
-pub fn backfill(args: &Backfill) -> Result<ExitCode, Failure> {
-    let reason = optional(&args.text)?.unwrap_or_else(|| "done outside of cofferdam".to_owned());
-    let commit = args.commit.as_deref().map(resolve).transpose()?;
-    order(&args.story, args.json, |_| Ok(Kind::StoryBackfilled { commit, reason }))
 }
 
 /// # Errors
@@ -224,7 +207,11 @@ fn words(words: &[String]) -> Result<String, Failure> {
     Ok(text.to_owned())
 }
 
-fn optional(given: &[String]) -> Result<Option<String>, Failure> {
+/// The words, when there are any.
+///
+/// # Errors
+/// When they are none, or too many.
+pub(super) fn optional(given: &[String]) -> Result<Option<String>, Failure> {
     if given.is_empty() { Ok(None) } else { words(given).map(Some) }
 }
 
@@ -242,16 +229,6 @@ fn meant(story: &Story, typed: &str) -> Result<CommitId, Failure> {
             .why(now)
             .next(format!("cofferdam show {}", story.id))
     })
-}
-
-/// Any name of a commit in this repository.
-fn resolve(typed: &str) -> Result<CommitId, Failure> {
-    let unknown =
-        || Failure::usage(format!("`{}` names no commit of this repository", one_line(typed))).next("git log shows the commits there are");
-    let repository = git2::Repository::discover(".").map_err(|error| unknown().because(&error))?;
-    let found = repository.revparse_single(typed).and_then(|object| object.peel_to_commit());
-    let commit = found.map_err(|error| unknown().because(&error))?.id().to_string();
-    commit.parse().map_err(|error| unknown().because(&error))
 }
 
 /// What became of something that a human said.
@@ -303,7 +280,11 @@ fn store(state: &State, story: Option<StoryId>, kind: Kind) -> Result<Told, Fail
     Ok(Told { seq: appended.first, kind: name, story, now, runner: runner.status, is_running: runner.pid.is_some() })
 }
 
-fn order(typed: &str, as_json: bool, kind: impl FnOnce(&Story) -> Result<Kind, Failure>) -> Result<ExitCode, Failure> {
+/// Tells it to the store, and the person what became of it.
+///
+/// # Errors
+/// When the story does not exist, or its state does not allow it.
+pub(super) fn order(typed: &str, as_json: bool, kind: impl FnOnce(&Story) -> Result<Kind, Failure>) -> Result<ExitCode, Failure> {
     let told = tell(&State::find()?, typed, kind)?;
     Ok(print(&told, as_json, ""))
 }

@@ -285,6 +285,7 @@ fn options(args: &Args) -> Result<ExecOptions, Failure> {
             cpus: args.cpus,
             wall: args.wall,
             cpu_time: args.cpu_time,
+            silence: None,
             output: args.output,
             disk: args.disk,
             files: args.files,
@@ -515,6 +516,8 @@ pub(super) fn ending(policy: &Policy, outcome: &Outcome, program: &OsString) -> 
         Cause::Cancelled => return Some(format!("{program} was stopped: {}", outcome.detail.as_deref().unwrap_or("as you asked"))),
         Cause::Wall => (limits.wall.map(duration::display).unwrap_or_default(), "--wall"),
         Cause::Cpu => (limits.cpu_time.map(duration::display).unwrap_or_default(), "--cpu-time"),
+        // No option sets it: `exec` has no such limit of its own.
+        Cause::Silence => (limits.silence.map(duration::display).unwrap_or_default(), "silence"),
         Cause::Memory => (size(limits.memory), "--memory"),
         Cause::Pids => (limits.pids.map(|n| n.to_string()).unwrap_or_default(), "--pids"),
         Cause::Disk => (size(limits.disk), "--disk"),

@@ -80,9 +80,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let place = loaded.root.clone();
     let repository = crate::workspace::git::Repository::discover(&place).map_err(|error| workspace::failed(&error.into()))?;
     let commit = repository.commit(&args.commit).map_err(|error| workspace::failed(&error.into()))?;
-    let program = std::env::current_exe().map_err(|e| Failure::new(Exit::Failure, "cofferdam cannot find itself").because(&e))?;
-    let engine = Engine::with_helper(Facts::read(), &program)
-        .map_err(|e| Failure::new(Exit::Failure, "the helper that starts sandboxes cannot be started").because(&e))?;
+    let engine = engine()?;
     let job = Job { engine: &engine, loaded: &loaded, commit, evidence, fresh: args.fresh, jobs: usize::from(args.jobs), quiet: args.json };
     if !args.json {
         printer::err(&format!("gates on {} ({}), in fresh sandboxes", &commit.to_string()[..12], one_line(&args.commit)));
@@ -95,6 +93,28 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         job.open().and_then(|gates| gates.promote_caches(commit)).map_err(|error| failed(&error))?;
     }
     report(args, &loaded, commit, &tree, results)
+}
+
+fn engine() -> Result<Engine, Failure> {
+    let program = std::env::current_exe().map_err(|e| Failure::new(Exit::Failure, "cofferdam cannot find itself").because(&e))?;
+    Engine::with_helper(Facts::read(), &program)
+        .map_err(|e| Failure::new(Exit::Failure, "the helper that starts sandboxes cannot be started").because(&e))
+}
+
+/// What the target's gates of these names say of a commit. What was paid for is in the log, and what is remembered is not paid for again.
+///
+/// # Errors
+/// When one could not be run.
+pub(super) fn on(loaded: &Loaded, state: &State, commit: Oid, names: &[String], quiet: bool) -> Result<Vec<(String, GateResult)>, Failure> {
+    let gates = chosen(loaded, names)?;
+    let mut store = state.store_to_write()?;
+    let engine = engine()?;
+    let job = Job { engine: &engine, loaded, commit, evidence: store.evidence(), fresh: false, jobs: 2, quiet };
+    let lines = job.run(&gates)?;
+    let repository = crate::workspace::git::Repository::discover(&loaded.root).map_err(|error| workspace::failed(&error.into()))?;
+    let tree = repository.tree_of(commit).map_err(|error| workspace::failed(&error.into()))?;
+    record(&mut store, loaded, (commit, tree), &lines, false)?;
+    Ok(lines.into_iter().map(|line| (line.gate, line.result)).collect())
 }
 
 /// What was paid for is in the log, and its evidence can be looked at.

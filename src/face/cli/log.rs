@@ -1,5 +1,6 @@
 //! `cofferdam log`: what happened, line by line, and whether the chain holds.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,8 +30,17 @@ pub struct Args {
     /// Only the last N events
     #[arg(short = 'n', long = "last", value_name = "N")]
     last: Option<u64>,
-    /// One JSON document a line
-    #[arg(long)]
+    /// Only events of this kind, or of a whole family: `attempt.ended`, `story`
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Only events that hold these words, in whatever they carry; upper and lower case are the same
+    #[arg(long, value_name = "WORDS")]
+    search: Option<String>,
+    /// How an event is shown
+    #[arg(long, value_enum, default_value = "pretty")]
+    format: Format,
+    /// One JSON document a line: the same as --format json
+    #[arg(long, conflicts_with = "format")]
     json: bool,
     /// Recompute the hash chain and say where it breaks
     #[arg(long, conflicts_with_all = ["follow", "since", "last", "story"])]
@@ -41,6 +51,38 @@ pub struct Args {
     /// Make the cached views anew from the events
     #[arg(long, conflicts_with_all = ["follow", "since", "last", "story", "verify"])]
     rebuild: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A line with what it says
+    Pretty,
+    /// A short line: number, time, story, kind
+    Compact,
+    /// A JSON document
+    Json,
+}
+
+impl Args {
+    /// Is it one of those that are wanted?
+    fn wants(&self, stored: &Stored) -> bool {
+        let is_kind = self.kind.as_deref().is_none_or(|kind| {
+            stored.kind.strip_prefix(kind.trim_end_matches('.')).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        let holds = |words: &str| {
+            let said = stored.event().map(|event| summary(&event.kind)).unwrap_or_default();
+            [&stored.kind, &stored.data, &stored.actor, &said].into_iter().any(|text| text.to_lowercase().contains(words))
+        };
+        is_kind && self.search.as_deref().is_none_or(|words| holds(&words.to_lowercase()))
+    }
+
+    fn line(&self, store: &Store, stored: &Stored, columns: Option<usize>) -> String {
+        match if self.json { Format::Json } else { self.format } {
+            Format::Json => stored.json(),
+            Format::Compact => compact(stored, moved(store, stored).as_deref()),
+            Format::Pretty => line(stored, moved(store, stored).as_deref(), columns),
+        }
+    }
 }
 
 /// # Errors
@@ -68,17 +110,31 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let story = args.story.as_deref().map(|typed| state::story(Some(&store), typed)).transpose()?;
     let columns = printer::columns();
-    let mut filter = Filter { since: args.since, story: story.map(|story| story.id), last: args.last };
+    // The last ones of those that are wanted: all have to be looked at.
+    let chooses = args.kind.is_some() || args.search.is_some();
+    let mut keep = args.last.filter(|_| chooses).map(|last| usize::try_from(last).unwrap_or(usize::MAX));
+    let mut filter = Filter { since: args.since, story: story.map(|story| story.id), last: args.last.filter(|_| !chooses) };
     loop {
         let mut reader_left = false;
         let mut last = filter.since;
+        let mut kept = VecDeque::new();
         let printed = store.events(&filter, |stored| {
             last = stored.seq;
-            let line = if args.json { stored.json() } else { text(&store, &stored, columns) };
+            if !args.wants(&stored) {
+                return ControlFlow::Continue(());
+            }
+            let line = args.line(&store, &stored, columns);
+            if let Some(most) = keep {
+                kept.push_back(line);
+                kept.drain(..kept.len().saturating_sub(most));
+                return ControlFlow::Continue(());
+            }
             reader_left = !printer::out_or_gone(&line);
             if reader_left { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         printed.map_err(state::failure)?;
+        reader_left = reader_left || !kept.iter().all(|line| printer::out_or_gone(line));
+        keep = None;
         if !args.follow || reader_left {
             return Ok(ExitCode::SUCCESS);
         }
@@ -131,9 +187,21 @@ fn verify(store: &Store, contains: Option<&str>) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(store: &Store, stored: &Stored, columns: Option<usize>) -> String {
-    let moved = stored.story.as_deref().and_then(|story| store.moved(story, stored.seq).ok().flatten());
-    line(stored, moved.as_deref(), columns)
+/// The phase that an event moved its story to.
+fn moved(store: &Store, stored: &Stored) -> Option<String> {
+    stored.story.as_deref().and_then(|story| store.moved(story, stored.seq).ok().flatten())
+}
+
+/// What of an event's words a short line has.
+const COMPACT: usize = 48;
+
+fn compact(stored: &Stored, moved: Option<&str>) -> String {
+    let clock = clock(&stored.at);
+    let said = stored.event().map_or_else(|_| "(unreadable)".to_owned(), |event| summary(&event.kind));
+    let moved = moved.map(|to| format!(" → {to}")).unwrap_or_default();
+    let story = one_line(stored.story.as_deref().unwrap_or("-")).into_owned();
+    let time = clock.split(' ').nth(1).unwrap_or(&clock);
+    format!("{} {time} {story} {}{moved} {}", stored.seq, one_line(&stored.kind), cut(&one_line(&said), COMPACT)).trim_end().to_owned()
 }
 
 /// A narrower terminal has no room for the day, and what an event says goes on below.
@@ -201,7 +269,11 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
             let flaky = if *flaky { ", flaky" } else { "" };
             format!("{gate}: {}{flaky} on {}{}", gate_word(*result), commit.short(), remembered(*cached))
         }
-        Kind::StoryReady { commit, .. } | Kind::StoryQueued { commit } | Kind::StoryApproved { commit } => commit.short().to_owned(),
+        Kind::StoryReady { commit, .. } | Kind::StoryQueued { commit } => commit.short().to_owned(),
+        Kind::StoryApproved { commit, without_gates } => {
+            let gates: String = without_gates.iter().map(|gate| format!(", without the gate {gate}")).collect();
+            format!("{}{gates}", commit.short())
+        }
         Kind::CandidateBuilt { candidate, base, .. } => format!("{} on {}", candidate.short(), base.short()),
         Kind::StoryLanded { commit, target, .. } => format!("{} on {target}", commit.short()),
         Kind::StoryBlocked { block } => format!("{}: {}", block.reason, block.question),
@@ -237,7 +309,7 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
         }
         Kind::LandingStarted { candidate, target, from } => format!("{} on {target}, from {}", candidate.short(), from.short()),
         Kind::StoryReverted { commit, reason } => format!("{}: {reason}", commit.short()),
-        Kind::StoryReopened { why, .. } => why.clone(),
+        Kind::StoryReopened { why, .. } | Kind::StoryUnblocked { why } => why.clone(),
         Kind::StoryStagnated { iterations } => {
             format!("{} without any progress", plural(u64::from(*iterations), "iteration", "iterations"))
         }
@@ -249,9 +321,10 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
         Kind::StoryReset { forget: true } => "and forgets which approaches failed".to_owned(),
         Kind::StoryReset { forget: false } => String::new(),
         Kind::StoryReplanned { reason } | Kind::StoryCancelled { reason } => reason.clone(),
-        Kind::StoryBackfilled { commit, reason } => {
+        Kind::StoryBackfilled { commit, reason, gates } => {
             let commit = commit.as_ref().map(|commit| format!("{}: ", commit.short())).unwrap_or_default();
-            format!("{commit}{reason}")
+            let gates = if gates.is_empty() { "no gate looked at it".to_owned() } else { format!("green: {}", gates.join(", ")) };
+            format!("{commit}{reason} ({gates})")
         }
         Kind::BudgetExceeded { which, limit, spent } => format!("{which}: {spent} of {limit}"),
         Kind::SandboxReceipt { role, attempt, tier, missing, .. } => {

@@ -7,6 +7,7 @@ use clap::Parser;
 
 pub mod add;
 pub mod attack;
+pub mod backfill;
 pub mod blocked;
 mod busy;
 pub mod checkout;
@@ -34,6 +35,7 @@ pub mod lint;
 mod live;
 pub mod log;
 mod logins;
+pub mod mcp;
 pub mod next;
 pub mod plan;
 pub mod printer;
@@ -47,6 +49,7 @@ pub mod revert;
 pub mod run;
 pub mod schema;
 mod schemas;
+pub mod serve;
 pub mod shell;
 pub mod show;
 mod standing;
@@ -135,6 +138,10 @@ enum Command {
     Log(log::Args),
     /// All of it on a screen that follows, with the commands of a human at hand
     Watch(watch::Args),
+    /// All of it as a page for a browser on this machine, which follows; it can only be read
+    Serve(serve::Args),
+    /// The same as tools for an agent of yours (Model Context Protocol)
+    Mcp(mcp::Args),
     /// Counts: stories, attempts, evaluators, gates
     Stats(stats::Args),
     /// What was spent, by story, role and model
@@ -164,7 +171,7 @@ enum Command {
     /// End a pause
     Resume(command::Resume),
     /// Record that a story's work was done outside of cofferdam
-    Backfill(command::Backfill),
+    Backfill(backfill::Args),
     /// Show the configuration and where it comes from
     Config(config::ConfigArgs),
     /// Print the JSON Schema of a file format
@@ -284,6 +291,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Why(args) => why::run(&args),
         Command::Log(args) => log::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Mcp(args) => mcp::run(&args),
         Command::Evidence(args) => evidence::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Costs(args) => stats::run_costs(&args),
@@ -296,7 +305,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Reset(args) => command::reset(&args),
         Command::Replan(args) => command::replan(&args),
         Command::Cancel(args) => command::cancel(&args),
-        Command::Backfill(args) => command::backfill(&args),
+        Command::Backfill(args) => backfill::run(&args),
         Command::Pause(args) => command::pause(&args),
         Command::Resume(args) => command::resume(&args),
         Command::Workspace(args) => workspace::run(args),

@@ -152,6 +152,7 @@ fn limits_json(limits: Limits) -> Value {
         "pids": limits.pids,
         "cpus": limits.cpus,
         "wall": limits.wall.map(duration::exact),
+        "silence": limits.silence.map(duration::exact),
         "output": limits.output.map(crate::base::size::Size::exact),
         "disk": limits.disk.map(crate::base::size::Size::exact),
         "files": limits.files,

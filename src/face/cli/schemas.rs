@@ -92,7 +92,7 @@ pub(super) fn outcome() -> Value {
         "required": ["version", "cause", "exit_code", "wall_ms", "cpu_ms", "peak_memory_bytes", "peak_pids", "output_bytes", "denials", "receipt"],
         "properties": {
             "version": {"const": crate::sandbox::outcome::OUTCOME_VERSION},
-            "cause": {"enum": ["exited", "signalled", "wall", "cpu", "memory", "pids", "disk", "files", "output", "exec_failed", "cancelled"]},
+            "cause": {"enum": ["exited", "signalled", "wall", "cpu", "silence", "memory", "pids", "disk", "files", "output", "exec_failed", "cancelled"]},
             "exit_code": {"type": "integer"},
             "signal": {"type": ["integer", "null"]},
             "wall_ms": count(), "cpu_ms": count(), "peak_memory_bytes": count(), "peak_pids": count(), "output_bytes": count(),

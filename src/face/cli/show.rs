@@ -40,24 +40,24 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 /// A story, and what is kept beside its facts.
-pub(super) struct Shown {
-    pub(super) story: Story,
-    pub(super) costs: Vec<(SpendKey, Amount)>,
-    pub(super) evidence: Vec<EvidenceUse>,
+pub(in crate::face) struct Shown {
+    pub(in crate::face) story: Story,
+    pub(in crate::face) costs: Vec<(SpendKey, Amount)>,
+    pub(in crate::face) evidence: Vec<EvidenceUse>,
 }
 
 /// The last verdict on one acceptance criterion.
-pub(super) struct CriterionShown<'a> {
-    pub(super) id: &'a str,
-    pub(super) text: &'a str,
+pub(in crate::face) struct CriterionShown<'a> {
+    pub(in crate::face) id: &'a str,
+    pub(in crate::face) text: &'a str,
     /// `pass`, `fail`, or `open` when nobody judged it on the current commit.
-    pub(super) result: &'static str,
-    pub(super) evidence: Option<&'a str>,
-    pub(super) by: Option<&'a str>,
+    pub(in crate::face) result: &'static str,
+    pub(in crate::face) evidence: Option<&'a str>,
+    pub(in crate::face) by: Option<&'a str>,
 }
 
 impl Shown {
-    pub(super) fn of(store: Option<&Store>, story: Story) -> Result<Self, Failure> {
+    pub(in crate::face) fn of(store: Option<&Store>, story: Story) -> Result<Self, Failure> {
         let Some(store) = store else { return Ok(Self { story, costs: Vec::new(), evidence: Vec::new() }) };
         let mut costs = store.spend().map_err(state::failure)?;
         costs.retain(|((of, _, _), _)| of == story.id.as_str());
@@ -66,7 +66,7 @@ impl Shown {
     }
 
     /// Each criterion with what was last said of it, on the story's text as it is now. One no is a no.
-    pub(super) fn criteria(&self) -> Vec<CriterionShown<'_>> {
+    pub(in crate::face) fn criteria(&self) -> Vec<CriterionShown<'_>> {
         let attempt = self.story.attempts.iter().rev().find(|attempt| !attempt.results.is_empty());
         let shown = self.story.spec.criteria.iter().map(|criterion| {
             let results =
@@ -196,7 +196,7 @@ impl Shown {
 }
 
 /// What a human can do about a story that stands still.
-pub(super) fn next(story: &Story, phase: &Phase) -> Option<String> {
+pub(in crate::face) fn next(story: &Story, phase: &Phase) -> Option<String> {
     match phase {
         Phase::Blocked(block) => Some(block.next.clone()),
         Phase::Escalated { .. } | Phase::Stagnated { .. } => {
@@ -305,7 +305,7 @@ fn attempt_lines(attempt: &Attempt) -> Vec<String> {
 }
 
 /// One call of an agent: who, which version, and which words it was given.
-pub(super) fn call_line(call: &AgentCall) -> String {
+pub(in crate::face) fn call_line(call: &AgentCall) -> String {
     let version = call.version.as_deref().map(|version| format!(" ({version})")).unwrap_or_default();
     let cut = if call.cut.is_empty() { String::new() } else { format!(", without all of its {}", call.cut.join(", ")) };
     format!("{} {}{version}, role text {}, prompt {}{cut}", call.role, call.agent, call.text, call.prompt.short())

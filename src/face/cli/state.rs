@@ -8,6 +8,7 @@ use super::failure::{Exit, Failure};
 use crate::base::id::StoryId;
 use crate::base::text::one_line;
 use crate::base::{duration, suggest};
+use crate::config::load::Environment;
 use crate::event::{Actor, Event, Kind};
 use crate::store::health::{self, Runner, Status};
 use crate::store::place::{self, PlaceError};
@@ -16,6 +17,9 @@ use crate::story::Story;
 
 /// The version of the documents that `--json` prints here.
 pub(in crate::face) const VERSION: u32 = 1;
+
+/// Set for a command that the MCP server runs: the log says that a model asked in a person's name.
+pub(in crate::face) const VIA: &str = "COFFERDAM_VIA";
 
 /// Where the state of this repository is, or would be.
 #[derive(Clone)]
@@ -30,6 +34,8 @@ impl State {
     pub(in crate::face) fn find() -> Result<Self, Failure> {
         let here =
             std::env::current_dir().map_err(|error| Failure::new(Exit::Failure, "the current directory cannot be read").because(&error))?;
+        // The same variable that leads to the configuration.
+        let here = Environment::of_process().project_dir.map_or(here.clone(), |named| here.join(named));
         let state = Self::at(&here)?;
         super::printer::detail(|| format!("what is remembered lies in {}", one_line(&state.folder.to_string_lossy())));
         Ok(state)
@@ -40,9 +46,28 @@ impl State {
     pub(in crate::face) fn at(here: &Path) -> Result<Self, Failure> {
         let fail = |error: PlaceError| Failure::new(Exit::Usage, error.to_string()).next(error.next());
         let git = place::common_git_dir(here).map_err(fail)?;
-        let states = place::state_home(std::env::var_os("XDG_STATE_HOME").as_deref(), std::env::var_os("HOME").as_deref()).map_err(fail)?;
+        let states = states().map_err(fail)?;
         let folder = place::locate(&states, &git).map_err(fail)?;
         Ok(Self { folder, git })
+    }
+
+    /// Of every repository of this user that anything was stored for; and whether the repository is still there.
+    ///
+    /// # Errors
+    /// When the folder of all states cannot be read.
+    pub(in crate::face) fn all() -> Result<Vec<(Self, bool)>, Failure> {
+        let states = states().map_err(|error| Failure::new(Exit::Usage, error.to_string()).next(error.next()))?;
+        let found = place::all(&states).map_err(|error| {
+            Failure::new(Exit::Failure, "the states of your repositories cannot be read")
+                .because(&error)
+                .next("look at the path that is named")
+        })?;
+        Ok(found.into_iter().map(|(git, is_there, folder)| (Self { folder, git }, is_there)).collect())
+    }
+
+    /// The repository, as a person names it: the folder that holds its `.git`.
+    pub(in crate::face) fn repository(&self) -> &Path {
+        self.git.parent().filter(|_| self.git.file_name().is_some_and(|name| name == ".git")).unwrap_or(&self.git)
     }
 
     #[cfg(test)]
@@ -84,6 +109,10 @@ impl State {
     }
 }
 
+fn states() -> Result<PathBuf, PlaceError> {
+    place::state_home(std::env::var_os("XDG_STATE_HOME").as_deref(), std::env::var_os("HOME").as_deref())
+}
+
 /// The failure for an error of the store.
 pub(in crate::face) fn failure(error: StoreError) -> Failure {
     let next = error.next();
@@ -113,6 +142,7 @@ pub(in crate::face) fn now() -> Timestamp {
 pub(in crate::face) fn said(story: Option<StoryId>, kind: Kind) -> Event {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     let name = user.map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name);
+    let name = if std::env::var_os(VIA).is_some_and(|via| via == "mcp") { format!("{name} by mcp") } else { name };
     Event { at: now(), run: None, story, actor: Actor::Human(name), kind }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::printer;
 use super::state::{self, State, VERSION, runner_line, status_word};
-use crate::base::text::{cut, one_line};
+use crate::base::text::{cut, one_line, plural};
 use crate::event::StopReason;
 use crate::store::fold::Overview;
 use crate::store::health::Runner;
@@ -19,6 +19,9 @@ use crate::story::{Phase, phase};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Every repository of yours that a run worked on: its runner, its progress, what waits for a human
+    #[arg(long)]
+    all: bool,
     #[arg(long)]
     json: bool,
 }
@@ -26,6 +29,9 @@ pub struct Args {
 /// # Errors
 /// When the store cannot be read.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.all {
+        return everywhere(args.json);
+    }
     let state = State::find()?;
     let runner = state.runner()?;
     let store = state.store()?;
@@ -38,6 +44,46 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         printer::json(&document(&overview, &runner, &rows, &queue));
     } else {
         printer::prose(&text(&overview, &runner, &rows, store.is_some(), printer::columns()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each repository. One that cannot be read is told as such, and hides no other.
+fn everywhere(as_json: bool) -> Result<ExitCode, Failure> {
+    let mut documents = Vec::new();
+    for (state, is_there) in State::all()? {
+        let place = state.repository().display().to_string();
+        let looked = || -> Result<(Runner, Vec<StoryRow>), Failure> {
+            let rows = state.store()?.map(|store| store.stories().map_err(state::failure)).transpose()?.unwrap_or_default();
+            Ok((state.runner()?, rows))
+        };
+        let (runner, rows) = match looked() {
+            Ok(looked) => looked,
+            Err(failure) => {
+                let line = format!("{}  cannot be read: {}", one_line(&place), one_line(&failure.what));
+                documents.push((json!({"repository": place, "there": is_there, "error": failure.what}), line));
+                continue;
+            }
+        };
+        let (merged, total) = progress(&rows);
+        let waiting = rows.iter().filter(|row| row.next.is_some()).count();
+        let asks = if waiting > 0 { format!(", {} for a human", plural(waiting as u64, "waits", "wait")) } else { String::new() };
+        let gone = if is_there { "" } else { "  (the repository is gone)" };
+        let line = format!("{}  {}; {merged} of {total} merged{asks}{gone}", one_line(&place), runner_line(&runner));
+        let document = json!({
+            "repository": place, "there": is_there, "state": state.folder.display().to_string(),
+            "runner": {"status": status_word(runner.status), "pid": runner.pid, "heartbeat": runner.heartbeat, "detail": runner.detail},
+            "progress": {"merged": merged, "total": total}, "waiting": waiting,
+        });
+        documents.push((document, line));
+    }
+    if as_json {
+        let all: Vec<Value> = documents.into_iter().map(|(document, _)| document).collect();
+        printer::json(&json!({"version": VERSION, "repositories": all}));
+    } else if documents.is_empty() {
+        printer::out("Nothing has run in any repository of yours yet.");
+    } else {
+        documents.iter().for_each(|(_, line)| printer::prose(line));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -59,7 +105,7 @@ fn queue(store: &Store, rows: &[StoryRow]) -> Result<Vec<Value>, Failure> {
 }
 
 /// Merged, and all that can be: what was cancelled counts for neither, what was done by hand for both.
-pub(super) fn progress(rows: &[StoryRow]) -> (u64, u64) {
+pub(in crate::face) fn progress(rows: &[StoryRow]) -> (u64, u64) {
     let count = |wanted: &dyn Fn(&str) -> bool| rows.iter().filter(|row| wanted(&row.phase)).count() as u64;
     (count(&|phase| matches!(phase, "merged" | "backfilled")), count(&|phase| phase != "cancelled"))
 }
@@ -92,7 +138,7 @@ pub(super) fn row_json(row: &StoryRow) -> Value {
 }
 
 /// `2 merged, 1 blocked`, in the order of a story's life.
-pub(super) fn by_phase(rows: &[StoryRow]) -> String {
+pub(in crate::face) fn by_phase(rows: &[StoryRow]) -> String {
     if rows.is_empty() {
         return "none is known before the first run".to_owned();
     }

@@ -1,7 +1,9 @@
 //! `cofferdam why`: why a story is where it is, what it waits for, and what to do; without a story, why nothing moves.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,10 +12,11 @@ use super::failure::Failure;
 use super::printer;
 use super::show::next;
 use super::state::{self, State, VERSION, ago, clock, status_word};
+use crate::base::duration;
 use crate::base::text::{cut, one_line, plural};
 use crate::store::fold::Overview;
 use crate::store::health::{Runner, Status};
-use crate::store::{Store, StoryRow, Transition};
+use crate::store::{Filter, Store, StoryRow, Transition, live};
 use crate::story::facts::{Conclusion, Story};
 use crate::story::{Phase, budget, feedback, phase, wanted};
 
@@ -38,15 +41,25 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             let (overview, phases) = surroundings(&store)?;
             let moves = store.transitions(&story.id).map_err(state::failure)?;
             let because = because(&story, &phases, &overview, &runner, state::now());
+            let silent = silent(&state, &store, &story, &runner)?;
             if args.json {
-                printer::json(&document(&story, &because, &moves));
+                printer::json(&document(&story, &because, &moves, silent));
             } else {
-                printer::prose(&text(&story, &because, &moves));
+                printer::prose(&text(&story, &because, &moves, silent));
             }
         }
         None => everything(store.as_ref(), &runner, args.json)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The reason of one story, as the store and the runner are.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(in crate::face) fn of(store: &Store, story: &Story, runner: &Runner) -> Result<Because, Failure> {
+    let (overview, phases) = surroundings(store)?;
+    Ok(because(story, &phases, &overview, runner, state::now()))
 }
 
 fn surroundings(store: &Store) -> Result<(Overview, BTreeMap<String, String>), Failure> {
@@ -57,6 +70,25 @@ fn surroundings(store: &Store) -> Result<(Overview, BTreeMap<String, String>), F
 
 fn phases(rows: &[StoryRow]) -> BTreeMap<String, String> {
     rows.iter().map(|row| (row.id.clone(), row.phase.clone())).collect()
+}
+
+/// For how long the implementer at work has said nothing: since its last word, else since it started.
+fn silent(state: &State, store: &Store, story: &Story, runner: &Runner) -> Result<Option<Duration>, Failure> {
+    let is_at_work = matches!(phase(story), Phase::Implementing { .. } | Phase::Repairing { .. });
+    if runner.pid.is_none() || !is_at_work || !story.attempt().is_some_and(|attempt| attempt.started) {
+        return Ok(None);
+    }
+    let mut started = None;
+    let filter = Filter { story: Some(story.id.clone()), ..Filter::default() };
+    let read = store.events(&filter, |event| {
+        if event.kind == "attempt.started" {
+            started = event.at.parse::<Timestamp>().ok();
+        }
+        ControlFlow::Continue(())
+    });
+    read.map_err(state::failure)?;
+    let last = live::spoke(&state.folder, &story.id).into_iter().chain(started).max();
+    Ok(last.and_then(|last| Duration::try_from(state::now().duration_since(last)).ok()))
 }
 
 /// The one reason why a story is not getting on, or what it is doing; and what a human can do, if anything.
@@ -124,7 +156,7 @@ pub(in crate::face) fn because(
         Status::Hung => {
             let process = runner.pid.map(|pid| format!("kill {pid}, then ")).unwrap_or_default();
             return Because {
-                why: "the runner hangs: its heartbeat is older than two minutes".to_owned(),
+                why: format!("the runner hangs: {}", runner.detail.as_deref().unwrap_or("its heartbeat is old")),
                 next: Some(format!("{process}cofferdam run")),
             };
         }
@@ -146,12 +178,13 @@ pub(in crate::face) fn because(
     say(doing, None)
 }
 
-fn document(story: &Story, because: &Because, moves: &[Transition]) -> Value {
+fn document(story: &Story, because: &Because, moves: &[Transition], silent: Option<Duration>) -> Value {
     let history: Vec<Value> = moves.iter().map(|m| json!({"seq": m.seq, "at": m.at, "kind": m.kind, "from": m.from, "to": m.to})).collect();
     let failures: Vec<Value> =
         failures(story).map(|(no, signature, summary)| json!({"attempt": no, "failed": signature, "summary": summary})).collect();
     json!({
         "version": VERSION, "id": story.id, "state": phase(story).name(), "why": because.why, "next": because.next,
+        "silent_s": silent.map(|silent| silent.as_secs()),
         "history": history, "failures": failures, "blocked_approaches": feedback::blocked_approaches(story),
     })
 }
@@ -168,7 +201,7 @@ fn failures(story: &Story) -> impl Iterator<Item = (u32, Vec<String>, String)> {
     })
 }
 
-fn text(story: &Story, because: &Because, moves: &[Transition]) -> String {
+fn text(story: &Story, because: &Because, moves: &[Transition], silent: Option<Duration>) -> String {
     let phase = phase(story);
     let since = moves.last().and_then(|m| m.at.parse().ok()).map(|at| format!(", since {}", ago(at))).unwrap_or_default();
     let since = since.replace("since ", "for ").replace(" ago", "");
@@ -176,6 +209,13 @@ fn text(story: &Story, because: &Because, moves: &[Transition]) -> String {
         vec![format!("{} is {}{since}", one_line(story.id.as_str()), phase.name()), format!("  because: {}", one_line(&because.why))];
     if let Some(next) = &because.next {
         lines.push(format!("  next: {}", one_line(next)));
+    }
+    // Less is no silence.
+    if let Some(silent) = silent.filter(|silent| silent.as_secs() >= 10) {
+        lines.push(format!(
+            "  silent: it has printed nothing for {}; limits.implementer.silence says when it counts as hung",
+            duration::display(silent)
+        ));
     }
     let limits = &story.spec.rules.limits;
     if !story.attempts.is_empty() {

@@ -199,7 +199,7 @@ fn perform(state: &State, story: &str, order: Order) -> Result<String, Failure> 
             let reason = if reason.is_empty() { crate::face::cli::command::CANCELLED.to_owned() } else { reason };
             tell(state, story, |_| Ok(Kind::StoryCancelled { reason }))
         }
-        Order::Approve { commit } => tell(state, story, |story| approval(story, Some(&commit))),
+        Order::Approve { commit } => tell(state, story, |story| approval(story, Some(&commit), &[])),
     }?;
     let mut said = told.text().unwrap_or_default();
     if !told.is_running {

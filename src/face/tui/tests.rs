@@ -47,6 +47,7 @@ impl World {
             run: None,
             progress: Progress::default(),
             detail: None,
+            stale_after_s: 120,
         };
         health.write(dir.path()).expect("written");
         let mut world = Self { dir, store, second: 0, _lock: lock };

@@ -7,7 +7,7 @@ use super::{Taken, conclude, finding, grant, refuse};
 use crate::event::Kind;
 use crate::story::facts::{Conclusion, End, Failure, Halt, Note, Story};
 use crate::story::memory::Memory;
-use crate::story::phase::Phase;
+use crate::story::phase::{Phase, approve_command, losses};
 
 /// Takes a command. What is none was taken before.
 pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp) -> Taken {
@@ -23,9 +23,13 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
             note(story, now, "note", text);
             Ok(())
         }
-        Kind::StoryApproved { commit } => match story.change() {
+        Kind::StoryApproved { commit, without_gates } => match story.change() {
             Some(change) if change.commit == *commit && !phase.is_terminal() => {
+                if let Some(lost) = losses(story, commit).into_iter().find(|(gate, _)| !without_gates.iter().any(|named| named == gate)) {
+                    return refuse(format!("{}, and the approval does not name that gate", lost.1), approve_command(story, commit));
+                }
                 story.approvals.insert(commit.clone());
+                story.given_up.extend(without_gates.iter().map(|gate| (commit.clone(), gate.clone())));
                 story.halt.take_if(|halt| matches!(halt, Halt::Blocked(block) if block.reason == "approval"));
                 Ok(())
             }
@@ -97,7 +101,7 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
             end(story, End::Cancelled { reason: reason.clone(), removed: false });
             Ok(())
         }
-        Kind::StoryBackfilled { commit, reason } => {
+        Kind::StoryBackfilled { commit, reason, .. } => {
             if matches!(phase, Phase::Merged { .. } | Phase::Backfilled { .. }) {
                 return refuse("it is done", format!("cofferdam show {id}"));
             }

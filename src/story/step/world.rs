@@ -60,6 +60,11 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
             _ => refuse(format!("there is no proof for commit {}", commit.short()), "let the evaluators and gates judge that commit"),
         },
         Kind::StoryBlocked { block } => stop(story, phase, Halt::Blocked(block.clone())),
+        Kind::StoryUnblocked { .. } if story.is_held_by_host() => {
+            story.halt = None;
+            Ok(())
+        }
+        Kind::StoryUnblocked { .. } => refuse("it does not wait for this host", format!("cofferdam why {}", story.id)),
         Kind::StoryEscalated { reason, detail } => stop(story, phase, Halt::Escalated { reason: reason.clone(), detail: detail.clone() }),
         Kind::StoryStagnated { iterations } => stop(story, phase, Halt::Stagnated { iterations: *iterations }),
         Kind::BudgetSpent { amount, .. } => {

@@ -1,0 +1,199 @@
+//! Tells a program of the person's own what happened: each event that they want to hear of, at least once, in order, signed.
+//!
+//! The log is the queue: what was told is a number in a file beside it. A program that fails is asked again, at growing intervals, and what was not
+//! told when the run ends is told by the next one. Nothing waits for it.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::base::id::hex_text;
+use crate::base::text::one_line;
+use crate::config::Notify;
+use crate::role::network::secret;
+use crate::store::{Filter, Store, Stored};
+
+/// How often the log is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// A program that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What is left to tell when the run is over has this long.
+const AT_THE_END: Duration = Duration::from_secs(10);
+/// Events that are taken from the log at once.
+const AT_ONCE: usize = 64;
+/// The number of the last event that was told, or that nobody wants to hear of.
+const TOLD: &str = "notified";
+
+/// Whoever tells, on a thread of its own.
+#[derive(Debug)]
+pub struct Notifier {
+    over: Arc<AtomicBool>,
+    trouble: Arc<Mutex<Option<String>>>,
+    thread: JoinHandle<()>,
+}
+
+struct Teller {
+    folder: PathBuf,
+    root: PathBuf,
+    notify: Notify,
+    key: Option<ring::hmac::Key>,
+    told: u64,
+    over: Arc<AtomicBool>,
+    /// Since when it is over.
+    ending: Option<Instant>,
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+impl Notifier {
+    /// Begins behind what was told before; in a repository where nothing was, behind `now`. None when nobody wants to hear anything.
+    ///
+    /// # Errors
+    /// When the secret cannot be read.
+    pub fn start(folder: &Path, root: &Path, notify: &Notify, now: u64) -> Result<Option<Self>, String> {
+        if notify.command.is_empty() {
+            return Ok(None);
+        }
+        let key =
+            notify.secret.as_ref().map(secret).transpose().map_err(|why| format!("the secret of notify.secret cannot be read: {why}"))?;
+        let (over, trouble) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(None)));
+        let mut teller = Teller {
+            folder: folder.to_owned(),
+            root: root.to_owned(),
+            notify: notify.clone(),
+            key: key.map(|key| ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes())),
+            told: last_told(folder).unwrap_or(now),
+            over: over.clone(),
+            ending: None,
+            trouble: trouble.clone(),
+        };
+        let thread =
+            std::thread::Builder::new().name("notify".to_owned()).spawn(move || teller.work()).map_err(|error| error.to_string())?;
+        Ok(Some(Self { over, trouble, thread }))
+    }
+
+    /// What went wrong since it was asked last.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The last events are stored: they are told, in a bounded time.
+    pub fn finish(self) {
+        self.over.store(true, Ordering::SeqCst);
+        // One that panicked has told what it told.
+        drop(self.thread.join());
+    }
+}
+
+fn last_told(folder: &Path) -> Option<u64> {
+    fs_err::read_to_string(folder.join(TOLD)).ok()?.trim().parse().ok()
+}
+
+impl Teller {
+    fn work(&mut self) {
+        loop {
+            if self.over.load(Ordering::SeqCst) {
+                self.ending.get_or_insert_with(Instant::now);
+            }
+            let events = self.news();
+            if events.is_empty() && self.ending.is_some() {
+                return;
+            }
+            for event in &events {
+                if self.wants(event) && !self.tell(event) {
+                    return;
+                }
+                self.told = event.seq;
+                if self.wants(event) {
+                    self.write_down();
+                }
+            }
+            if events.is_empty() {
+                std::thread::sleep(LOOK);
+            } else if events.len() < AT_ONCE {
+                self.write_down();
+            }
+        }
+    }
+
+    fn write_down(&self) {
+        // What cannot be written down is told again by the next run: once too often, and never too seldom.
+        drop(crate::store::place::write_whole(&self.folder.join(TOLD), self.told.to_string().as_bytes()));
+    }
+
+    fn news(&self) -> Vec<Stored> {
+        let mut events = Vec::new();
+        if let Ok(Some(store)) = Store::open_existing(&self.folder) {
+            let read = store.events(&Filter { since: self.told, ..Filter::default() }, |stored| {
+                events.push(stored);
+                if events.len() < AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            drop(read);
+        }
+        events
+    }
+
+    fn wants(&self, event: &Stored) -> bool {
+        let names = |on: &String| event.kind.strip_prefix(on.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        self.notify.on.iter().any(names)
+    }
+
+    /// Until it is told. False when the run is over and its time is up.
+    fn tell(&mut self, event: &Stored) -> bool {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.try_once(event) {
+                Ok(()) => return true,
+                Err(why) => {
+                    let what = format!("notify.command did not take event {}: {why}; it is told again", event.seq);
+                    *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+                }
+            }
+            let until = Instant::now() + pause;
+            while Instant::now() < until {
+                if self.over.load(Ordering::SeqCst) && self.ending.get_or_insert_with(Instant::now).elapsed() >= AT_THE_END {
+                    return false;
+                }
+                std::thread::sleep(LOOK.min(pause));
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn try_once(&self, event: &Stored) -> Result<(), String> {
+        let said = event.json();
+        let [program, arguments @ ..] = self.notify.command.as_slice() else { return Ok(()) };
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&self.root).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("COFFERDAM_EVENT", &event.kind).env("COFFERDAM_REPOSITORY", &self.root);
+        if let Some(key) = &self.key {
+            let signature = hex_text(ring::hmac::sign(key, said.as_bytes()).as_ref());
+            command.env("COFFERDAM_SIGNATURE", format!("sha256={signature}"));
+        }
+        let mut child = command.spawn().map_err(|error| format!("{} cannot be started: {error}", one_line(program)))?;
+        if let Some(mut to) = child.stdin.take() {
+            // A program that reads nothing may be content with the name of the event; a long event must not wait for it.
+            std::thread::spawn(move || drop(to.write_all(said.as_bytes())));
+        }
+        let begun = Instant::now();
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => return Err(format!("{} ended with {status}", one_line(program))),
+                Ok(None) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+                Ok(None) => {
+                    drop(child.kill());
+                    drop(child.wait());
+                    return Err(format!("{} did not end within 30 s", one_line(program)));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+}
