@@ -35,8 +35,8 @@ pub struct Engine {
 #[derive(Debug)]
 enum Forker {
     /// This process is single-threaded and forks by itself.
-    Here(Mutex<Option<Vessel>>),
-    Helper(Mutex<Line>),
+    Here(Box<Mutex<Option<Vessel>>>),
+    Helper(Box<Mutex<Line>>),
 }
 
 /// The line to the helper, and what was built ahead through it.
@@ -215,7 +215,7 @@ impl Engine {
 
     /// The same, with a hull that was begun earlier.
     pub fn here_with(facts: Facts, early: Option<Early>) -> Self {
-        Self::new(facts, Forker::Here(Mutex::new(early.map(|early| early.0))))
+        Self::new(facts, Forker::Here(Box::new(Mutex::new(early.map(|early| early.0)))))
     }
 
     /// For a threaded process: a single-threaded helper forks for it.
@@ -224,7 +224,7 @@ impl Engine {
     /// When the helper cannot be started.
     pub fn with_helper(facts: Facts, program: &Path) -> io::Result<Self> {
         let line = Line { helper: Helper::start(program)?, asked: None, spare: None, missed: false, busy: false };
-        Ok(Self::new(facts, Forker::Helper(Mutex::new(line))))
+        Ok(Self::new(facts, Forker::Helper(Box::new(Mutex::new(line)))))
     }
 
     fn new(facts: Facts, forker: Forker) -> Self {
