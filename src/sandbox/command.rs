@@ -138,13 +138,12 @@ impl<'a> Command<'a> {
         let started = std::time::Instant::now();
         let Sandbox { engine, policy } = self.sandbox;
         let plan = plan::plan(policy, &engine.facts)?;
-        let mut vessel = engine.float(&plan)?;
+        let (mut vessel, rest) = engine.float(&plan)?;
         let (streams, stdin, stdout, stderr) = wire(self.stdin, self.stdout, self.stderr, policy.terminal)?;
-        let rest = &plan.steps[plan.hull..];
-        let prepared = engine.prepare(&plan)?;
+        let prepared = engine.prepare(&rest, &plan)?;
         let counts = prepared.iter().map(Vec::len).collect();
         let order = Order {
-            steps: rest.to_vec(),
+            steps: rest,
             prepared: counts,
             folder: plan.folder.clone(),
             arguments: self.arguments.iter().map(|a| Text(Cow::Owned(a.clone()))).collect(),

@@ -16,9 +16,10 @@ use super::cgroup::{Cgroups, Group, Mode};
 use super::command::{Sandbox, SandboxError, io_error};
 use super::helper::Helper;
 use super::launch::{self, Hull, Launched};
-use super::plan::{self, Facts, Namespace, Plan};
-use super::policy::{Limits, Policy, Tier};
-use super::prepare::Owners;
+use super::message;
+use super::plan::{self, Facts, Namespace, Plan, Step};
+use super::policy::{Grant, Limits, Policy, Tier};
+use super::prepare::{self, Owners};
 use super::sys;
 
 /// What sandboxes of one process share.
@@ -34,8 +35,8 @@ pub struct Engine {
 #[derive(Debug)]
 enum Forker {
     /// This process is single-threaded and forks by itself.
-    Here(Mutex<Option<Vessel>>),
-    Helper(Mutex<Line>),
+    Here(Box<Mutex<Option<Vessel>>>),
+    Helper(Box<Mutex<Line>>),
 }
 
 /// The line to the helper, and what was built ahead through it.
@@ -45,6 +46,8 @@ struct Line {
     /// A hull that was asked for and not answered yet.
     asked: Option<Asked>,
     spare: Option<Vessel>,
+    /// Did it not fit the last plan?
+    missed: bool,
     /// Has a sandbox been run? A process that runs only one needs none ahead.
     busy: bool,
 }
@@ -52,6 +55,7 @@ struct Line {
 #[derive(Debug)]
 struct Asked {
     hull: Hull,
+    shown: Shown,
     control: OwnedFd,
     group: Group,
 }
@@ -60,6 +64,7 @@ struct Asked {
 #[derive(Debug)]
 pub(super) struct Vessel {
     hull: Hull,
+    shown: Shown,
     pid: i32,
     pidfd: OwnedFd,
     control: OwnedFd,
@@ -72,7 +77,7 @@ pub(super) struct Vessel {
 impl Vessel {
     fn new(hull: Hull, launched: Launched, control: OwnedFd, group: Option<Group>, child: bool) -> Self {
         let Launched { pid, pidfd } = launched;
-        Self { hull, pid, pidfd, control, group, child, ended: false }
+        Self { hull, shown: Shown::default(), pid, pidfd, control, group, child, ended: false }
     }
 
     pub(super) fn control(&self) -> BorrowedFd<'_> {
@@ -93,6 +98,12 @@ impl Vessel {
 
     pub(super) fn has_pid_namespace(&self) -> bool {
         self.hull.has(Namespace::Pid)
+    }
+
+    /// What is left of a plan for it; `None` when it was built for another one, or has ended.
+    fn rest(&self, plan: &Plan) -> Option<Vec<Step>> {
+        let (hull, rest) = plan.steps.split_at(plan.hull);
+        if self.hull.steps == hull && self.waits() { plan::without(rest, &self.shown.steps) } else { None }
     }
 
     /// Does it wait, as far as it has said?
@@ -141,6 +152,59 @@ impl Early {
         let launched = launch::launch(&hull, theirs, None).ok()?;
         Some(Self(Vessel::new(hull, launched, control, None, true)))
     }
+
+    /// Has what will be shown of the host in any case put on, while the rest is still being found out. Should the plan want something else
+    /// in the end, another sandbox is built.
+    pub fn show(&mut self, grants: &[Grant]) {
+        let mut steps: Vec<Step> = grants.iter().map(plan::shown).collect();
+        steps.sort_by(|a, b| plan::place(a).cmp(&plan::place(b)));
+        self.0.shown = Shown::soon(self.0.control(), steps, self.0.hull.privileged).unwrap_or_default();
+    }
+}
+
+/// Parts of the host that a hull shows already.
+#[derive(Debug, Default)]
+struct Shown {
+    steps: Vec<Step>,
+    /// For a hull that waits for long: what each was when it was opened, and what tells when anything was mounted or unmounted since.
+    was: Vec<(u64, u64)>,
+    table: Option<OwnedFd>,
+}
+
+impl Shown {
+    /// Has them put on by a hull that is used at once. None when something cannot be opened: that is said by who needs it.
+    fn soon(control: BorrowedFd<'_>, steps: Vec<Step>, privileged: bool) -> Option<Self> {
+        let opened = if privileged { steps.iter().map(prepare::open_shown).collect::<Result<_, _>>().ok()? } else { Vec::new() };
+        Self::send(control, steps, &opened)
+    }
+
+    /// The same for one that waits until somebody wants it. Only root knows what it has opened, so it can tell whether that is still there.
+    fn for_long(control: BorrowedFd<'_>, steps: Vec<Step>) -> Option<Self> {
+        let table = sys::open_at(sys::cwd(), c"/proc/self/mountinfo", libc::O_RDONLY, 0).ok()?;
+        let opened: Vec<OwnedFd> = steps.iter().map(prepare::open_shown).collect::<Result<_, _>>().ok()?;
+        let was = opened.iter().map(|fd| nix::sys::stat::fstat(fd).map(|s| (s.st_dev, s.st_ino))).collect::<Result<_, _>>().ok()?;
+        Some(Self { was, table: Some(table), ..Self::send(control, steps, &opened)? })
+    }
+
+    fn send(control: BorrowedFd<'_>, steps: Vec<Step>, opened: &[OwnedFd]) -> Option<Self> {
+        let descriptors: Vec<_> = opened.iter().map(AsFd::as_fd).collect();
+        let sent = message::ahead(control, steps.clone(), vec![1; opened.len()], &descriptors);
+        matches!(sent, Ok(true)).then(|| Self { steps, ..Self::default() })
+    }
+
+    /// Is every place on the host still what was put on? A folder that was replaced, or mounted over, must not be shown as it was. The table
+    /// tells of a change only once: what has changed is not asked again.
+    fn still_is(&self) -> bool {
+        let changed = |table: &OwnedFd| {
+            let mut fds = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
+            !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+        };
+        let same = |(step, was): (&Step, &(u64, u64))| match step {
+            Step::Bind { source, .. } => nix::sys::stat::lstat(source).is_ok_and(|now| (now.st_dev, now.st_ino) == *was),
+            _ => false,
+        };
+        !self.table.as_ref().is_some_and(changed) && self.steps.iter().zip(&self.was).all(same)
+    }
 }
 
 impl Engine {
@@ -151,7 +215,7 @@ impl Engine {
 
     /// The same, with a hull that was begun earlier.
     pub fn here_with(facts: Facts, early: Option<Early>) -> Self {
-        Self::new(facts, Forker::Here(Mutex::new(early.map(|early| early.0))))
+        Self::new(facts, Forker::Here(Box::new(Mutex::new(early.map(|early| early.0)))))
     }
 
     /// For a threaded process: a single-threaded helper forks for it.
@@ -159,8 +223,8 @@ impl Engine {
     /// # Errors
     /// When the helper cannot be started.
     pub fn with_helper(facts: Facts, program: &Path) -> io::Result<Self> {
-        let line = Line { helper: Helper::start(program)?, asked: None, spare: None, busy: false };
-        Ok(Self::new(facts, Forker::Helper(Mutex::new(line))))
+        let line = Line { helper: Helper::start(program)?, asked: None, spare: None, missed: false, busy: false };
+        Ok(Self::new(facts, Forker::Helper(Box::new(Mutex::new(line)))))
     }
 
     fn new(facts: Facts, forker: Forker) -> Self {
@@ -198,10 +262,10 @@ impl Engine {
         Hull { steps: plan.steps[..plan.hull].to_vec(), privileged: self.facts.uid == 0 }
     }
 
-    /// A hull for this plan: one that was built ahead, or a new one.
-    pub(super) fn float(&self, plan: &Plan) -> Result<Vessel, SandboxError> {
+    /// A hull for this plan, one that was built ahead or a new one, and the steps that are left for it.
+    pub(super) fn float(&self, plan: &Plan) -> Result<(Vessel, Vec<Step>), SandboxError> {
         let hull = self.hull(plan);
-        let fits = |vessel: &Vessel| vessel.hull == hull && vessel.waits();
+        let all = || plan.steps[plan.hull..].to_vec();
         match &self.forker {
             Forker::Here(early) => {
                 if !sys::single_threaded() {
@@ -211,25 +275,36 @@ impl Engine {
                     // Orphans of an init that was killed come to us, and are ended by us.
                     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map_err(io_error("the tree could not be held"))?;
                 }
-                if let Some(vessel) = held(early).take().filter(fits) {
-                    return Ok(vessel);
+                if let Some(vessel) = held(early).take()
+                    && let Some(rest) = vessel.rest(plan)
+                {
+                    return Ok((vessel, rest));
                 }
                 let (control, theirs) = control_sockets()?;
                 let group = Group::prepare(self.cgroups())?;
                 let launched = launch::launch(&hull, theirs, group.clone_into_fd()?)?;
-                Ok(Vessel::new(hull, launched, control, Some(group), true))
+                Ok((Vessel::new(hull, launched, control, Some(group), true), all()))
             }
             Forker::Helper(line) => {
                 let mut line = held(line);
                 line.settle();
-                if let Some(vessel) = line.spare.take_if(|vessel| fits(vessel)) {
-                    return Ok(vessel);
+                drop(line.spare.take_if(|vessel| !vessel.shown.still_is()));
+                if let Some(vessel) = line.spare.take() {
+                    match vessel.rest(plan) {
+                        Some(rest) => {
+                            line.missed = false;
+                            return Ok((vessel, rest));
+                        }
+                        // Where two policies take turns it is wanted next time; after two that it does not fit nobody waits for it.
+                        None if std::mem::replace(&mut line.missed, true) => line.missed = false,
+                        None => line.spare = Some(vessel),
+                    }
                 }
                 let (control, theirs) = control_sockets()?;
                 let group = Group::prepare(self.cgroups())?;
                 line.helper.request(&hull, theirs, into(&group)?)?;
                 let launched = line.helper.answer()?;
-                Ok(Vessel::new(hull, launched, control, Some(group), false))
+                Ok((Vessel::new(hull, launched, control, Some(group), false), all()))
             }
         }
     }
@@ -249,8 +324,7 @@ impl Engine {
     }
 
     /// What root opens from outside for each step; nothing for an ordinary user, whose init opens it itself.
-    pub(super) fn prepare(&self, plan: &Plan) -> Result<Vec<Vec<OwnedFd>>, SandboxError> {
-        let rest = &plan.steps[plan.hull..];
+    pub(super) fn prepare(&self, rest: &[Step], plan: &Plan) -> Result<Vec<Vec<OwnedFd>>, SandboxError> {
         if self.facts.uid == 0 { Ok(held(&self.owners).prepare(rest, &plan.folder)?) } else { Ok(Vec::new()) }
     }
 
@@ -262,27 +336,30 @@ impl Engine {
             line.settle();
             if std::mem::replace(&mut line.busy, true) && line.spare.is_none() {
                 // Only time is lost without it: the next sandbox then says what is wrong.
-                drop(line.ask(self.hull(plan), self.cgroups()));
+                drop(line.ask(self.hull(plan), plan::lasting(plan), self.cgroups()));
             }
         }
     }
 }
 
 impl Line {
-    fn ask(&mut self, hull: Hull, cgroups: &Cgroups) -> Result<(), SandboxError> {
+    fn ask(&mut self, hull: Hull, lasting: Vec<Step>, cgroups: &Cgroups) -> Result<(), SandboxError> {
         let (control, theirs) = control_sockets()?;
         let group = Group::prepare(cgroups)?;
         self.helper.request(&hull, theirs, into(&group)?)?;
-        self.asked = Some(Asked { hull, control, group });
+        let shown = if hull.privileged { Shown::for_long(control.as_fd(), lasting) } else { None };
+        self.asked = Some(Asked { hull, shown: shown.unwrap_or_default(), control, group });
         Ok(())
     }
 
     /// Reads the answer that is still due, so that the next one is the next request's.
     fn settle(&mut self) {
-        if let Some(Asked { hull, control, group }) = self.asked.take()
+        if let Some(Asked { hull, shown, control, group }) = self.asked.take()
             && let Ok(launched) = self.helper.answer()
         {
-            self.spare = Some(Vessel::new(hull, launched, control, Some(group), false));
+            let mut spare = Vessel::new(hull, launched, control, Some(group), false);
+            spare.shown = shown;
+            self.spare = Some(spare);
         }
     }
 }
@@ -298,4 +375,26 @@ fn control_sockets() -> Result<(OwnedFd, OwnedFd), SandboxError> {
 /// A poisoned lock holds what it held: nothing here is left half done by a panic.
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What waits for its use for long is not used when the host's folder is another one by then.
+    #[test]
+    fn a_folder_that_was_replaced_is_shown_no_more() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let folder = temp.path().join("shown");
+        fs_err::create_dir(&folder).expect("made");
+        let stat = nix::sys::stat::lstat(&folder).expect("there");
+        let steps = vec![Step::Bind { source: folder.clone(), path: folder.clone(), writable: false }];
+        let shown = Shown { steps, was: vec![(stat.st_dev, stat.st_ino)], table: None };
+        fs_err::write(folder.join("inside"), "what is in it may change").expect("written");
+        assert!(shown.still_is());
+        fs_err::rename(&folder, temp.path().join("away")).expect("moved");
+        assert!(!shown.still_is(), "nothing is there");
+        fs_err::create_dir(&folder).expect("made");
+        assert!(!shown.still_is(), "another folder of that name");
+    }
 }

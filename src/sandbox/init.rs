@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use seccompiler::BpfProgram;
 
 use super::launch::Hull;
-use super::message::{self, FromInit, Handed, Order, ToInit, orders, receive, send};
+use super::message::{self, FromInit, Handed, Heard, Order, ToInit, orders, receive, send};
 use super::mounts::{self, Prepared, Root};
 use super::plan::{self, Namespace, Probe, Step};
 use super::policy::Protocol;
@@ -50,15 +50,14 @@ fn live(hull: &Hull, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), F
     sys::close_all_but(&keep).map_err(begin)?;
     no_streams().map_err(begin)?;
     sys::ordinary_scheduling().map_err(begin)?;
-    // The helper ignores the end of its children; init must hear of it.
-    sys::default_signal(libc::SIGCHLD).map_err(begin)?;
-    if hull.has(Namespace::Network) {
-        sys::unshare(libc::CLONE_NEWNET).map_err(|error| Failed { step: "network namespace".to_owned(), error })?;
-    }
+    // For this process, which must hear of the end of its children, and for its payload.
+    sys::default_signals();
+    let network = hull.has(Namespace::Network).then(sys::NetworkMaker::start).transpose().map_err(no_network)?;
     wait_for_identity(mapped).map_err(begin)?;
 
     let mut world = World {
         root: None,
+        network,
         handed: Vec::new(),
         probes: Vec::new(),
         terminal: None,
@@ -71,17 +70,36 @@ fn live(hull: &Hull, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), F
     }
     // The usual filter is made while there is nothing else to do.
     world.filter(plan::USUAL_FILTER).map_err(begin)?;
-    let orders = orders(control.as_fd()).map_err(|error| Failed { step: "orders".to_owned(), error })?;
-    // Whoever this was built for is gone, or wants another one.
-    let Some((order, descriptors)) = orders else { return Ok(()) };
-    follow(&order, descriptors, world, control)
+    loop {
+        // As long as there is something to do, the network may take its time.
+        if !message::waits(control.as_fd()) {
+            world.enter_network().map_err(no_network)?;
+        }
+        match orders(control.as_fd()).map_err(|error| Failed { step: "orders".to_owned(), error })? {
+            Some(Heard::Ahead { steps, prepared, descriptors }) => world.ahead(&steps, &prepared, descriptors)?,
+            Some(Heard::Go(order, descriptors)) => {
+                world.enter_network().map_err(no_network)?;
+                return follow(&order, descriptors, world, control);
+            }
+            // Whoever this was built for is gone, or wants another one.
+            None => return Ok(()),
+        }
+    }
+}
+
+fn no_network(error: io::Error) -> Failed {
+    Failed { step: "network namespace".to_owned(), error }
+}
+
+fn missing_descriptor() -> Failed {
+    Failed { step: "begin".to_owned(), error: io::Error::other("a descriptor is missing from the orders") }
 }
 
 /// Becomes what the orders say, and lives on as the payload's parent.
 fn follow(order: &Order, descriptors: Vec<OwnedFd>, mut world: World, control: &OwnedFd) -> Result<(), Failed> {
     let begin = |error| Failed { step: "begin".to_owned(), error };
     let mut descriptors = descriptors.into_iter();
-    let mut next = || descriptors.next().ok_or_else(|| begin(io::Error::other("a descriptor is missing from the orders")));
+    let mut next = || descriptors.next().ok_or_else(missing_descriptor);
     for target in 0..=2 {
         sys::duplicate_onto(next()?.as_fd(), target).map_err(begin)?;
     }
@@ -119,6 +137,8 @@ fn wait_for_identity(mapped: Option<OwnedFd>) -> io::Result<()> {
 
 struct World {
     root: Option<Root>,
+    /// Makes the network, which this process has not entered yet.
+    network: Option<sys::NetworkMaker>,
     handed: Vec<(Handed, OwnedFd)>,
     probes: Vec<(Probe, bool)>,
     terminal: Option<OwnedFd>,
@@ -132,6 +152,21 @@ struct World {
 impl World {
     fn root(&mut self) -> io::Result<&mut Root> {
         self.root.as_mut().ok_or_else(|| io::Error::other("the step needs a root, and there is none"))
+    }
+
+    /// Enters the network that was made meanwhile. Nothing before needs it, and nothing of a stranger runs before.
+    fn enter_network(&mut self) -> io::Result<()> {
+        self.network.take().map_or(Ok(()), |network| sys::enter_network(network.finish()?.as_fd()))
+    }
+
+    /// Performs steps whose orders are still to come.
+    fn ahead(&mut self, steps: &[Step], prepared: &[usize], descriptors: Vec<OwnedFd>) -> Result<(), Failed> {
+        let mut descriptors = descriptors.into_iter();
+        for (step, count) in steps.iter().zip(prepared.iter().copied().chain(std::iter::repeat(0))) {
+            let prepared = (0..count).map(|_| descriptors.next().ok_or_else(missing_descriptor)).collect::<Result<_, _>>()?;
+            self.perform(step, prepared, None).map_err(|error| Failed { step: step.to_string(), error })?;
+        }
+        Ok(())
     }
 
     fn perform(&mut self, step: &Step, prepared: Prepared, order: Option<&Order>) -> io::Result<()> {
@@ -162,7 +197,8 @@ impl World {
             Step::Terminals => self.root()?.terminals(),
             Step::Processes => self.root()?.processes(),
             Step::Enter => self.enter(order.is_some_and(|order| order.terminal)),
-            Step::Loopback => sys::loopback_up(),
+            // Whoever made the network brought it up.
+            Step::Loopback => Ok(()),
             Step::Address { number, ip, bits } => sys::add_address(*number, *ip, *bits),
             Step::Listen(listener) => {
                 let place = self.handed.iter().filter(|(handed, _)| matches!(handed, Handed::Listener(_))).count();
@@ -286,7 +322,7 @@ fn execute(order: &Order, pid_namespace: bool, terminal: Option<&OwnedFd>) -> io
             sys::set_controlling_terminal(terminal.as_fd())?;
             (0..=2).try_for_each(|target| sys::duplicate_onto(terminal.as_fd(), target))?;
         }
-        sys::default_signals();
+        sys::unblock_signals();
         // Where no namespace ends it with init, this does, as far as it reaches.
         sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize, 0)?;
         if !pid_namespace {

@@ -45,7 +45,7 @@ pub enum LaunchError {
 /// When the kernel refuses. Nothing is left behind then.
 pub(super) fn launch(hull: &Hull, control: OwnedFd, into: Option<BorrowedFd<'_>>) -> Result<Launched, LaunchError> {
     let namespaces = hull.steps.iter().flat_map(|step| if let Step::Namespaces(list) = step { list.as_slice() } else { &[] });
-    // The dearest one by far is made by the process itself, while this one goes on.
+    // The dearest one by far is made from there, while everybody else goes on.
     let flags = namespaces.filter(|n| **n != Namespace::Network).fold(0, |flags, n| flags | n.flag());
     let maps = hull.privileged && hull.has(Namespace::User);
     let pipe = maps.then(|| nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)).transpose();

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub(super) enum Handed {
 pub(super) enum ToInit {
     /// Descriptors that the orders after this need: more than one message carries.
     Descriptors,
+    /// Steps that the orders would begin with in any case, and how many opened folders each has. The descriptors come with it.
+    Ahead { steps: Vec<Step>, prepared: Vec<usize> },
     /// What to become. The descriptors come with it.
     Go(Box<Order>),
     /// The same, in a file that is the last descriptor: longer than a message may be.
@@ -88,21 +91,51 @@ pub(super) fn order(socket: BorrowedFd<'_>, order: Order, descriptors: &[Borrowe
     send(socket, &ToInit::GoByFile, &[rest, &[file.as_fd()]].concat())
 }
 
-/// Waits for the orders, and the descriptors that belong to them; `None` when there will be none.
-pub(super) fn orders(socket: BorrowedFd<'_>) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
+/// Sends steps that the orders will hold in any case, so that they are performed while the rest is still being found out. False when they
+/// are too many for one message: they then come with the orders.
+pub(super) fn ahead(socket: BorrowedFd<'_>, steps: Vec<Step>, prepared: Vec<usize>, descriptors: &[BorrowedFd<'_>]) -> io::Result<bool> {
+    let bytes = serde_json::to_vec(&ToInit::Ahead { steps, prepared })?;
+    let fits = bytes.len() <= LONGEST && descriptors.len() <= DESCRIPTORS_AT_ONCE;
+    if fits {
+        send_bytes(socket, &bytes, descriptors)?;
+    }
+    Ok(fits)
+}
+
+/// Is there something to hear, or nobody any more?
+pub(super) fn waits(socket: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::POLLIN)];
+    !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+}
+
+/// What a hull hears, with the descriptors that belong to it.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Some steps; more is to come.
+    Ahead {
+        steps: Vec<Step>,
+        prepared: Vec<usize>,
+        descriptors: Vec<OwnedFd>,
+    },
+    Go(Box<Order>, Vec<OwnedFd>),
+}
+
+/// Waits for what to do next; `None` when there will be nothing.
+pub(super) fn orders(socket: BorrowedFd<'_>) -> io::Result<Option<Heard>> {
     let mut descriptors = Vec::new();
     while let Some((message, more)) = receive::<ToInit>(socket, true)? {
         descriptors.extend(more);
         match message {
             ToInit::Descriptors => {}
-            ToInit::Go(order) => return Ok(Some((*order, descriptors))),
+            ToInit::Ahead { steps, prepared } => return Ok(Some(Heard::Ahead { steps, prepared, descriptors })),
+            ToInit::Go(order) => return Ok(Some(Heard::Go(order, descriptors))),
             ToInit::GoByFile => {
                 let mut file = std::fs::File::from(descriptors.pop().ok_or_else(|| io::Error::other("the orders have no file"))?);
                 let mut bytes = Vec::new();
                 io::Seek::rewind(&mut file)?;
                 io::Read::read_to_end(&mut file, &mut bytes)?;
                 return match serde_json::from_slice(&bytes)? {
-                    ToInit::Go(order) => Ok(Some((*order, descriptors))),
+                    ToInit::Go(order) => Ok(Some(Heard::Go(order, descriptors))),
                     other => Err(io::Error::other(format!("{other:?} are no orders"))),
                 };
             }

@@ -390,6 +390,63 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     (steps, hull)
 }
 
+/// What is left of `steps` when those of `done`, in this order, were performed before all of them; `None` when that makes another sandbox:
+/// one of them is not wanted, or should have come after something at its place, above it or below it.
+pub fn without(steps: &[Step], done: &[Step]) -> Option<Vec<Step>> {
+    let mut left: Vec<Step> = Vec::with_capacity(steps.len());
+    let mut done = done.iter().peekable();
+    for step in steps {
+        if done.peek() != Some(&step) {
+            left.push(step.clone());
+        } else if left.iter().all(|other| apart(other, step)) {
+            done.next();
+        } else {
+            return None;
+        }
+    }
+    done.peek().is_none().then_some(left)
+}
+
+/// What a plan shows of the host's system, which the next one is likely to show too; nothing when it cannot come before all the rest.
+pub fn lasting(plan: &Plan) -> Vec<Step> {
+    let rest = &plan.steps[plan.hull..];
+    let system = |path: &Path| {
+        let top = path.components().nth(1).map(|top| top.as_os_str().as_bytes()).unwrap_or_default();
+        (matches!(top, b"usr" | b"bin" | b"sbin" | b"etc") || top.starts_with(b"lib")) && !path.starts_with(&plan.folder)
+    };
+    let shown = |step: &&Step| matches!(step, Step::Bind { source, path, writable: false } if source == path && system(path));
+    let lasting: Vec<Step> = rest.iter().filter(shown).cloned().collect();
+    if without(rest, &lasting).is_some() { lasting } else { Vec::new() }
+}
+
+/// Is it the same which of the two comes first?
+fn apart(one: &Step, other: &Step) -> bool {
+    match (place(one), place(other)) {
+        (Some(one), Some(other)) => !one.starts_with(other) && !other.starts_with(one),
+        _ => matches!(one, Step::Room { .. }),
+    }
+}
+
+/// Where a step puts something.
+pub fn place(step: &Step) -> Option<&Path> {
+    match step {
+        Step::Folder { path, .. }
+        | Step::File { path, .. }
+        | Step::Link { path, .. }
+        | Step::Bind { path, .. }
+        | Step::Private { path, .. }
+        | Step::Overlay { path, .. }
+        | Step::Place { path }
+        | Step::Mask { path, .. } => Some(path),
+        _ => None,
+    }
+}
+
+/// A grant as a step: what will be shown of the host.
+pub fn shown(grant: &Grant) -> Step {
+    Step::Bind { source: grant.host.clone(), path: grant.inside.clone(), writable: grant.access == Access::Write }
+}
+
 /// The part of every plan that no policy decides.
 pub fn hull(facts: &Facts, own_network: bool) -> Vec<Step> {
     hull_steps(facts, own_network, &mut Vec::new())
@@ -414,9 +471,8 @@ fn cache(cache: &Cache, steps: &mut Vec<Step>, rules: &mut Vec<(PathBuf, Rights)
 }
 
 fn bind(grant: &Grant, steps: &mut Vec<Step>, rules: &mut Vec<(PathBuf, Rights)>) {
-    let writable = grant.access == Access::Write;
-    steps.push(Step::Bind { source: grant.host.clone(), path: grant.inside.clone(), writable });
-    rules.push((grant.inside.clone(), if writable { Rights::Write } else { Rights::Read }));
+    steps.push(shown(grant));
+    rules.push((grant.inside.clone(), if grant.access == Access::Write { Rights::Write } else { Rights::Read }));
 }
 
 /// Landlock, the filter and limits only. The receipt says what is missing.
@@ -685,7 +741,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_was_shown_early_is_wanted_and_disturbs_nothing() {
+        let bind = |path: &str| Step::Bind { source: path.into(), path: path.into(), writable: false };
+        let link = |path: &str| Step::Link { path: path.into(), target: "/x".into() };
+        let room = Step::Room { bytes: None, files: None };
+        let steps = [room.clone(), link("/lib"), bind("/etc/a"), bind("/usr"), bind("/usr/b"), Step::Enter];
+        let left = |done: &[Step]| without(&steps, done);
+        assert_eq!(left(&[bind("/etc/a"), bind("/usr")]), Some(vec![room, link("/lib"), bind("/usr/b"), Step::Enter]));
+        assert_eq!(left(&[]), Some(steps.to_vec()));
+        // Not wanted any more, in another order, and put on before what should lie below it.
+        assert_eq!(left(&[bind("/etc/c")]), None);
+        assert_eq!(left(&[bind("/usr"), bind("/etc/a")]), None);
+        assert_eq!(left(&[bind("/usr/b")]), None);
+        // A writable one is another one.
+        assert_eq!(left(&[Step::Bind { source: "/usr".into(), path: "/usr".into(), writable: true }]), None);
+        assert_eq!(without(&[link("/usr"), bind("/usr")], &[bind("/usr")]), None);
+        assert_eq!(without(&[Step::Enter, bind("/usr")], &[bind("/usr")]), None);
+    }
+
     proptest! {
+        /// Whatever is shown early: the same steps in the end, and two that meet in the order of the plan.
+        #[test]
+        fn showing_early_changes_no_sandbox(paths in proptest::collection::vec("(/(usr|etc|lib|a)){1,3}", 1..9), early in proptest::collection::vec(any::<bool>(), 9)) {
+            let mut paths = paths;
+            paths.sort();
+            paths.dedup();
+            let steps: Vec<Step> = paths.iter().map(|p| Step::Bind { source: p.into(), path: p.into(), writable: false }).collect();
+            let done: Vec<Step> = steps.iter().zip(&early).filter(|(_, early)| **early).map(|(step, _)| step.clone()).collect();
+            if let Some(left) = without(&steps, &done) {
+                let performed: Vec<&Step> = done.iter().chain(&left).collect();
+                let at = |step: &Step| performed.iter().position(|other| *other == step);
+                prop_assert_eq!(performed.len(), steps.len());
+                for (i, a) in steps.iter().enumerate() {
+                    for b in &steps[i + 1..] {
+                        prop_assert!(apart(a, b) || at(a) < at(b), "{a} and {b}");
+                    }
+                }
+            }
+        }
+
         #[test]
         fn what_needs_privileges_comes_before_they_are_gone_and_the_filter_comes_last(
             root in any::<bool>(), userns in any::<bool>(), host_net in any::<bool>(), pids in proptest::option::of(1_u64..9999),

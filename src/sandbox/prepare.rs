@@ -78,6 +78,14 @@ impl Owners {
     }
 }
 
+/// What shows a readable part of the host, opened.
+pub(super) fn open_shown(step: &Step) -> Result<OwnedFd, PrepareError> {
+    match step {
+        Step::Bind { source, .. } => open(source),
+        other => Err(PrepareError::Source { what: other.to_string().into(), source: io::ErrorKind::InvalidInput.into() }),
+    }
+}
+
 fn open(source: &Path) -> Result<OwnedFd, PrepareError> {
     mounts::open_source(source).map_err(|error| PrepareError::Source { what: source.to_owned(), source: error })
 }

@@ -129,6 +129,20 @@ pub fn mode_name(mode: NetworkMode) -> &'static str {
 /// # Errors
 /// The first thing asked for that cannot or must not be granted.
 pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around: &Surroundings) -> Result<Resolved, ResolveError> {
+    resolve_telling(view, profile, options, around, &mut |_| {})
+}
+
+/// The same. `early` hears of what will be shown of the system before the rest is known; the policy may still leave some of it out.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_telling(
+    view: &dyn View,
+    profile: &Profile,
+    options: &ExecOptions,
+    around: &Surroundings,
+    early: &mut dyn FnMut(&[Grant]),
+) -> Result<Resolved, ResolveError> {
     let mut named: Vec<PathBuf> = vec![options.cwd.join(options.workspace.as_deref().unwrap_or(Path::new("")))];
     named.extend(options.read.iter().chain(&options.write).map(|path| clean(&options.cwd.join(path))));
     named.extend(profile.files.read.iter().chain(&profile.files.write).filter_map(|path| at_home(around, path)));
@@ -139,7 +153,7 @@ pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around
 
     let workspace = workspace(view, &protected, profile, options, tier, &mut notices)?;
     let wanted = Wanted { system: profile.files.system, toolchains: profile.files.toolchains, caches: profile.files.caches };
-    let mut found = toolchains::scan(view, around, &protected, Some(&workspace.inside), wanted);
+    let mut found = toolchains::scan_telling(view, around, &protected, Some(&workspace.inside), wanted, early);
     if let Some(file) = options.program.as_deref().and_then(|program| program_path(view, options, program)) {
         found = toolchains::program(view, around, &protected, Some(&workspace.inside), found, &file);
     }

@@ -195,22 +195,6 @@ pub fn cwd() -> BorrowedFd<'static> {
 
 // ---- network ----
 
-/// Brings the loopback of this network namespace up.
-///
-/// # Errors
-/// What the kernel said.
-pub fn loopback_up() -> io::Result<()> {
-    #[repr(C)]
-    struct InterfaceRequest {
-        name: [u8; 16],
-        flags: libc::c_short,
-        padding: [u8; 22],
-    }
-    let mut request =
-        InterfaceRequest { name: *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0", flags: (libc::IFF_UP | libc::IFF_RUNNING) as i16, padding: [0; 22] };
-    interface_ioctl(libc::SIOCSIFFLAGS as usize, &raw mut request as usize)
-}
-
 /// Gives the loopback one more network, all of which is then local: `lo:<number>`.
 ///
 /// # Errors

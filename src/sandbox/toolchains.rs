@@ -122,9 +122,22 @@ fn absolute(value: &OsStr) -> Option<PathBuf> {
 
 /// Looks around. `workspace` is visible inside by itself and is not granted again.
 pub fn scan(view: &dyn View, around: &Surroundings, protected: &Protected, workspace: Option<&Path>, wanted: Wanted) -> Found {
+    scan_telling(view, around, protected, workspace, wanted, &mut |_| {})
+}
+
+/// The same. `early` hears of the system's part as soon as it is known.
+pub fn scan_telling(
+    view: &dyn View,
+    around: &Surroundings,
+    protected: &Protected,
+    workspace: Option<&Path>,
+    wanted: Wanted,
+    early: &mut dyn FnMut(&[Grant]),
+) -> Found {
     let mut scanner = Scanner { view, around, protected, workspace, found: Found::default(), seen: Vec::new(), interpreted: Vec::new() };
     if wanted.system {
         scanner.system();
+        early(&scanner.found.grants);
     }
     scanner.path(wanted.toolchains);
     if wanted.toolchains {

@@ -23,8 +23,8 @@ use crate::base::size::Size;
 use crate::base::text::{bytes_line, one_line};
 use crate::egress::{Endpoint, Grant, Source, Tally};
 use crate::sandbox::plan::Facts;
-use crate::sandbox::policy::{Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
-use crate::sandbox::resolve::{ExecOptions, resolve};
+use crate::sandbox::policy::{self, Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
+use crate::sandbox::resolve::{ExecOptions, resolve_telling};
 use crate::sandbox::toolchains::{Host, Surroundings};
 use crate::sandbox::{Cause, Destination, Early, Engine, Finished, Outcome, SandboxError, command, sys};
 use crate::workspace::inplace::GitMode;
@@ -194,14 +194,15 @@ fn execute(args: Args, begun: Option<(Facts, Option<Early>)>) -> Result<ExitCode
     let around = Surroundings::of_process();
     let chosen = crate::sandbox::profile::load::load(&args.profile, around.profiles.as_deref()).map_err(|e| profile::failed(&e))?;
     let options = options(&args)?;
-    let resolved = resolve(&Host::default(), &chosen, &options, &around).map_err(|e| profile::refused(&e))?;
+    let (facts, mut early) = begun.unwrap_or_else(|| (Facts::read(), None));
+    let mut show = |grants: &[policy::Grant]| early.iter_mut().for_each(|early| early.show(grants));
+    let resolved = resolve_telling(&Host::default(), &chosen, &options, &around, &mut show).map_err(|e| profile::refused(&e))?;
     if !args.quiet {
         resolved.notices.iter().for_each(|notice| printer::err(&format!("cofferdam: {}", one_line(notice))));
     }
     let mut policy = resolved.policy;
     let mut outcome_file = args.outcome.as_deref().map(|path| OutcomeFile::create(path, &policy)).transpose()?;
 
-    let (facts, early) = begun.unwrap_or_else(|| (Facts::read(), None));
     let engine = Engine::here_with(facts, early);
     let in_place = inplace::cover(&mut policy, args.git, args.quiet)?;
     let kept = matches!(policy.workspace.source, WorkspaceSource::Folder(_));

@@ -21,6 +21,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::Mode as FileMode;
 use nix::unistd::{AccessFlags, Uid, faccessat, geteuid};
 
+use super::group::text_of;
 use super::place::{Controllers, Place, places, unit_delegates};
 use super::{Mode, Parent};
 use crate::sandbox::sys;
@@ -45,7 +46,7 @@ impl Found {
 }
 
 pub(super) fn find() -> Found {
-    let read = |path: &str| fs_err::read_to_string(path).map_err(|error| error.to_string());
+    let read = |path: &str| text(Path::new(path));
     let (cgroup, mountinfo) = match (read("/proc/self/cgroup"), read("/proc/self/mountinfo")) {
         (Ok(cgroup), Ok(mountinfo)) => (cgroup, mountinfo),
         (Err(why), _) | (_, Err(why)) => return Found::supervised(format!("cannot tell where this process is: {why}")),
@@ -239,8 +240,14 @@ fn split(base: &Path) -> Result<Controllers, String> {
     Err(format!("new processes keep appearing in the group {}", base.display()))
 }
 
+/// A small file of the kernel's.
+fn text(file: &Path) -> Result<String, String> {
+    let read = || text_of(&nix::fcntl::open(file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, FileMode::empty())?);
+    read().map_err(|error| format!("cannot read {}: {}", file.display(), error.desc()))
+}
+
 fn controllers(file: &Path) -> Result<Controllers, String> {
-    let text = fs_err::read_to_string(file).map_err(|error| error.to_string())?;
+    let text = text(file)?;
     let mut found = Controllers::from_names(text.split_ascii_whitespace());
     found.cpuacct = true;
     Ok(found)

@@ -1,7 +1,7 @@
 //! The group of one run: made with its limits, watched, killed, removed.
 
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Seek;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -376,10 +376,21 @@ fn quota_us(cpus: f64) -> u64 {
 }
 
 fn reread(mut file: &File) -> Option<String> {
-    let mut text = String::new();
     file.rewind().ok()?;
-    file.read_to_string(&mut text).ok()?;
-    Some(text)
+    text_of(&file).ok()
+}
+
+/// The rest of a control file. It has no size that could be asked for first, and is read often.
+pub(super) fn text_of(file: &impl AsFd) -> nix::Result<String> {
+    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        match nix::unistd::read(file, &mut chunk) {
+            Ok(0) => return String::from_utf8(text).map_err(|_| Errno::EILSEQ),
+            Ok(n) => text.extend_from_slice(&chunk[..n]),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 impl Dir {
@@ -433,9 +444,7 @@ impl Dir {
     }
 
     fn read(&self, name: &'static str) -> Option<String> {
-        let mut text = String::new();
-        File::from(self.open(name, OFlag::O_RDONLY).ok()?).read_to_string(&mut text).ok()?;
-        Some(text)
+        text_of(&self.open(name, OFlag::O_RDONLY).ok()?).ok()
     }
 
     fn processes(&self) -> Vec<u32> {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::raw;
 
@@ -64,14 +65,6 @@ pub fn fork_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<
 }
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// Leaves namespaces for new ones.
-///
-/// # Errors
-/// What the kernel said.
-pub fn unshare(namespaces: i32) -> io::Result<()> {
-    raw(libc::SYS_unshare, [namespaces as usize, 0, 0, 0, 0, 0]).map(drop)
-}
 
 /// Has this process exactly one thread? The kernel lets nobody else unshare what threads share, and for who is alone that does nothing.
 pub fn single_threaded() -> bool {
@@ -175,6 +168,110 @@ impl Drop for NamespaceHolder {
     }
 }
 
+/// A second process on this one's memory that makes a network namespace, the dearest of them all, while this one goes on.
+#[derive(Debug)]
+pub struct NetworkMaker {
+    pid: i32,
+    _stack: Stack,
+    /// The namespace's descriptor, or the negative number of an error.
+    made: Box<AtomicI64>,
+}
+
+impl NetworkMaker {
+    /// Begins. The namespace's loopback will be up.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn start() -> io::Result<Self> {
+        extern "C" fn make(made: *mut c_void) -> i32 {
+            // SAFETY: the owner keeps the number until this process has been waited for.
+            let made = unsafe { &*made.cast::<AtomicI64>() };
+            made.store(network_namespace(), Ordering::Release);
+            0
+        }
+        let (mut stack, made) = (Stack::new(HOLDER_STACK), Box::new(AtomicI64::new(0)));
+        // The table of descriptors is shared, so that what it opens is ours. Its end is nobody's signal.
+        let flags = libc::CLONE_VM | libc::CLONE_FILES;
+        let argument = std::ptr::from_ref(&*made).cast_mut().cast();
+        // SAFETY: the stack and the number are freed only after the child was waited for. The child makes system calls by itself and uses
+        // nothing else of this memory, not even the place where the C library keeps error numbers.
+        let pid = unsafe { libc::clone(make, stack.top(), flags, argument) };
+        if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(Self { pid, _stack: stack, made }) }
+    }
+
+    /// Waits until it is made, and takes it.
+    ///
+    /// # Errors
+    /// What the kernel said to whoever made it.
+    pub fn finish(self) -> io::Result<OwnedFd> {
+        self.wait();
+        let made = self.made.load(Ordering::Acquire);
+        match RawFd::try_from(made).map_err(io::Error::other)? {
+            error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+            0..=2 => Err(io::Error::other("it was not made")),
+            // SAFETY: it was opened for us in the table that both share, and nobody else knows its number.
+            fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        }
+    }
+
+    fn wait(&self) {
+        let all = nix::sys::wait::WaitPidFlag::__WALL;
+        while matches!(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), Some(all)), Err(nix::Error::EINTR)) {}
+    }
+}
+
+impl Drop for NetworkMaker {
+    fn drop(&mut self) {
+        // Before its stack is freed; when that was done already, it is nobody's child.
+        self.wait();
+    }
+}
+
+/// Moves this process into a new network namespace, brings its loopback up and opens it: a descriptor, or a negative error number.
+fn network_namespace() -> i64 {
+    let address = |of: *const u8| of as usize;
+    let unshared = bare(libc::SYS_unshare, [libc::CLONE_NEWNET as usize, 0, 0]);
+    let socket = bare(libc::SYS_socket, [libc::AF_INET as usize, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as usize, 0]);
+    if unshared < 0 || socket < 0 {
+        return unshared.min(socket);
+    }
+    let mut request = [0_u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    request[16..18].copy_from_slice(&((libc::IFF_UP | libc::IFF_RUNNING) as u16).to_ne_bytes());
+    let up = bare(libc::SYS_ioctl, [socket as usize, libc::SIOCSIFFLAGS as usize, address(request.as_ptr())]);
+    bare(libc::SYS_close, [socket as usize, 0, 0]);
+    let path = c"/proc/self/ns/net";
+    let open = || bare(libc::SYS_open, [address(path.as_ptr().cast()), (libc::O_RDONLY | libc::O_CLOEXEC) as usize, 0]);
+    if up < 0 { up } else { open() }
+}
+
+/// A system call without the C library, whose place for error numbers belongs to another process here.
+fn bare(number: libc::c_long, [a, b, c]: [usize; 3]) -> i64 {
+    let mut answer = number;
+    // SAFETY: the kernel checks every argument; callers pass addresses only of memory that outlives the call.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") answer,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    answer
+}
+
+/// Enters the namespace behind a descriptor.
+///
+/// # Errors
+/// What the kernel said.
+pub fn enter_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    raw(libc::SYS_setns, [namespace.as_raw_fd() as usize, libc::CLONE_NEWNET as usize, 0, 0, 0, 0]).map(drop)
+}
+
 /// Ends this process at once, without running destructors that belong to the other side of a fork.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions and does not return.
@@ -229,22 +326,17 @@ pub fn ignore_signal(signal: i32) -> io::Result<()> {
     if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Takes back [`ignore_signal`].
-///
-/// # Errors
-/// What the kernel said.
-pub fn default_signal(signal: i32) -> io::Result<()> {
-    // SAFETY: SIG_DFL installs no handler code.
-    let previous = unsafe { libc::signal(signal, libc::SIG_DFL) };
-    if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 /// Gives every signal its default action and unblocks all: what a program expects at its start.
 pub fn default_signals() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL installs no handler code; signals that cannot be changed are refused by the kernel.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    unblock_signals();
+}
+
+/// Unblocks every signal.
+pub fn unblock_signals() {
     // Setting a mask to a valid set cannot fail.
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
