@@ -109,6 +109,11 @@ fn source(secret: &Secret) -> Source {
     }
 }
 
+/// The credentials that are put in for whatever role may reach their hosts.
+pub fn grants(config: &Config) -> Vec<Grant> {
+    config.credentials.iter().filter_map(grant).collect()
+}
+
 /// A credential for a host that is no model's: it is put in there, for whatever role may reach the host.
 fn grant(credential: &Credential) -> Option<Grant> {
     let to = Authority::parse(&credential.host, Some(443)).ok()?;
@@ -137,7 +142,7 @@ impl Workshop {
         let rules = Rules::parse(&policy.network.allow).map_err(bad)?;
         let config = self.config();
         let mut endpoints = purse.map(|_| endpoints(&config, &self.around)).unwrap_or_default();
-        let mut opened = Opened::new(&rules, config.credentials.iter().filter_map(grant).collect())?;
+        let mut opened = Opened::new(&rules, grants(&config))?;
         for endpoint in &mut endpoints {
             endpoint.credential = endpoint.credential.take().map(|key| self.kept(&endpoint.upstream, key));
         }

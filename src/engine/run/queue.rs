@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::revert::Reverting;
 use super::{RunError, Runner};
 use crate::base::id::{CommitId, StoryId};
 use crate::config::{Style, When};
@@ -59,6 +60,7 @@ pub(super) enum Done {
         looked: Looked,
         culprit: Option<StoryId>,
     },
+    Reverting(Reverting),
     /// Something of our own went wrong: a human is asked.
     Trouble {
         story: Option<StoryId>,
@@ -84,10 +86,18 @@ pub(super) struct Keeping {
     /// The target's commit that was looked at last, and whether it is green.
     pub(super) known: Option<(CommitId, bool)>,
     pub(super) checking: bool,
+    /// Where the target was when it was last looked at, also by a run before this one.
+    pub(super) last_target: Option<CommitId>,
     /// Looks at what has landed that are not over.
     pub(super) following: usize,
     /// Why what has landed is red: until a later landing is green.
     pub(super) fallen: Option<String>,
+    /// Which landing that was.
+    pub(super) fallen_at: Option<CommitId>,
+    /// A revert is being prepared, tested or landed.
+    pub(super) reverting: bool,
+    /// The red tip for which a revert was looked for.
+    pub(super) tried: Option<CommitId>,
     pub(super) integrating: bool,
     pub(super) landing: bool,
     pub(super) recovered: bool,
@@ -189,7 +199,8 @@ impl Runner<'_> {
             self.recover_landings()?;
         }
         let Some(tip) = self.tip()? else { return Ok(false) };
-        let mut acted = self.check_target(&tip);
+        let mut acted = self.notice_rewriting(&tip)?;
+        acted |= self.check_target(&tip);
         // A repair is built on the target as it is; that it is green with it is what its own gates say.
         let is_green = self.keeping.known.as_ref().is_some_and(|(commit, green)| *commit == tip && (*green || self.repairs));
         let slots = usize::try_from(self.reading.config.queue.slots).unwrap_or(1);
@@ -203,7 +214,7 @@ impl Runner<'_> {
             && is_green
             && *chain.target() != tip
         {
-            facts.push(Fact::Target(tip));
+            facts.push(Fact::Target(tip.clone()));
         }
         let waiting = self.waiting()?;
         // In the middle of a landing the story is in the target and in the chain: its end comes first.
@@ -215,6 +226,7 @@ impl Runner<'_> {
         acted |= self.feed(facts)?;
         acted |= self.settle_aside();
         acted |= self.integrate(false);
+        acted |= self.take_back(&tip)?;
         Ok(acted)
     }
 
@@ -351,7 +363,7 @@ impl Runner<'_> {
                     built.map_or_else(|error| undone(&first, error), |fact| Done::Facts(vec![fact]))
                 });
             }
-            Action::Test { members, candidate } => self.begin_test(&members, &candidate)?,
+            Action::Test { members, candidate, behind } => self.begin_test(&members, &candidate, &behind)?,
             Action::Stop { candidate } => {
                 if let Some(stop) = self.keeping.stops.remove(&candidate) {
                     stop.ask();
@@ -381,7 +393,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn begin_test(&mut self, members: &[StoryId], candidate: &CommitId) -> Result<(), RunError> {
+    fn begin_test(&mut self, members: &[StoryId], candidate: &CommitId, behind: &[StoryId]) -> Result<(), RunError> {
         let known = members.iter().filter_map(|story| {
             let facts = &self.view.get(story)?.story;
             let queue = facts.queue.as_ref()?;
@@ -405,7 +417,7 @@ impl Runner<'_> {
         };
         let is_required = |gate: &Definition| known.iter().any(|(facts, ..)| facts.spec.rules.gates.contains(&gate.name));
         let always = |gate: &Definition| gate.when != When::Always || is_required(gate);
-        let gates: Vec<Definition> = self.gates(self.needed(members)).into_iter().filter(always).collect();
+        let gates: Vec<Definition> = self.gates(self.needed(members, behind)).into_iter().filter(always).collect();
         let stop = Arc::new(Stop::new()?);
         self.keeping.stops.insert(candidate.clone(), stop.clone());
         let hands = Hands { shop: self.shop.clone(), desk: self.desk.clone(), stop, words: self.words.clone() };
@@ -448,6 +460,16 @@ impl Runner<'_> {
         });
     }
 
+    /// Something was red once, and is tried again: those behind it need not wait for that.
+    pub(super) fn suspected(&mut self, kinds: &[Kind]) -> Result<(), RunError> {
+        let candidates = kinds.iter().filter_map(|kind| match kind {
+            Kind::GateSuspected { commit, .. } => Some(Fact::Suspect { candidate: commit.clone() }),
+            _ => None,
+        });
+        let facts: Vec<Fact> = candidates.collect();
+        if facts.is_empty() { Ok(()) } else { self.feed(facts).map(drop) }
+    }
+
     /// One task of the queue has ended.
     pub(super) fn kept(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), RunError> {
         let done = match done {
@@ -477,6 +499,7 @@ impl Runner<'_> {
             }
             Done::Checked { commit, looked } => self.checked(commit, looked)?,
             Done::Followed { commit, looked } => self.followed(commit, looked)?,
+            Done::Reverting(came) => self.reverting(came)?,
             Done::Integrated { commit, landings, looked, culprit } => self.integrated(commit, landings, looked, culprit)?,
             Done::Trouble { story, trouble } => match story {
                 Some(story) => drop(self.tell(&story, blocked(&trouble))?),
@@ -505,7 +528,8 @@ impl Runner<'_> {
         self.keeping.known = Some((commit.clone(), true));
         let checked = Kind::TargetChecked { commit: commit.clone(), green: true, detail: None, evidence: None };
         self.append(None, vec![checked])?;
-        let live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();
+        let mut live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();
+        live.extend(self.open_reverts());
         let repairs = self.open_repairs();
         let (help, post) = (self.help(), self.gates(&[When::Post]));
         let (shop, target) = (self.shop.clone(), self.reading.target.clone());
