@@ -354,25 +354,34 @@ fn what_landed_is_taken_back_when_the_gates_are_green_without_it() {
 
 #[test]
 fn what_a_forced_push_removed_does_not_come_back_unasked() {
-    let project = Project::new(World::new(None), &gate("test", "sleep 2; test -e agent.sh", ""), &[("A", "echo a > a")]);
+    let gate = gate("test", "sleep 2; test -e agent.sh", "");
+    let project = Project::new(World::new(None), &gate, &[("A", "echo a > a"), ("B", "echo b > b")]);
     project.world.sh("echo secret > secret; git add secret; git commit -q -m secret; git checkout -q -b mine");
+    let forced = project.world.sh("git commit-tree $(git rev-parse main~1^{tree}) -p main~1 -m other");
     let mut child = project.world.command(&["run", "--plain"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("spawned");
-    // While its candidate is being tested, somebody takes a commit out of the target that the story stands on.
+    // One has landed, and the candidate of the other is being tested: somebody takes a commit out of the target that both stand on.
     let since = std::time::Instant::now();
-    while project.events("candidate.built").is_empty() {
-        assert!(since.elapsed() < std::time::Duration::from_secs(120), "no candidate was built");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+    while project.events("story.landed").is_empty() {
+        assert!(since.elapsed() < std::time::Duration::from_secs(120), "nothing landed");
+        std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    project.world.sh("git update-ref refs/heads/main $(git commit-tree $(git rev-parse main~1^{tree}) -p main~1 -m other)");
-    let forced = project.world.sh("git rev-parse main");
+    project.world.sh(&format!("git update-ref refs/heads/main {forced}"));
     assert_eq!(child.wait().expect("waited").code(), Some(3));
     assert_eq!(project.world.sh("git rev-parse main"), forced, "nothing landed");
-    let why = project.world.run(&["why", "A"]);
-    assert!(why.out().contains("was rewritten") && why.out().contains("cofferdam reset A"), "{why:?}");
+    let landed = project.events("story.landed")[0]["story"].as_str().expect("a story").to_owned();
+    let other = if landed == "A" { "B" } else { "A" };
+    let why = project.world.run(&["why", other]);
+    assert!(why.out().contains("was rewritten") && why.out().contains(&format!("cofferdam reset {other}")), "{why:?}");
+    let told = project.events("human.notified");
+    assert!(told.iter().any(|told| told["data"]["detail"].as_str().is_some_and(|detail| detail.contains(&landed))), "{told:#?}");
     // Started afresh, it lands without what was removed.
-    assert_eq!(project.world.run(&["reset", "A"]).code(), 0);
+    assert_eq!(project.world.run(&["reset", other]).code(), 0);
     project.run(0);
-    assert_eq!(project.world.sh("git show main:a; git rev-parse main^; git ls-tree --name-only main secret"), format!("a\n{forced}"));
+    let file = other.to_lowercase();
+    assert_eq!(
+        project.world.sh(&format!("git show main:{file}; git rev-parse main^; git ls-tree --name-only main secret")),
+        format!("{file}\n{forced}")
+    );
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub(super) enum Done {
         culprit: Option<StoryId>,
     },
     Reverting(Reverting),
+    /// The same, of a task that may have made a ref: whoever removes refs waits until it is known what for.
+    Made(Box<Done>),
     /// Something of our own went wrong: a human is asked.
     Trouble {
         story: Option<StoryId>,
@@ -98,6 +100,8 @@ pub(super) struct Keeping {
     pub(super) reverting: bool,
     /// The red tip for which a revert was looked for.
     pub(super) tried: Option<CommitId>,
+    /// Tasks that make refs which nothing else names yet.
+    pub(super) making: usize,
     pub(super) integrating: bool,
     pub(super) landing: bool,
     pub(super) recovered: bool,
@@ -108,6 +112,12 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
+    /// Begins a task that makes refs.
+    pub(super) fn make(&mut self, act: impl FnOnce() -> Done + Send + 'static) {
+        self.making += 1;
+        self.tasks.spawn_blocking(move || Done::Made(Box::new(act())));
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         !self.tasks.is_empty()
     }
@@ -357,7 +367,7 @@ impl Runner<'_> {
                 let known = members.iter().filter_map(|(story, commit)| Some(ticket(&self.view.get(story)?.story, commit)));
                 let (tickets, help): (Vec<Ticket>, Help) = (known.collect(), self.help());
                 let Some(first) = tickets.first().map(|ticket| ticket.story.clone()) else { return Ok(()) };
-                self.keeping.tasks.spawn_blocking(move || {
+                self.keeping.make(move || {
                     crash::point("a candidate is built");
                     let built = help.with(|keeper| keeper.build(&tickets, &base, &behind, &mut help.teller()));
                     built.map_or_else(|error| undone(&first, error), |fact| Done::Facts(vec![fact]))
@@ -500,6 +510,10 @@ impl Runner<'_> {
             Done::Checked { commit, looked } => self.checked(commit, looked)?,
             Done::Followed { commit, looked } => self.followed(commit, looked)?,
             Done::Reverting(came) => self.reverting(came)?,
+            Done::Made(done) => {
+                self.keeping.making = self.keeping.making.saturating_sub(1);
+                return self.kept(Ok(*done));
+            }
             Done::Integrated { commit, landings, looked, culprit } => self.integrated(commit, landings, looked, culprit)?,
             Done::Trouble { story, trouble } => match story {
                 Some(story) => drop(self.tell(&story, blocked(&trouble))?),
@@ -531,15 +545,17 @@ impl Runner<'_> {
         let mut live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();
         live.extend(self.open_reverts());
         let repairs = self.open_repairs();
-        let (help, post) = (self.help(), self.gates(&[When::Post]));
+        // What is being made is not known to anybody yet, and would be taken away. A ref too many is removed by a later landing.
+        if self.keeping.making == 0 {
+            drop(self.help().with(|keeper| Ok(keeper.tidy(&live, &repairs)?)));
+        }
+        let post = self.gates(&[When::Post]);
         let (shop, target) = (self.shop.clone(), self.reading.target.clone());
         let outside = gate::follows_outside(&self.reading.config);
         let looks = !post.is_empty() || outside;
         self.keeping.following += usize::from(looks);
         self.spawn_other(move |stop| {
             gate::settle_caches(&shop, &commit, &live);
-            // A ref too many is removed by the next landing.
-            drop(help.with(|keeper| Ok(keeper.tidy(&live, &repairs)?)));
             if looks {
                 Done::Followed { looked: gate::follow(&shop, stop, &post, outside.then_some(target.as_str()), &commit), commit }
             } else {

@@ -114,9 +114,11 @@ impl Runner<'_> {
         let gates = self.gates(&[When::Always, When::Post]);
         let (help, shop, tip) = (self.help(), self.shop.clone(), tip.clone());
         self.keeping.reverting = true;
-        self.spawn_other(move |stop| {
+        let Ok(stop) = Stop::new().map(Arc::new) else { return false };
+        self.keeping.others.push(stop.clone());
+        self.keeping.make(move || {
             crash::point("a revert is prepared");
-            let (at, why, evidence) = match at_fault(&shop, stop, &gates, &landed, &fallen, &said) {
+            let (at, why, evidence) = match at_fault(&shop, &stop, &gates, &landed, &fallen, &said) {
                 Ok(fault) => fault,
                 Err(why) => return Done::Reverting(Reverting::Prepared { tip, trouble: Some(why) }),
             };
