@@ -62,7 +62,7 @@ pub(super) enum Done {
     },
     Reverting(Reverting),
     /// The same, of a task that may have made a ref: whoever removes refs waits until it is known what for.
-    Made(Box<Done>),
+    Made(Box<Self>),
     /// Something of our own went wrong: a human is asked.
     Trouble {
         story: Option<StoryId>,
@@ -540,6 +540,7 @@ impl Runner<'_> {
         self.feed(facts.into_iter().filter(|fact| !matches!(fact, Fact::Target(_))).collect())?;
         let Some(commit) = landed else { return Ok(()) };
         self.keeping.known = Some((commit.clone(), true));
+        self.keeping.last_target = Some(commit.clone());
         let checked = Kind::TargetChecked { commit: commit.clone(), green: true, detail: None, evidence: None };
         self.append(None, vec![checked])?;
         let mut live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();

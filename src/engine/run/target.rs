@@ -38,7 +38,9 @@ impl Runner<'_> {
         let (mut standing, mut landed) = (Vec::new(), Vec::new());
         for story in self.view.stories() {
             match &story.end {
-                Some(End::Merged { commit, .. }) if oid(commit).is_some_and(is_removed) => landed.push(story.id.to_string()),
+                Some(End::Merged { commit, .. }) if oid(commit).is_some_and(|commit| !repository.is_ancestor(commit, now)) => {
+                    landed.push(story.id.to_string());
+                }
                 Some(_) => {}
                 None => {
                     // What it has of the target, whatever it is stacked on.
