@@ -17,6 +17,8 @@ trap 'chmod -R u+rwx "$work"; rm -rf "$work"' EXIT
 export HOME=$work/home XDG_STATE_HOME=$work/state GIT_CONFIG_NOSYSTEM=1
 export GIT_AUTHOR_NAME=bench GIT_AUTHOR_EMAIL=bench@example.org GIT_COMMITTER_NAME=bench GIT_COMMITTER_EMAIL=bench@example.org
 mkdir -p "$HOME"
+# KEEP names a folder that the logs are put into, to look at afterwards.
+keep=${KEEP:-}
 
 make() {
     mkdir -p "$1/stories" && cd "$1" && git init -q -b main
@@ -47,14 +49,16 @@ first=
 for slots in "${@:-1 4}"; do for k in $slots; do
     make "$work/repository-$k"
     timeout 600 "$program" run --plain --set merge.landing=stop > "$work/prepare-$k" 2>&1 || { tail -5 "$work/prepare-$k" >&2; exit 1; }
-    before=$("$program" log --json | grep -c '"kind":"gate.finished"')
+    before=$("$program" log --json | wc -l)
     start=$(date +%s%N)
     timeout 900 "$program" run --plain --set "queue.slots=$k" > "$work/run-$k" 2>&1 || { tail -5 "$work/run-$k" >&2; exit 1; }
     took=$(($(date +%s%N) - start))
     "$program" log --json > "$work/log-$k"
+    if [ -n "$keep" ]; then cp "$work/log-$k" "$keep/"; fi
     landed=$(grep -c '"kind":"story.landed"' "$work/log-$k")
     ejected=$(grep -c '"kind":"candidate.refused"' "$work/log-$k" || true)
-    runs=$(tail -n +1 "$work/log-$k" | grep '"kind":"gate.finished"' | tail -n "+$((before + 1))" | grep -vc '"cached":true' || true)
+    # Begun, or tried again; also what was stopped before its end.
+    runs=$(tail -n "+$((before + 1))" "$work/log-$k" | awk '/"kind":"gate.(started|suspected)"/ { n++ } /"kind":"gate.finished"/ && /"cached":true/ { n-- } END { print n + 0 }')
     awk -v k="$k" -v l="$landed" -v e="$ejected" -v ns="$took" -v r="$runs" 'BEGIN { s = ns / 1e9; printf "| %d | %d | %d | %.1f | %.1f | %.2f |\n", k, l, e, s, l / s * 60, r / l }'
     rate=$(awk -v l="$landed" -v ns="$took" 'BEGIN { print l / ns }')
     if [ -z "$first" ]; then first=$rate; else awk -v a="$rate" -v b="$first" -v k="$k" 'BEGIN { printf "\n%d slots land %.2f times as many as the first line.\n", k, a / b }'; fi

@@ -236,6 +236,19 @@ kinds! {
     }
     /// A gate began.
     GateStarted = "gate.started" { gate: String, commit: CommitId, tree: TreeId }
+    /// A gate was red once. It is tried again on the same tree, which tells a flake from a red one; those behind it in the queue are built
+    /// without it meanwhile.
+    GateSuspected = "gate.suspected" {
+        gate: String,
+        commit: CommitId,
+        tree: TreeId,
+        /// The tail of the log.
+        detail: Option<String>,
+        #[serde(default)]
+        evidence: Vec<EvidenceId>,
+        #[serde(default)]
+        wall_ms: u64,
+    }
     /// A gate ended on one commit.
     GateFinished = "gate.finished" {
         gate: String,
@@ -303,16 +316,39 @@ kinds! {
     LandingStarted = "landing.started" { candidate: CommitId, target: String, from: CommitId }
     /// The target ref went from the tested base to the tested commit.
     StoryLanded = "story.landed" { commit: CommitId, tree: TreeId, story_commit: CommitId, target: String, from: CommitId }
+    /// What landed turned out red, and a commit that takes it back was built. It is gated like anything else.
+    RevertPrepared = "revert.prepared" {
+        /// The commit that gates test, and that the target goes to.
+        candidate: CommitId,
+        tree: TreeId,
+        /// What the target must be at when it lands.
+        base: CommitId,
+        /// What is taken back.
+        landed: CommitId,
+        /// What is red.
+        why: String,
+        evidence: Option<EvidenceId>,
+    }
+    /// The gates of a prepared revert are green. It lands when a human approves it, or by itself where `merge.revert` is `auto`.
+    RevertReady = "revert.ready" { candidate: CommitId }
+    /// A prepared revert is void: it is red, or the target is somewhere else.
+    RevertDropped = "revert.dropped" { candidate: CommitId, why: String }
     /// What landed was taken back.
     StoryReverted = "story.reverted" { commit: CommitId, reason: String }
 
-    /// The integration check is red, and the diagnosis points to this story, which has landed. It is repaired on top of the target; nothing is
-    /// unwound.
+    /// What this story landed is at fault: an integration check points to it, and it is repaired on top of the target; or it was taken back,
+    /// and is repaired on a target without it.
     StoryReopened = "story.reopened" {
         why: String,
         #[serde(default)]
         findings: Vec<Finding>,
         evidence: Option<EvidenceId>,
+        /// The target's commit that the repair is made on, when its work was taken back there.
+        #[serde(default)]
+        onto: Option<CommitId>,
+        /// Its work, put onto that commit again: what the repair continues on.
+        #[serde(default)]
+        from: Option<CommitId>,
     }
 
     /// A human is needed: one reason, one question, one next command.
@@ -441,8 +477,11 @@ impl Kind {
             Self::ApproachProposed { evidence: Some(id), .. } => one(id, "proposed approach"),
             Self::AgentCalled { call, .. } => vec![(&call.prompt, format!("prompt of {}", call.role))],
             Self::EvidenceSealed { manifest, attempt } => vec![(manifest, format!("manifest of attempt {attempt}"))],
-            Self::GateFinished { evidence, gate, .. } => evidence.iter().map(|id| (id, format!("gate {gate}"))).collect(),
+            Self::GateSuspected { evidence, gate, .. } | Self::GateFinished { evidence, gate, .. } => {
+                evidence.iter().map(|id| (id, format!("gate {gate}"))).collect()
+            }
             Self::CandidateRefused { evidence: Some(id), .. } => one(id, "candidate"),
+            Self::RevertPrepared { evidence: Some(id), .. } => one(id, "target check"),
             Self::StoryReopened { evidence: Some(id), .. } => one(id, "integration check"),
             Self::SandboxReceipt { evidence, role, .. } => vec![(evidence, format!("receipt of {role}"))],
             _ => Vec::new(),

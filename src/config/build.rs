@@ -166,6 +166,7 @@ impl Reader<'_> {
                     _ => Style::Merge,
                 },
                 push: self.text("merge.push"),
+                revert: self.must_text("merge.revert") == "auto",
                 update_checkout: match self.must_text("merge.update_checkout").as_str() {
                     "fast-forward-if-clean" => UpdateCheckout::FastForwardIfClean,
                     _ => UpdateCheckout::Never,
@@ -294,6 +295,7 @@ impl Reader<'_> {
                 run,
                 timeout: self.time(&format!("{at}.timeout")),
                 cache: self.texts(&format!("{at}.cache")),
+                network: self.texts(&format!("{at}.network")),
                 report,
                 when,
             });

@@ -21,6 +21,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// Paths inside the repository, where `*` and `**` stand for parts.
     Globs,
+    /// Folders inside the repository, each by its own path.
+    Folders,
     /// One path inside the repository.
     Path,
     /// Host patterns, with an optional port.
@@ -103,7 +105,8 @@ pub const KEYS: &[Key] = &[
     key("gate[].name", Kind::Name, "the gate's name"),
     key("gate[].run", Kind::Text, "a shell command that must exit 0"),
     key("gate[].timeout", Kind::Time, "how long it may take; else limits.gate.wall"),
-    key("gate[].cache", Kind::Globs, "folders kept warm between runs"),
+    key("gate[].cache", Kind::Folders, "folders kept warm between runs"),
+    key("gate[].network", Kind::Hosts, "hosts this gate may reach, through the gateway, beside those of network.gate"),
     key("gate[].report", Kind::Report, "a test report it writes: skipped tests are not passed tests"),
     key(
         "gate[].when",
@@ -156,6 +159,11 @@ pub const KEYS: &[Key] = &[
         "merge.landing",
         Kind::Word(&["queue", "approval", "stop"]),
         "what is ready lands by itself, or when a human approved its commit, or not at all",
+    ),
+    key(
+        "merge.revert",
+        Kind::Word(&["ask", "auto"]),
+        "what is done with the revert that is prepared when what landed turns out red: ask, and land it when a human approves; or land it when its gates are green",
     ),
     key("merge.push", Kind::Text, "the remote a landing is pushed to"),
     key(
@@ -225,6 +233,7 @@ impl Kind {
             Self::Size => "a size such as \"4GiB\"".into(),
             Self::Words(words) => format!("a list of {}", one_of(words)),
             Self::Globs => "a list of paths in the repository, such as [\"src/**\"]".into(),
+            Self::Folders => "a list of folders in the repository, each by its own path, such as [\"target\", \"web/node_modules\"]".into(),
             Self::Path => "a path in the repository".into(),
             Self::Hosts => "a list of hosts, such as [\"*.example.org:443\"]".into(),
             Self::Argv => "a list of texts: the program and its arguments".into(),
@@ -245,6 +254,7 @@ impl Kind {
         match self {
             Self::Text => "\"sample\"",
             Self::Word(words) => match words {
+                ["ask", ..] => "\"auto\"",
                 ["merged", ..] => "\"ready_for_review\"",
                 ["anthropic", ..] => "\"openai\"",
                 ["with", ..] => "\"before\"",
@@ -269,6 +279,7 @@ impl Kind {
             Self::Argv => "[\"./sample\", \"{task}\"]",
             Self::Texts => "[\"sample (of a kind)\"]",
             Self::Globs => "[\"sample/**\"]",
+            Self::Folders => "[\"sample/folder\"]",
             Self::Path => "\"sample/path\"",
             Self::Hosts => "[\"*.example.org:443\"]",
             Self::Name | Self::Branch => "\"sample\"",

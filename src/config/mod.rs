@@ -136,6 +136,8 @@ pub struct Gate {
     /// Its own, else `limits.gate.wall`.
     pub timeout: Option<Duration>,
     pub cache: Vec<String>,
+    /// Hosts it may reach, beside those that every gate may.
+    pub network: Vec<String>,
     /// Where the tests it ran are counted.
     pub report: Option<Report>,
     pub when: When,
@@ -260,6 +262,8 @@ pub struct Merge {
     pub push: Option<String>,
     pub update_checkout: UpdateCheckout,
     pub landing: Landing,
+    /// What is prepared to take back a landing that turned out red lands by itself; else a human approves it.
+    pub revert: bool,
 }
 
 /// What happens to a story that is ready.

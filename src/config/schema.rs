@@ -68,7 +68,7 @@ fn leaf(kind: Kind, help: &str) -> Value {
         Kind::Flag => json!({"type": "boolean"}),
         Kind::Word(words) => json!({"enum": words}),
         Kind::Words(words) => texts(json!({"enum": words})),
-        Kind::Globs | Kind::Hosts | Kind::Argv | Kind::Texts => texts(text),
+        Kind::Globs | Kind::Folders | Kind::Hosts | Kind::Argv | Kind::Texts => texts(text),
         Kind::Size => json!({"type": ["string", "integer"]}),
         Kind::Text
         | Kind::Time

@@ -55,7 +55,7 @@ pub fn check(kind: Kind, node: &Node, source: &Source, key: &str) -> Result<Valu
             }
             Err(unknown_word(source, &node.span, key, word, words))
         }
-        Kind::Words(_) | Kind::Globs | Kind::Hosts | Kind::Argv | Kind::Texts => {
+        Kind::Words(_) | Kind::Globs | Kind::Folders | Kind::Hosts | Kind::Argv | Kind::Texts => {
             let items = node.list().ok_or_else(fail)?;
             let texts = items.iter().map(|item| {
                 let text = item.text().ok_or_else(|| wrong_kind(source, item, key, "a list of texts"))?;
@@ -111,6 +111,11 @@ fn one_of_list(kind: Kind, text: &str) -> Option<String> {
     match kind {
         Kind::Words(words) => (!words.contains(&text)).then(String::new),
         Kind::Globs => path::glob_flaw(text).map(|why| format!("`{}` {why}", shown(text))),
+        // A cache is a mount that is made before the gate starts: what a pattern would match is made by the gate itself, and is not there yet.
+        Kind::Folders if text.contains(['*', '?', '[', ']', '{', '}']) => {
+            Some(format!("`{}` is a pattern; a folder that does not exist yet cannot be found by one, so name each folder", shown(text)))
+        }
+        Kind::Folders => path::flaw(text).map(|why| format!("`{}` {why}", shown(text))),
         Kind::Hosts => Reach::parse(text).err().map(|why| format!("`{}`: {why}", shown(text))),
         Kind::Texts => (text.trim().is_empty() || text.contains(char::is_control)).then(|| format!("`{}` is no name", shown(text))),
         _ => {

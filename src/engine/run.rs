@@ -5,6 +5,7 @@ mod fault;
 mod plan;
 mod queue;
 mod record;
+mod revert;
 mod target;
 mod wired;
 
@@ -175,6 +176,7 @@ impl Runner<'_> {
             self.view.put(story);
         }
         let overview = self.store.overview()?;
+        self.keeping.last_target = overview.target.as_ref().map(|target| target.commit.clone());
         self.seen = overview.events;
         self.set_overview(&overview);
         let notifier = Notifier::start(self.store.folder(), self.shop.root(), &self.reading.config.notify, overview.events);
@@ -223,7 +225,7 @@ impl Runner<'_> {
                 return Ok(end);
             }
             tokio::select! {
-                Some(letter) = self.letters.recv() => tokio::task::block_in_place(|| self.take(letter))?,
+                Some(letter) = self.letters.recv() => tokio::task::block_in_place(|| self.take_all(letter))?,
                 Some(done) = self.keeping.tasks.join_next() => tokio::task::block_in_place(|| self.kept(done))?,
                 Some(joined) = self.tasks.join_next_with_id() => tokio::task::block_in_place(|| self.joined(joined))?,
                 _ = ticks.tick() => tokio::task::block_in_place(|| self.look())?,
@@ -236,7 +238,7 @@ impl Runner<'_> {
             }
             // What came meanwhile is taken in one go: deciding costs more than storing.
             while let Ok(letter) = self.letters.try_recv() {
-                tokio::task::block_in_place(|| self.take(letter))?;
+                tokio::task::block_in_place(|| self.take_all(letter))?;
             }
         }
     }

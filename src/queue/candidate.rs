@@ -372,7 +372,7 @@ pub fn take_back(
             if repository.reference(&name) != Some(commit) {
                 repository.create_reference(&name, commit)?;
             }
-            Ok(TakenBack::Built(Candidate { commit, tree, base: target, stories: vec![commit], style: Style::Squash }))
+            Ok(TakenBack::Built(taken_back(commit, tree, target)))
         }
         Ok(Err(conflicts)) => {
             quarantine.abandon()?;
@@ -385,14 +385,41 @@ pub fn take_back(
     }
 }
 
+/// The message of a commit that takes back what a story landed.
+pub fn revert_message(story: &str, title: &str, reason: &str, landed: Oid) -> String {
+    format!("Revert story {}: {}\n\n{}\n\nReverts: {landed}\n", one_line(story), one_line(title), one_line(reason))
+}
+
+/// The candidate that [`take_back`] built.
+pub fn taken_back(commit: Oid, tree: Oid, base: Oid) -> Candidate {
+    Candidate { commit, tree, base, stories: vec![commit], style: Style::Squash }
+}
+
+/// Where a repair goes on when what landed was taken back: the tree that was red, on the commit that took it back. A ref keeps it.
+///
+/// # Errors
+/// When git cannot do it.
+pub fn again_start(repository: &Repository, state: &State, wish: &Wish, red: Oid) -> Result<Oid, GitError> {
+    start_from(repository, state, wish, |_| repository.tree_of(red))
+}
+
 /// Where a repair goes on: the story's work merged into the target as it is now, conflicts marked. A ref keeps it.
 ///
 /// # Errors
 /// When git cannot do it.
 pub fn repair_start(repository: &Repository, state: &State, wish: &Wish) -> Result<Oid, GitError> {
+    start_from(repository, state, wish, |quarantine| quarantine.merge_marked(wish.base, wish.story))
+}
+
+fn start_from(
+    repository: &Repository,
+    state: &State,
+    wish: &Wish,
+    tree: impl Fn(&Quarantine) -> Result<Oid, GitError>,
+) -> Result<Oid, GitError> {
     let quarantine = Quarantine::create(&state.root().join(state::unique("candidate-")), repository)?;
     let start = || -> Result<Oid, GitError> {
-        let tree = quarantine.merge_marked(wish.base, wish.story)?;
+        let tree = tree(&quarantine)?;
         let committer = Stamp { who: wish.committer.clone(), seconds: wish.at, offset_minutes: 0 };
         let message = with_trailers(&subject("Repair of story", wish), &trailers(wish));
         quarantine.write_commit_at(tree, &[wish.base, wish.story], &committer, &committer, &message)

@@ -4,6 +4,10 @@
 //! candidates are tested at the same time, each a commit of its own, so that whatever lands is a commit that was tested. The first red one
 //! whose predecessors are all green is at fault: a story leaves, and those behind it are built again without it; a batch is tested again in
 //! halves. Whatever of a candidate's base changes, the candidate is void.
+//!
+//! What is red once is a suspect, and is tried a second time on the same tree. Those behind it do not wait for that: they are built without
+//! it, on what it stands on. Nothing lands before the suspect is decided, so the order stays: red, and they stand where they would land; green,
+//! and whichever of the two is further goes first.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -32,6 +36,10 @@ pub enum Fact {
         base: CommitId,
         /// The first that cannot be merged.
         at: StoryId,
+    },
+    /// A gate of it was red once, and is tried again on the same tree.
+    Suspect {
+        candidate: CommitId,
     },
     Verdict {
         candidate: CommitId,
@@ -63,8 +71,8 @@ pub enum Verdict {
 pub enum Action {
     /// Answer: [`Fact::Built`] or [`Fact::Conflicts`].
     Build { members: Vec<Member>, base: CommitId, behind: Vec<StoryId> },
-    /// Answer: [`Fact::Verdict`].
-    Test { members: Vec<StoryId>, candidate: CommitId },
+    /// Answer: [`Fact::Verdict`], and perhaps [`Fact::Suspect`] before. `behind` is in the candidate as well.
+    Test { members: Vec<StoryId>, candidate: CommitId, behind: Vec<StoryId> },
     /// Nobody needs the verdict any more.
     Stop { candidate: CommitId },
     /// Void through no fault of its stories.
@@ -97,6 +105,8 @@ pub enum Void {
     Base,
     /// A batch that is not green: its halves are tested.
     Halved,
+    /// It is green, and those that were built without it are further.
+    Overtaken,
 }
 
 impl Void {
@@ -104,6 +114,7 @@ impl Void {
         match self {
             Self::Base => "what it stands on changed",
             Self::Halved => "the batch is red, and is tested in halves",
+            Self::Overtaken => "it was red once, and those that were tested without it meanwhile land first",
         }
     }
 }
@@ -129,6 +140,10 @@ enum Link {
 enum Test {
     Wanted,
     Running,
+    /// Red once, and tried again. `passed`: those behind it are built without it.
+    Suspect {
+        passed: bool,
+    },
     Green,
     Red,
     Broken,
@@ -146,23 +161,16 @@ struct Group {
     left: bool,
 }
 
-/// What the queue shows of one story.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
-    pub story: StoryId,
-    pub candidate: Option<CommitId>,
-    /// `waiting`, `building`, `testing`, `green`, `red`, `conflicts`, `broken`, `landing`.
-    pub state: &'static str,
-    /// The stories that must land, or leave, before it.
-    pub behind: Vec<StoryId>,
-}
-
 /// How many of the last stories tell whether red is rare.
 const LOOKED_BACK: usize = 40;
 /// Fewer tell nothing.
 const ENOUGH: usize = 20;
 /// Rare: fewer than one in so many.
 const RARE: usize = 20;
+/// How many of the last suspects tell whether a suspect is red.
+const SUSPECTS: usize = 8;
+/// How far beyond the first that is not proven is tested, in slots: what is done there takes no slot.
+const AHEAD: usize = 4;
 
 /// The chain of one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +180,10 @@ pub struct Chain {
     batch: usize,
     /// Whether the last stories that landed or left were red, the newest last.
     recent: VecDeque<bool>,
+    /// Whether the last suspects were red in the end, the newest last.
+    suspects: VecDeque<bool>,
+    /// Who lost its place, and to whom.
+    overtaken: Vec<(Member, Vec<Member>)>,
     target: CommitId,
     waiting: Vec<Member>,
     wired: BTreeSet<(StoryId, StoryId)>,
@@ -184,6 +196,8 @@ impl Chain {
             slots: slots.max(1),
             batch: 1,
             recent: VecDeque::new(),
+            suspects: VecDeque::new(),
+            overtaken: Vec::new(),
             target,
             waiting: Vec::new(),
             wired: BTreeSet::new(),
@@ -219,7 +233,8 @@ impl Chain {
                 self.answer(&members, &base, |base| Link::Built { base, candidate, test: Test::Wanted });
             }
             Fact::Conflicts { members, base, at } => self.conflicts(&members, &base, &at),
-            Fact::Verdict { candidate, verdict } => self.verdict(&candidate, verdict),
+            Fact::Suspect { candidate } => self.suspect(&candidate),
+            Fact::Verdict { candidate, verdict } => self.verdict(&candidate, verdict, &mut actions),
             Fact::Landed { candidate } => self.landed(&candidate, &mut actions),
             Fact::NotLanded { candidate } => {
                 // Whatever was wrong, the candidate proves nothing any more.
@@ -232,31 +247,6 @@ impl Chain {
         }
         self.settle(&mut actions);
         actions
-    }
-
-    /// The queue as it is.
-    pub fn shown(&self) -> Vec<Shown> {
-        let mut behind = Vec::new();
-        let mut shown = Vec::new();
-        for group in self.groups.iter().filter(|group| !group.left) {
-            let state = match &group.link {
-                Link::None => "waiting",
-                Link::Asked { .. } => "building",
-                Link::Conflicts { .. } => "conflicts",
-                Link::Built { test, .. } => match test {
-                    Test::Wanted | Test::Running => "testing",
-                    Test::Green => "green",
-                    Test::Red => "red",
-                    Test::Broken => "broken",
-                    Test::Landing => "landing",
-                },
-            };
-            for story in group.stories() {
-                shown.push(Shown { story: story.clone(), candidate: group.candidate().cloned(), state, behind: behind.clone() });
-                behind.push(story);
-            }
-        }
-        shown
     }
 
     /// Candidates that somebody waits for: their refs are kept.
@@ -275,6 +265,7 @@ impl Chain {
             rest.retain(|member| !landing.members.contains(member));
             self.groups.push(landing);
         }
+        self.put_back(&mut rest);
         let mut at = 0;
         while at < rest.len() {
             // A batch stays one as long as all of it waits, with nobody in between.
@@ -306,18 +297,74 @@ impl Chain {
         self.groups.splice(group..=group, parts);
     }
 
-    fn verdict(&mut self, of: &CommitId, verdict: Verdict) {
-        for group in &mut self.groups {
-            if let Link::Built { candidate, test, .. } = &mut group.link
-                && candidate == of
-                && *test == Test::Running
+    /// Those behind a suspect are built without it: one that is red once is red again, as a rule.
+    fn suspect(&mut self, of: &CommitId) {
+        let is_believed = self.suspects.iter().filter(|red| **red).count() * 2 >= self.suspects.len();
+        let Some(at) = self.groups.iter().position(|group| group.candidate() == Some(of)) else { return };
+        // Something green stands on it, so it is the second run that will be.
+        let next = self.groups[at + 1..].iter().find(|group| !group.left);
+        let holds = next.is_some_and(|next| next.is_proven() && next.base() == Some(of));
+        if let Link::Built { test: test @ Test::Running, .. } = &mut self.groups[at].link {
+            *test = Test::Suspect { passed: is_believed && !holds };
+            if holds && fault::is(Mutant::SuspectIsTakenForGreen) {
+                *test = Test::Green;
+            }
+        }
+    }
+
+    fn verdict(&mut self, of: &CommitId, verdict: Verdict, actions: &mut Vec<Action>) {
+        let Some(at) = self.groups.iter().position(|group| group.candidate() == Some(of)) else { return };
+        let Link::Built { test, .. } = &mut self.groups[at].link else { return };
+        let before = *test;
+        if !matches!(before, Test::Running | Test::Suspect { .. }) {
+            return;
+        }
+        *test = match verdict {
+            Verdict::Green => Test::Green,
+            Verdict::Red => Test::Red,
+            Verdict::Cancelled => Test::Wanted,
+            Verdict::Broken => Test::Broken,
+        };
+        let Test::Suspect { passed } = before else { return };
+        if matches!(verdict, Verdict::Green | Verdict::Red) {
+            self.suspects.push_back(verdict == Verdict::Red);
+            if self.suspects.len() > SUSPECTS {
+                self.suspects.pop_front();
+            }
+        }
+        if verdict == Verdict::Green && passed {
+            self.overtake(at, actions);
+        }
+    }
+
+    /// A suspect is green after all, and there are two chains: with it, which is proven as far as itself, and without it. The one that is
+    /// further is kept; on a tie the suspect keeps its place.
+    fn overtake(&mut self, at: usize, actions: &mut Vec<Action>) {
+        let without = || self.groups[at + 1..].iter().filter(|group| !group.left).take_while(|group| group.candidate().is_some());
+        let proven = without().take_while(|group| group.is_proven()).count();
+        if (proven, without().count()) <= (1, 1) || self.groups[at].members.len() > 1 {
+            return;
+        }
+        let by: Vec<Member> = without().flat_map(|group| group.members.clone()).collect();
+        let last = at + self.groups[at..].iter().rposition(|group| by.iter().any(|member| group.members.contains(member))).unwrap_or(0);
+        let mut group = self.groups.remove(at);
+        group.drop_link(actions, Void::Overtaken);
+        self.overtaken.retain(|(who, _)| *who != group.members[0]);
+        self.overtaken.push((group.members[0].clone(), by));
+        self.groups.insert(last, group);
+    }
+
+    /// Whoever was overtaken comes behind those who did, as long as one of them is there.
+    fn put_back(&mut self, rest: &mut Vec<Member>) {
+        let waiting = &self.waiting;
+        self.overtaken.retain(|(who, by)| waiting.contains(who) && by.iter().any(|member| waiting.contains(member)));
+        for (who, by) in &self.overtaken {
+            let (from, to) = (rest.iter().position(|member| member == who), rest.iter().rposition(|member| by.contains(member)));
+            if let (Some(from), Some(to)) = (from, to)
+                && from < to
             {
-                *test = match verdict {
-                    Verdict::Green => Test::Green,
-                    Verdict::Red => Test::Red,
-                    Verdict::Cancelled => Test::Wanted,
-                    Verdict::Broken => Test::Broken,
-                };
+                let member = rest.remove(from);
+                rest.insert(to, member);
             }
         }
     }
@@ -355,13 +402,21 @@ impl Chain {
         self.eject(actions);
         self.drop_void(actions);
         let (mut base, mut behind, mut used, mut at) = (Some(self.target.clone()), Vec::new(), 0, 0);
-        while at < self.groups.len() && used < self.slots {
+        // Those that are proven only wait: for their turn, or for a partner that must not be out of reach.
+        let open = self.groups.iter().position(|group| !group.left && !group.is_proven()).unwrap_or(0);
+        let furthest = open.saturating_add(self.slots.saturating_mul(AHEAD));
+        while at < self.groups.len().min(furthest) {
             if self.groups[at].left {
                 at += 1;
                 continue;
             }
-            used += usize::from(used > 0 || !self.groups[at].is_proven());
             let Some(below) = base.clone() else { break };
+            if self.groups[at].is_work() {
+                if used == self.slots {
+                    break;
+                }
+                used += 1;
+            }
             if self.groups[at].link == Link::None {
                 self.join(at);
             }
@@ -372,22 +427,18 @@ impl Chain {
                 Link::None => {
                     let members = group.members.clone();
                     actions.push(Action::Build { members, base: below.clone(), behind: behind.clone() });
-                    group.link = Link::Asked { base: below };
-                    // What comes behind stands on a commit that is not there yet.
-                    base = None;
+                    group.link = Link::Asked { base: below.clone() };
                 }
-                Link::Asked { .. } => base = None,
-                // Nobody stands on what could not be built.
-                Link::Conflicts { .. } => continue,
-                Link::Built { candidate, test, .. } => {
-                    if *test == Test::Wanted {
-                        actions.push(Action::Test { members: stories.clone(), candidate: candidate.clone() });
-                        *test = Test::Running;
-                    }
-                    base = Some(candidate.clone());
+                Link::Built { candidate, test: test @ Test::Wanted, .. } => {
+                    actions.push(Action::Test { members: stories.clone(), candidate: candidate.clone(), behind: behind.clone() });
+                    *test = Test::Running;
                 }
+                Link::Asked { .. } | Link::Conflicts { .. } | Link::Built { .. } => {}
             }
-            behind.extend(stories);
+            base = group.carries(Some(&below));
+            if base.as_ref() != Some(&below) {
+                behind.extend(stories);
+            }
         }
         self.land(actions);
     }
@@ -396,15 +447,12 @@ impl Chain {
     fn drop_void(&mut self, actions: &mut Vec<Action>) {
         let (mut base, mut used) = (Some(self.target.clone()), 0);
         for group in self.groups.iter_mut().filter(|group| !group.left) {
-            if used >= self.slots || (group.base().is_some() && group.base() != base.as_ref()) {
+            let is_beyond = used >= self.slots && group.is_work();
+            if is_beyond || (group.base().is_some() && group.base() != base.as_ref()) {
                 group.drop_link(actions, Void::Base);
             }
-            used += usize::from(used > 0 || !group.is_proven());
-            base = match &group.link {
-                Link::None | Link::Asked { .. } => None,
-                Link::Conflicts { .. } => base,
-                Link::Built { candidate, .. } => Some(candidate.clone()),
-            };
+            used += usize::from(group.is_work());
+            base = group.carries(base.as_ref());
         }
     }
 
@@ -447,6 +495,8 @@ impl Chain {
                     behind.extend(group.stories());
                     continue;
                 }
+                // A batch is not sent away, so it need not be known whether it is red: its halves tell at the same time as its second run.
+                Link::Built { test: Test::Suspect { passed: true }, .. } if group.members.len() > 1 => (Why::Red, None),
                 Link::None | Link::Asked { .. } | Link::Built { .. } => return,
             };
             if group.members.len() > 1 {
@@ -456,11 +506,25 @@ impl Chain {
             let story = group.members[0].0.clone();
             // A partner does not land without it, so it does not wait for the partner's landing.
             let behind = behind.iter().filter(|before| !self.wired.contains(&(story.clone(), (*before).clone()))).cloned().collect();
+            if fault::is(Mutant::BuiltOnWhatIsRed) {
+                self.keep_what_stands_on(candidate.as_ref(), &base);
+            }
             actions.push(Action::Eject { story, candidate, base: base.clone(), why, behind });
             self.groups[at].left = true;
             self.groups[at].link = Link::None;
             if why == Why::Red {
                 self.remember(true);
+            }
+        }
+    }
+
+    /// A mistake that tests make on purpose.
+    fn keep_what_stands_on(&mut self, gone: Option<&CommitId>, on: &CommitId) {
+        for group in &mut self.groups {
+            if let Link::Built { base, .. } = &mut group.link
+                && Some(&*base) == gone
+            {
+                base.clone_from(on);
             }
         }
     }
@@ -537,7 +601,26 @@ impl Group {
         matches!(self.link, Link::Built { test: Test::Landing, .. })
     }
 
-    /// Its gates are green: it only waits for its turn, and takes no slot when all before it are proven as well.
+    /// What the next one stands on, when this one stands on `below`. None: it is not there yet.
+    fn carries(&self, below: Option<&CommitId>) -> Option<CommitId> {
+        match &self.link {
+            Link::None | Link::Asked { .. } => None,
+            // Nobody stands on what could not be built, or what would have to go.
+            Link::Conflicts { .. } | Link::Built { test: Test::Red | Test::Broken | Test::Suspect { passed: true }, .. } => below.cloned(),
+            Link::Built { candidate, .. } => Some(candidate.clone()),
+        }
+    }
+
+    /// It is being built or tested, or will be: it takes a slot.
+    fn is_work(&self) -> bool {
+        match &self.link {
+            Link::None | Link::Asked { .. } => true,
+            Link::Conflicts { .. } => false,
+            Link::Built { test, .. } => matches!(test, Test::Wanted | Test::Running | Test::Suspect { .. }),
+        }
+    }
+
+    /// Its gates are green: it only waits for its turn.
     fn is_proven(&self) -> bool {
         matches!(self.link, Link::Built { test: Test::Green | Test::Landing, .. })
     }
@@ -548,7 +631,7 @@ impl Group {
             return;
         }
         if let Link::Built { candidate, test, .. } = &self.link {
-            if *test == Test::Running {
+            if matches!(test, Test::Running | Test::Suspect { .. }) {
                 actions.push(Action::Stop { candidate: candidate.clone() });
             }
             actions.push(Action::Drop { members: self.stories(), candidate: candidate.clone(), why });

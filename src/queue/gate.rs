@@ -16,6 +16,8 @@ pub struct Definition {
     pub run: String,
     pub timeout: Option<Duration>,
     pub cache: Vec<String>,
+    /// Rules of what it may reach. Empty is nothing.
+    pub network: Vec<String>,
     pub report: Option<config::Report>,
     pub when: config::When,
 }
@@ -27,6 +29,7 @@ impl From<&config::Gate> for Definition {
             run: gate.run.clone(),
             timeout: gate.timeout,
             cache: gate.cache.clone(),
+            network: gate.network.clone(),
             report: gate.report.clone(),
             when: gate.when,
         }
@@ -37,7 +40,7 @@ impl Definition {
     /// What decides the result. When it runs does not; its name does, because people read logs by it.
     pub fn hash(&self) -> String {
         let report = self.report.as_ref().map(|report| (report.format.name(), &report.path));
-        digest(&(&self.name, &self.run, self.timeout.map(|t| t.as_millis()), &self.cache, report))
+        digest(&(&self.name, &self.run, self.timeout.map(|t| t.as_millis()), &self.cache, &self.network, report))
     }
 }
 
@@ -193,20 +196,28 @@ mod tests {
 
     #[test]
     fn a_result_is_of_one_definition() {
-        let gate =
-            Definition { name: "a".into(), run: "true".into(), timeout: None, cache: vec![], report: None, when: config::When::Always };
+        let gate = Definition {
+            name: "a".into(),
+            run: "true".into(),
+            timeout: None,
+            cache: vec![],
+            network: vec![],
+            report: None,
+            when: config::When::Always,
+        };
         let others = [
             Definition { name: "b".into(), ..gate.clone() },
             Definition { run: "false".into(), ..gate.clone() },
             Definition { timeout: Some(Duration::from_secs(1)), ..gate.clone() },
             Definition { cache: vec!["x".into()], ..gate.clone() },
+            Definition { network: vec!["example.org".into()], ..gate.clone() },
             Definition { report: config::Report::parse("cargo").ok(), ..gate.clone() },
             Definition { report: config::Report::parse("cargo:x").ok(), ..gate.clone() },
         ];
         let mut hashes: Vec<_> = others.iter().chain([&gate]).map(Definition::hash).collect();
         hashes.sort();
         hashes.dedup();
-        assert_eq!(hashes.len(), 7);
+        assert_eq!(hashes.len(), 8);
         assert_eq!(Definition { when: config::When::Final, ..gate.clone() }.hash(), gate.hash());
     }
 }

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::gate::{self, Definition, Ended, Key, Seen};
 use super::gate_memory::{Memory, Record};
+use super::gate_network::{Door, Open};
 use crate::base::text::bytes_line;
 use crate::config::{Config, Limits as ConfigLimits, Role};
+use crate::egress::{Grant, Tally};
 use crate::report::{self, Counts, ReportError};
 use crate::sandbox::policy::{Access, NetworkMode, Policy, Tier, Upper, Workspace, WorkspaceSource};
 use crate::sandbox::profile::load::{ProfileError, load};
@@ -33,6 +35,8 @@ use crate::workspace::state::{self, Lock, State, StateError};
 
 /// A report larger than this is a flood.
 const REPORT_MIB: usize = 32;
+/// No more refused targets of one run are told.
+const MOST_REFUSED: usize = 20;
 /// How much of the log's end people and the next attempt read.
 const TAIL: usize = 8 << 10;
 /// Making and sweeping folders is short; whoever holds the lock longer hangs.
@@ -57,6 +61,8 @@ pub enum GateError {
     Cache(#[from] CacheError),
     #[error("gates need a worktree; this repository has none")]
     NoWorktree,
+    #[error("the gateway of gate `{gate}` cannot be opened, so it was not run or was ended: {source}")]
+    Gateway { gate: String, source: io::Error },
     #[error("gate `{gate}` could not be started: {why}")]
     NotStarted { gate: String, why: String },
     #[error(transparent)]
@@ -71,6 +77,8 @@ pub struct Ran {
     pub cached: bool,
     /// Of the run that counts; none when it was remembered.
     pub outcome: Option<Outcome>,
+    /// What its gateway saw, when it may reach anything.
+    pub tally: Tally,
 }
 
 /// Everything that the gates of one repository share.
@@ -82,11 +90,18 @@ pub struct Gates<'a> {
     evidence: Evidence,
     around: Surroundings,
     limits: ConfigLimits,
+    /// Hosts that every gate may reach.
+    network: Vec<String>,
+    /// Keys that the gateway puts in.
+    grants: Vec<Grant>,
     memory: Memory,
     caches: Caches,
-    /// Of each definition that was asked for: working them out looks at every folder of the toolchains.
-    terms: Mutex<BTreeMap<String, Terms>>,
 }
+
+/// What was worked out a moment ago, by everything that it was worked out from: it looks at every folder of the toolchains.
+static KNOWN: Mutex<BTreeMap<String, (Instant, Terms)>> = Mutex::new(BTreeMap::new());
+/// Tools that are upgraded while a run goes on are noticed after so long.
+const STALE: Duration = Duration::from_secs(5);
 
 /// Under which a gate runs, and by which its results are remembered.
 #[derive(Clone, Debug)]
@@ -97,7 +112,7 @@ struct Terms {
 }
 
 impl<'a> Gates<'a> {
-    /// For the repository that holds `place`, with the limits of its target's configuration.
+    /// For the repository that holds `place`, with the limits and the network of its target's configuration.
     ///
     /// # Errors
     /// When the repository or its state cannot be used.
@@ -114,31 +129,47 @@ impl<'a> Gates<'a> {
             evidence,
             around: Surroundings::of_process(),
             limits,
+            network: config.network.get(&Role::Gate).cloned().unwrap_or_default(),
+            grants: Vec::new(),
             memory,
             caches,
-            terms: Mutex::default(),
         })
+    }
+
+    /// The same, with keys that are put in where a gate may reach their hosts. They never enter its sandbox.
+    #[must_use]
+    pub fn with_keys(mut self, grants: Vec<Grant>) -> Self {
+        self.grants = grants;
+        self
     }
 
     pub fn repository(&self) -> &Repository {
         &self.repository
     }
 
-    /// The result of a gate on a commit: remembered, or run now, and run once more when it is red.
+    /// The result of a gate on a commit: remembered, or run now, and run once more when it is red; `suspected` is told of the first run then.
     ///
     /// # Errors
     /// When it could not be run; that is no verdict on the tree.
-    pub fn ask(&self, gate: &Definition, commit: Oid, fresh: bool, stop: &dyn Fn() -> Option<OwnedFd>) -> Result<Ran, GateError> {
+    pub fn ask(
+        &self,
+        gate: &Definition,
+        commit: Oid,
+        fresh: bool,
+        stop: &dyn Fn() -> Option<OwnedFd>,
+        suspected: &dyn Fn(&Record),
+    ) -> Result<Ran, GateError> {
         let terms = self.terms(gate)?;
         let key = self.key(gate, commit, &terms)?;
         let policy = terms.policy;
         if let Some(record) = self.memory.recall(&key).filter(|_| !fresh) {
-            return Ok(Ran { record, cached: true, outcome: None });
+            return Ok(Ran { record, cached: true, outcome: None, tally: Tally::default() });
         }
         let first = self.run(gate, commit, &key, policy.clone(), stop())?;
         let may_be_a_flake = matches!(first.record.seen.ended, Ended::Exited { code } if code != 0);
         let mut ran = first;
         if may_be_a_flake {
+            suspected(&ran.record);
             // The same tree once more: a result that changes says something about the gate, and not about the tree.
             let mut again = self.run(gate, commit, &key, policy, stop())?;
             again.record.flaky = again.record.seen.ended == (Ended::Exited { code: 0 });
@@ -185,13 +216,16 @@ impl<'a> Gates<'a> {
     }
 
     fn terms(&self, gate: &Definition) -> Result<Terms, GateError> {
-        let name = gate.hash();
-        if let Some(known) = self.terms.lock().unwrap_or_else(PoisonError::into_inner).get(&name) {
-            return Ok(known.clone());
+        let name = format!("{:?} {:?} {:?} {}", self.repository.worktree(), self.limits, self.network, gate.hash());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (since, _)| since.elapsed() < STALE);
+        if let Some((_, terms)) = known.get(&name) {
+            return Ok(terms.clone());
         }
+        // Held meanwhile: several gates that begin together ask for the same.
         let policy = self.policy(gate)?;
         let terms = Terms { profile: gate::digest(&policy), toolchain: toolchain(&policy), policy };
-        self.terms.lock().unwrap_or_else(PoisonError::into_inner).insert(name, terms.clone());
+        known.insert(name, (Instant::now(), terms.clone()));
         Ok(terms)
     }
 
@@ -226,9 +260,13 @@ impl<'a> Gates<'a> {
         limits.output = lower(limits.output, own.output);
         limits.disk = lower(limits.disk, own.disk);
         limits.files = lower(limits.files, own.files);
+        // Nothing is opened that nobody named.
+        let allow = [&self.network[..], &gate.network[..]].concat();
+        let mode = if allow.is_empty() { NetworkMode::None } else { NetworkMode::Gateway };
         let options = ExecOptions {
             cwd: checkout.clone(),
-            net: (profile.network.mode != NetworkMode::Host).then_some(NetworkMode::None),
+            net: (profile.network.mode != NetworkMode::Host).then_some(mode),
+            allow,
             // Also where a lower tier is allowed: the clean tree is an overlay, and there is none without a namespace of its own.
             require: Some(Tier::Full),
             limits,
@@ -268,6 +306,8 @@ impl<'a> Gates<'a> {
         let warm =
             gate.cache.iter().map(|path| Ok((self.caches.open(&cache_name(gate, path))?, path))).collect::<Result<Vec<_>, CacheError>>()?;
         policy.caches.extend(warm.iter().map(|(run, path)| run.mount(policy.workspace.inside.join(path))));
+        let unopened = |source| GateError::Gateway { gate: gate.name.clone(), source };
+        let door = Door::of(&mut policy, &self.grants).map_err(unopened)?;
         let log = Log::new(self.evidence.writer()?);
         let started = Instant::now();
         let command = self.engine.sandbox(&policy).command("/bin/sh").args(["-c", gate.run.as_str()].map(OsString::from));
@@ -275,7 +315,13 @@ impl<'a> Gates<'a> {
         if let Some(stop) = stop {
             running.stop_on(stop);
         }
-        let outcome = running.wait()?.outcome;
+        let open = door.map(|door| door.open(running.listeners())).transpose().map_err(unopened)?;
+        let finished = running.wait();
+        let tally = open.map(Open::close).unwrap_or_default();
+        let outcome = finished?.outcome;
+        for line in tally.lines().filter(|line| line.refused).take(MOST_REFUSED) {
+            log.add(&format!("cofferdam: denied: {} ({}) — `network` of the gate names what it may reach\n", line.target, line.why));
+        }
         let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let ended = ended(gate, &outcome, &policy)?;
         let (log_id, tail) = log.finish()?;
@@ -290,7 +336,7 @@ impl<'a> Gates<'a> {
                 run.set_aside(&commit.to_string())?;
             }
         }
-        Ok(Ran { record, cached: false, outcome: Some(outcome) })
+        Ok(Ran { record, cached: false, outcome: Some(outcome), tally })
     }
 
     /// Every process of the run is dead: what it wrote is read without following anything.
@@ -447,17 +493,24 @@ impl Log {
 
     fn destination(&self) -> Destination {
         let log = self.clone();
-        Destination::Function(Box::new(move |bytes| {
-            let mut parts = log.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(Err(error)) = parts.writer.as_mut().map(|writer| writer.write_all(bytes)) {
-                // A gate whose log cannot be kept has no result; it is said at the end.
-                parts.failed = Some(error);
-                parts.writer = None;
-            }
-            parts.tail.extend_from_slice(bytes);
-            let over = parts.tail.len().saturating_sub(TAIL);
-            parts.tail.drain(..over);
-        }))
+        Destination::Function(Box::new(move |bytes| log.take(bytes)))
+    }
+
+    /// A line of ours.
+    fn add(&self, line: &str) {
+        self.take(line.as_bytes());
+    }
+
+    fn take(&self, bytes: &[u8]) {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(error)) = parts.writer.as_mut().map(|writer| writer.write_all(bytes)) {
+            // A gate whose log cannot be kept has no result; it is said at the end.
+            parts.failed = Some(error);
+            parts.writer = None;
+        }
+        parts.tail.extend_from_slice(bytes);
+        let over = parts.tail.len().saturating_sub(TAIL);
+        parts.tail.drain(..over);
     }
 
     fn finish(self) -> io::Result<(crate::base::id::EvidenceId, String)> {

@@ -13,6 +13,7 @@ pub mod chain;
 pub mod ci;
 pub mod gate;
 pub mod gate_memory;
+mod gate_network;
 pub mod gate_run;
 pub mod land;
 pub mod order;

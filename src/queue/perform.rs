@@ -1,6 +1,6 @@
 //! What the chain asks for, done: candidates are built, given up, refused and landed, and each step is told before it counts.
 
-use super::candidate::{self, Build, Candidate, Wish};
+use super::candidate::{self, Build, Candidate, TakenBack, Wish};
 use super::chain::{Fact, Member, Why};
 use super::land::{self, Aside, LandError, Landed, LandingLock, Step};
 use super::push::{PushError, Pushed, Remote};
@@ -8,6 +8,7 @@ use crate::base::id::{CommitId, EvidenceId, StoryId, TreeId};
 use crate::base::text;
 use crate::config::{Style, UpdateCheckout};
 use crate::event::{Finding, Kind};
+use crate::story::facts::Revert;
 use crate::workspace::git::{GitError, Oid, Repository};
 use crate::workspace::state::{State, StateError};
 
@@ -284,6 +285,69 @@ impl Keeper<'_> {
         Ok(false)
     }
 
+    /// Builds what takes back a landing, on the target as it is. None when later work builds on it.
+    ///
+    /// # Errors
+    /// When git cannot do it, or the event is not accepted.
+    pub fn prepare_revert<E>(&self, ticket: &Ticket, fault: &Fault<'_>, tell: Tell<'_, E>) -> Result<bool, Undone<E>> {
+        let Some(tip) = self.tip()? else { return Ok(false) };
+        let (landed, before) = (oid(fault.landed)?, oid(fault.before)?);
+        let first = fault.why.lines().next().unwrap_or_default();
+        let message = candidate::revert_message(ticket.story.as_str(), &ticket.title, first, landed);
+        let TakenBack::Built(built) = candidate::take_back(self.repository, self.state, tip, landed, before, &message)? else {
+            return Ok(false);
+        };
+        let prepared = Kind::RevertPrepared {
+            candidate: commit_id(built.commit)?,
+            tree: tree_id(built.tree)?,
+            base: commit_id(tip)?,
+            landed: fault.landed.clone(),
+            why: fault.why.to_owned(),
+            evidence: fault.evidence.cloned(),
+        };
+        tell(&ticket.story, prepared).map_err(Undone::Told)?;
+        Ok(true)
+    }
+
+    /// Moves the target to a revert whose gates are green. None when the target is elsewhere.
+    ///
+    /// # Errors
+    /// When the target cannot be moved at all.
+    pub fn land_revert<E>(&self, revert: &Revert, step: &mut dyn FnMut(Step)) -> Result<Option<Vec<Aside>>, Undone<E>> {
+        let lock = LandingLock::take(self.state)?;
+        let tree = revert.tree.as_str().parse().map_err(|_| Undone::Id)?;
+        let tested = candidate::taken_back(oid(&revert.candidate)?, tree, oid(&revert.base)?);
+        if !self.pushed(&tested)? {
+            self.follow(&lock)?;
+            return Ok(None);
+        }
+        step(Step::Pushed);
+        match land::land(&lock, self.repository, self.state, self.target, &tested, self.update, step) {
+            Ok(Landed::Done { aside }) => Ok(Some(aside)),
+            Ok(Landed::Already) => Ok(Some(Vec::new())),
+            Err(LandError::Moved { .. } | LandError::NotTheTested { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has a commit landed?
+    ///
+    /// # Errors
+    /// When the target cannot be read.
+    pub fn holds<E>(&self, commit: &CommitId) -> Result<bool, Undone<E>> {
+        let commit = oid(commit)?;
+        Ok(self.tip()?.is_some_and(|tip| self.repository.is_ancestor(commit, tip)))
+    }
+
+    /// Where the repair of a story goes on whose work was taken back.
+    ///
+    /// # Errors
+    /// When git cannot do it.
+    pub fn again<E>(&self, ticket: &Ticket, revert: &Revert) -> Result<CommitId, Undone<E>> {
+        let wish = self.wish(ticket, oid(&revert.candidate)?)?;
+        commit_id(candidate::again_start(self.repository, self.state, &wish, oid(&revert.base)?)?)
+    }
+
     fn tested<E>(&self, tickets: &[Ticket], candidate: &CommitId, base: &CommitId) -> Result<Candidate, Undone<E>> {
         let commit = oid(candidate)?;
         let stories = tickets.iter().map(|ticket| oid(&ticket.commit)).collect::<Result<_, _>>()?;
@@ -310,6 +374,16 @@ impl Keeper<'_> {
         let ids = |list: &[CommitId]| list.iter().filter_map(|id| id.as_str().parse().ok()).collect::<Vec<Oid>>();
         candidate::tidy(self.repository, tip, &ids(live), &ids(repairs)).map(drop)
     }
+}
+
+/// A landing with which the target is red.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault<'a> {
+    pub landed: &'a CommitId,
+    /// Where the target was before it.
+    pub before: &'a CommitId,
+    pub why: &'a str,
+    pub evidence: Option<&'a EvidenceId>,
 }
 
 /// Why a story leaves.

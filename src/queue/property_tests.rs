@@ -1,5 +1,5 @@
 //! Landing on real git repositories, with everything that goes wrong: conflicts of text and of meaning, flaky gates, pushes by others,
-//! crashes before and after every ref update. Whatever happens, the invariants of the queue hold; and each of five mistakes that merge queues
+//! crashes before and after every ref update. Whatever happens, the invariants of the queue hold; and each of the mistakes that merge queues
 //! have made is noticed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,6 +29,8 @@ struct Life<'a> {
     memory: Memory,
     chain: Chain,
     asked: Vec<Action>,
+    /// Candidates that were red once, and are tried again.
+    again: BTreeSet<CommitId>,
     pushes: &'a mut usize,
 }
 
@@ -104,6 +106,9 @@ impl Life<'_> {
         let mut facts = VecDeque::from(facts);
         while let Some(fact) = facts.pop_front() {
             for action in self.chain.take(fact) {
+                if let Action::Test { candidate, .. } = &action {
+                    self.again.remove(candidate);
+                }
                 match action {
                     Action::Stop { candidate } => self.asked.retain(|a| !matches!(a, Action::Test { candidate: c, .. } if *c == candidate)),
                     Action::Drop { members, candidate, .. } => {
@@ -147,9 +152,16 @@ impl Life<'_> {
                 let built = self.keeper().build(&tickets, &base, &behind, &mut teller(&mut new));
                 vec![built.map_err(|e: Undone<()>| e.to_string())?]
             }
-            Action::Test { candidate, .. } => {
-                let verdict = self.test(&candidate)?;
-                vec![Fact::Verdict { candidate, verdict }]
+            Action::Test { ref candidate, .. } => {
+                let candidate = candidate.clone();
+                match self.test(&candidate)? {
+                    Some(verdict) => vec![Fact::Verdict { candidate, verdict }],
+                    None => {
+                        self.again.insert(candidate.clone());
+                        self.asked.push(action);
+                        vec![Fact::Suspect { candidate }]
+                    }
+                }
             }
             Action::Land { members, candidate, base } => {
                 let tickets: Vec<Ticket> = members.iter().map(|story| self.disk.tickets[story].clone()).collect();
@@ -186,18 +198,20 @@ impl Life<'_> {
         Ok(facts)
     }
 
-    /// The gate, with its memory; now and then it is stopped half way, or flakes.
-    fn test(&mut self, candidate: &CommitId) -> Result<Verdict, Broken> {
+    /// The gate, with its memory; now and then it is stopped half way, or flakes. None when it was red once.
+    fn test(&mut self, candidate: &CommitId) -> Result<Option<Verdict>, Broken> {
         let id: Oid = candidate.as_str().parse().map_err(|_| "an id")?;
         let tree = self.repository.tree_of(id).map_err(|e| e.to_string())?.to_string();
         let definition = if self.disk.strict { "strict" } else { "lenient" };
         let key = Key { tree: tree.clone(), definition: definition.into(), profile: "p".into(), toolchain: "t".into() };
         let code = match self.memory.recall(&key).map(|record| record.seen.ended) {
             Some(Ended::Exited { code }) => code,
-            _ if self.random.one_in(10) => return Ok(Verdict::Cancelled),
+            _ if self.random.one_in(10) => return Ok(Some(Verdict::Cancelled)),
             _ => {
                 let code = i32::from(!self.disk.is_green(candidate.as_str()));
-                // Red at first is asked once more, so a flake changes nothing.
+                if !self.again.contains(candidate) && (code != 0 || self.random.one_in(5)) {
+                    return Ok(None);
+                }
                 let seen = Seen { ended: Ended::Exited { code }, counts: None, report_error: None };
                 self.memory.keep(&Record::new("g", key, seen)).map_err(|e| e.to_string())?;
                 code
@@ -206,7 +220,7 @@ impl Life<'_> {
         if code == 0 {
             self.disk.proven.insert(tree);
         }
-        Ok(if code == 0 { Verdict::Green } else { Verdict::Red })
+        Ok(Some(if code == 0 { Verdict::Green } else { Verdict::Red }))
     }
 
     /// The invariants that must hold at every moment.
@@ -335,8 +349,17 @@ fn world(seed: u64, mutant: Option<Mutant>) -> Result<(), Broken> {
         let is_last = lives == 0;
         fault::crash_after((!is_last && random.one_in(2)).then(|| u32::try_from(random.below(60)).expect("small")));
         let steps = if is_last { 2_000 } else { 3 + random.below(25) };
-        let mut life =
-            Life { disk: &mut disk, random: &mut random, repository, state, memory, chain, asked: Vec::new(), pushes: &mut pushes };
+        let mut life = Life {
+            disk: &mut disk,
+            random: &mut random,
+            repository,
+            state,
+            memory,
+            chain,
+            asked: Vec::new(),
+            again: BTreeSet::new(),
+            pushes: &mut pushes,
+        };
         let lived = catch_unwind(AssertUnwindSafe(|| life.go(steps)));
         fault::crash_after(None);
         match lived {
@@ -392,6 +415,11 @@ fn a_verdict_of_another_gate_is_noticed() {
 #[test]
 fn a_batch_that_forgets_one_of_its_stories_is_noticed() {
     is_noticed(Mutant::BatchForgetsOne);
+}
+
+#[test]
+fn a_suspect_that_lands_before_its_second_run_is_noticed() {
+    is_noticed(Mutant::SuspectIsTakenForGreen);
 }
 
 #[test]

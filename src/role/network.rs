@@ -126,6 +126,11 @@ fn source(secret: &Secret) -> Source {
     }
 }
 
+/// The credentials that are put in for whatever role may reach their hosts.
+pub fn grants(config: &Config) -> Vec<Grant> {
+    config.credentials.iter().filter_map(grant).collect()
+}
+
 /// A credential for a host that is no model's: it is put in there, for whatever role may reach the host.
 fn grant(credential: &Credential) -> Option<Grant> {
     let to = Authority::parse(&credential.host, Some(443)).ok()?;
@@ -164,7 +169,7 @@ impl Workshop {
             endpoints.retain(|endpoint| endpoint.provider != own.provider);
             endpoints.push(own);
         }
-        let mut opened = Opened::new(&rules, config.credentials.iter().filter_map(grant).collect())?;
+        let mut opened = Opened::new(&rules, grants(&config))?;
         for endpoint in &mut endpoints {
             endpoint.credential = endpoint.credential.take().map(|key| self.kept(&endpoint.upstream, key));
         }

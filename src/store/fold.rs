@@ -30,6 +30,8 @@ pub struct Overview {
     pub landings: u64,
     /// The last integration check.
     pub integration: Option<Integration>,
+    /// What would take back a landing that turned out red, by the story that landed.
+    pub reverts: BTreeMap<StoryId, Revert>,
     pub spent: Amount,
     /// Counts by name: `event story.landed`, `evaluator checks fail`, `gate test red`.
     pub tallies: BTreeMap<String, u64>,
@@ -61,6 +63,17 @@ pub struct Integration {
     pub green: bool,
     /// Landings before it.
     pub landings: u64,
+}
+
+/// A commit that takes back what a story landed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revert {
+    pub candidate: CommitId,
+    pub why: String,
+    /// Its gates are green.
+    pub ready: bool,
+    /// A human approved it.
+    pub approved: bool,
 }
 
 /// What was spent by one role and model on one story. An empty story is the run itself.
@@ -177,6 +190,25 @@ impl View {
             }
             Kind::ProviderResumed { provider } => {
                 overview.providers.remove(provider);
+            }
+            Kind::RevertPrepared { candidate, why, .. } => {
+                if let Some(story) = &event.story {
+                    let why = why.lines().next().unwrap_or_default().to_owned();
+                    let revert = Revert { candidate: candidate.clone(), why, ready: false, approved: false };
+                    overview.reverts.insert(story.clone(), revert);
+                }
+            }
+            Kind::RevertReady { candidate } | Kind::StoryApproved { commit: candidate, .. } => {
+                let known = event.story.as_ref().and_then(|story| overview.reverts.get_mut(story));
+                if let Some(revert) = known.filter(|revert| revert.candidate == *candidate) {
+                    revert.approved |= matches!(event.kind, Kind::StoryApproved { .. });
+                    revert.ready = true;
+                }
+            }
+            Kind::RevertDropped { .. } | Kind::StoryReverted { .. } | Kind::StoryReopened { .. } => {
+                if let Some(story) = &event.story {
+                    overview.reverts.remove(story);
+                }
             }
             Kind::TargetMoved { target, to, .. } => overview.see_target(target, to),
             Kind::TargetChecked { commit, green, .. } => {

@@ -45,6 +45,9 @@ pub struct Story {
     /// What humans said, for the next attempt to read.
     pub notes: Vec<Note>,
     pub queue: Option<Queue>,
+    /// What would take back what it landed.
+    #[serde(default)]
+    pub revert: Option<Revert>,
     pub halt: Option<Halt>,
     pub end: Option<End>,
     /// A human was told that the repairs do not end.
@@ -194,6 +197,22 @@ pub struct Candidate {
     pub landing: bool,
 }
 
+/// A commit that takes back what a story landed, because it turned out red.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revert {
+    pub candidate: CommitId,
+    pub tree: TreeId,
+    pub base: CommitId,
+    /// What is taken back.
+    pub landed: CommitId,
+    pub why: String,
+    pub evidence: Option<EvidenceId>,
+    /// Its gates are green.
+    pub ready: bool,
+    /// A human approved it.
+    pub approved: bool,
+}
+
 /// Why the work stands still until a human says something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Halt {
@@ -245,6 +264,7 @@ impl Story {
             given_up: BTreeSet::new(),
             notes: Vec::new(),
             queue: None,
+            revert: None,
             halt: None,
             end: None,
             notified: false,

@@ -100,7 +100,9 @@ fn event(w: &World, (what, a, b, c): Move) -> Kind {
             1 => Kind::StoryCreated { spec: w.story.spec.clone() },
             2 => Kind::ContractRefused { attempt: no(number), why: "w".to_owned(), evidence: None },
             3 => Kind::StoryReady { commit: commit(n), tree: tree(n) },
-            _ if b.is_multiple_of(2) => Kind::StoryReopened { why: "w".to_owned(), findings: Vec::new(), evidence: None },
+            _ if b.is_multiple_of(2) => {
+                Kind::StoryReopened { why: "w".to_owned(), findings: Vec::new(), evidence: None, onto: None, from: None }
+            }
             _ => Kind::StoryReverted { commit: commit(n), reason: "r".to_owned() },
         },
         42 => Kind::StoryRejected { commit: c.is_multiple_of(2).then(|| commit(n)), reason: "r".to_owned() },

@@ -47,7 +47,8 @@ fn a_good_story_goes_straight_through() {
 
 #[test]
 fn what_landed_and_breaks_the_integration_is_mended_on_top() {
-    let reopened = Kind::StoryReopened { why: "end-to-end is red".to_owned(), findings: Vec::new(), evidence: None };
+    let reopened =
+        Kind::StoryReopened { why: "end-to-end is red".to_owned(), findings: Vec::new(), evidence: None, onto: None, from: None };
     let mut w = World::new(spec());
     w.refused(reopened.clone());
     w.ready(1).ok(Kind::StoryQueued { commit: commit(1) }).ok(built(9, 1)).ok(gated(9, GateResult::Pass)).ok(landed(9, 1));

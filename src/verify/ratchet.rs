@@ -57,7 +57,15 @@ mod tests {
 
     fn gate(name: &str) -> Gate {
         let report = Some(Counted { format: ReportFormat::Tap, path: None });
-        Gate { name: name.to_owned(), run: "make test".to_owned(), timeout: None, cache: Vec::new(), report, when: When::Always }
+        Gate {
+            name: name.to_owned(),
+            run: "make test".to_owned(),
+            timeout: None,
+            cache: Vec::new(),
+            network: Vec::new(),
+            report,
+            when: When::Always,
+        }
     }
 
     fn lost(after: &[Gate]) -> Vec<(String, String)> {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::support::{World, alive, everybody, gate};
+use super::support::{Project, World, alive, everybody, gate};
 
 fn result<'a>(document: &'a Value, name: &str) -> &'a Value {
     document["gates"].as_array().expect("gates").iter().find(|g| g["gate"] == name).expect("the gate")
@@ -245,4 +245,72 @@ fn a_gate_is_never_run_in_a_lower_tier() {
     world.commit(&(gate("test", &format!("! test -e /proc/{}/cwd", std::process::id()), "") + "[sandbox]\nrequire = \"no-userns\"\n"));
     let (code, document) = world.gate(&[]);
     assert_eq!(code, 0, "{document:#}");
+}
+
+/// A server on this host's loopback that answers everything with one word.
+fn server() -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (port, asked) = (listener.local_addr().expect("an address").port(), Arc::new(AtomicUsize::new(0)));
+    let seen = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            seen.fetch_add(1, Ordering::SeqCst);
+            let mut request = [0; 4096];
+            drop(stream.read(&mut request));
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"));
+        }
+    });
+    (port, asked)
+}
+
+#[test]
+fn a_gate_reaches_the_hosts_it_names_and_no_others() {
+    use std::sync::atomic::Ordering;
+    for world in everybody() {
+        let ((port, asked), (other, never)) = (server(), server());
+        let ask = |port: u16| format!("test \"$(curl -sS --max-time 20 --noproxy '' http://127.0.0.1:{port}/)\" = hello");
+        let network = format!("network = [\"127.0.0.1/32:{port}\"]");
+        let config = gate("named", &ask(port), &network) + &gate("beside", &ask(other), &network) + &gate("none", &ask(port), "");
+        world.commit(&config);
+        let (code, document) = world.gate(&[]);
+        assert_eq!(code, 5, "{document:#}");
+        assert_eq!(result(&document, "named")["result"], "pass", "{document:#}");
+        assert_eq!(result(&document, "none")["result"], "red", "control: without the key the same command reaches nothing: {document:#}");
+        let beside = result(&document, "beside");
+        assert_eq!(beside["result"], "red", "{document:#}");
+        let tail = beside["log_tail"].as_str().expect("a log");
+        assert!(tail.contains(&format!("cofferdam: denied: 127.0.0.1:{other}")) && tail.contains("`network` of the gate"), "{tail}");
+        assert_eq!((asked.load(Ordering::SeqCst), never.load(Ordering::SeqCst)), (1, 0));
+        // What it may reach is part of what its result is remembered by.
+        assert_eq!(world.gate(&["named"]).1["gates"][0]["cached"], true);
+        world.commit(&gate("named", &ask(port), &format!("network = [\"127.0.0.1/32:{port}\", \"127.0.0.1/32:{other}\"]")));
+        assert_eq!(world.gate(&["named"]).1["gates"][0]["cached"], false);
+        // What every gate may reach is said once, and both are shown before anything runs.
+        world.commit(&(gate("named", &ask(port), "") + &format!("[network]\ngate = [\"127.0.0.1/32:{port}\"]\n")));
+        let ran = world.run(&["gate"]);
+        assert_eq!(ran.code(), 0, "{ran:?}");
+    }
+}
+
+#[test]
+fn what_a_gate_may_reach_is_shown_and_what_is_no_rule_is_refused() {
+    let config = gate("test", "true", "network = [\"example.org:443\"]") + "[network]\ngate = [\"example.com\"]\n";
+    let Project { world } = Project::new(World::new(None), &config, &[("A", "echo a > a")]);
+    let plan = world.run(&["plan"]);
+    assert!(plan.out().contains("network: example.com; test also reaches example.org:443"), "{plan:?}");
+    let ran = world.run(&["gate"]);
+    assert!(ran.out().contains("network: example.org:443"), "{ran:?}");
+    world.commit(&gate("test", "true", "network = [\"https://example.org\"]"));
+    let ran = world.run(&["gate"]);
+    assert_eq!(ran.code(), 2, "{ran:?}");
+    assert!(ran.err().contains("gate[0].network") || ran.err().contains("network"), "{ran:?}");
+    // A cache is a folder, and no pattern.
+    world.commit(&gate("test", "true", "cache = [\"**/node_modules\"]"));
+    let ran = world.run(&["gate"]);
+    assert_eq!(ran.code(), 2, "{ran:?}");
+    assert!(ran.err().contains("is a pattern") && ran.err().contains("name each folder"), "{ran:?}");
 }

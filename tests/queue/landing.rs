@@ -34,6 +34,11 @@ fn what_is_proven_lands_and_the_checkout_is_left_alone() {
         // Candidates' refs go when the target contains them; the stories' stay.
         assert_eq!(project.world.sh("git for-each-ref refs/cofferdam/candidates"), "");
         assert_ne!(project.world.sh("git for-each-ref refs/cofferdam/stories"), "");
+        // What landed is called so.
+        let shown = project.json(&["show", "A", "--json"]);
+        assert_eq!(shown["attempts"][0]["conclusion"], "landed", "{shown:#}");
+        let text = project.world.run(&["show", "A"]).out();
+        assert!(text.contains(", landed\n") && !text.contains(", open"), "{text}");
         // Run again: nothing is left to do, and nothing lands twice.
         project.run(0);
         assert_eq!(project.events("story.landed").len(), 2);
@@ -345,4 +350,71 @@ fn what_landed_is_taken_back_when_the_gates_are_green_without_it() {
     assert_eq!(project.world.sh("git rev-parse main"), tip);
     assert_eq!(project.world.run(&["revert", "B"]).code(), 1);
     assert_eq!(project.world.sh("git status --porcelain"), "");
+}
+
+#[test]
+fn what_a_forced_push_removed_does_not_come_back_unasked() {
+    let gate = gate("test", "sleep 2; test -e agent.sh", "");
+    let project = Project::new(World::new(None), &gate, &[("A", "echo a > a"), ("B", "echo b > b")]);
+    project.world.sh("echo secret > secret; git add secret; git commit -q -m secret; git checkout -q -b mine");
+    let forced = project.world.sh("git commit-tree $(git rev-parse main~1^{tree}) -p main~1 -m other");
+    let mut child = project.world.command(&["run", "--plain"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("spawned");
+    // One has landed, and the candidate of the other is being tested: somebody takes a commit out of the target that both stand on.
+    let since = std::time::Instant::now();
+    while project.events("story.landed").is_empty() {
+        assert!(since.elapsed() < std::time::Duration::from_secs(120), "nothing landed");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    project.world.sh(&format!("git update-ref refs/heads/main {forced}"));
+    assert_eq!(child.wait().expect("waited").code(), Some(3));
+    assert_eq!(project.world.sh("git rev-parse main"), forced, "nothing landed");
+    let landed = project.events("story.landed")[0]["story"].as_str().expect("a story").to_owned();
+    let other = if landed == "A" { "B" } else { "A" };
+    let why = project.world.run(&["why", other]);
+    assert!(why.out().contains("was rewritten") && why.out().contains(&format!("cofferdam reset {other}")), "{why:?}");
+    let told = project.events("human.notified");
+    assert!(told.iter().any(|told| told["data"]["detail"].as_str().is_some_and(|detail| detail.contains(&landed))), "{told:#?}");
+    // Started afresh, it lands without what was removed.
+    assert_eq!(project.world.run(&["reset", other]).code(), 0);
+    project.run(0);
+    let file = other.to_lowercase();
+    assert_eq!(
+        project.world.sh(&format!("git show main:{file}; git rev-parse main^; git ls-tree --name-only main secret")),
+        format!("{file}\n{forced}")
+    );
+}
+
+#[test]
+fn two_cofferdams_on_one_remote_lose_and_double_nothing() {
+    let project = with_remote(&[("A", "echo a > a"), ("B", "echo b > b"), ("C", "echo c > c"), ("D", "echo d > d")]);
+    // Another clone of the remote, with a home of its own: nothing is shared but the remote.
+    project.world.sh("git clone -q ../remote.git ../second; mkdir ../home2");
+    let run = |folder: &str, home: &str, stories: [&str; 2]| {
+        let mut command = project.world.command(&["run", "--plain", stories[0], stories[1]]);
+        command.current_dir(project.world.path(folder)).env("HOME", project.world.path(home));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("spawned")
+    };
+    let both = [run("repo", "home", ["A", "B"]), run("second", "home2", ["C", "D"])];
+    for child in both {
+        let output = child.wait_with_output().expect("waited");
+        assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    }
+    for file in ["a", "b", "c", "d"] {
+        project.world.sh(&format!("git -C ../remote.git show main:{file}"));
+    }
+    // One line, in which each story is once.
+    let line = "git -C ../remote.git log --first-parent --format='%(trailers:key=Story,valueonly)' main | grep . | sort | tr -d '\\n'";
+    assert_eq!(project.world.sh(line), "ABCD");
+}
+
+#[test]
+fn a_target_that_does_not_exist_is_said_before_anything_begins() {
+    let project = Project::new(World::new(None), &gate("test", "true", ""), &[("A", "echo a > a")]);
+    project.world.sh("printf '\\n[project]\\ntarget = \"relese\"\\n' >> cofferdam.toml; git branch release; git commit -q -a -m target");
+    for args in [&["run", "--plain"][..], &["gate"]] {
+        let ran = project.world.run(args);
+        assert_eq!(ran.code(), 2, "{args:?}: {ran:?}");
+        assert!(ran.err().contains("relese") && ran.err().contains("next:"), "{args:?}: {}", ran.err());
+    }
+    assert_eq!(project.world.sh("git for-each-ref refs/cofferdam"), "");
 }

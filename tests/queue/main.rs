@@ -4,4 +4,5 @@ mod batches;
 mod ci;
 mod gates;
 mod landing;
+mod reverts;
 mod support;

@@ -61,6 +61,7 @@ pub fn ask(shop: &Workshop, stop: &Stop, question: &Question<'_>) -> Said {
         Verdict::Unknown(why) => (GateResult::Error, vec![why]),
     };
     Said {
+        denied: Vec::new(),
         gate: CI_GATE.to_owned(),
         detail: why.join("\n"),
         judged: Judgement { result, problems: u32::from(result == GateResult::Red), why },

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::ci::{self, Question};
 use super::{Hands, Trouble, Unanswered, Untold, Work};
 use crate::base::id::{CommitId, EvidenceId, StoryId, TreeId};
-use crate::config::{CI_GATE, Config};
+use crate::config::{CI_GATE, Config, Role};
 use crate::event::{GateResult, Kind};
 use crate::queue::chain::Verdict;
 use crate::queue::gate::{Definition, Floor, Judgement, judge};
+use crate::queue::gate_memory::Record;
 use crate::queue::gate_run::{GateError, Gates, Ran};
+use crate::role::network::{denials, grants};
 use crate::role::{Stop, Workshop};
 use crate::workspace::git::Oid;
 
@@ -31,6 +33,8 @@ pub struct Said {
     pub detail: String,
     pub evidence: Vec<EvidenceId>,
     pub wall_ms: u64,
+    /// What it tried to reach, and may not.
+    pub denied: Vec<Kind>,
 }
 
 impl Said {
@@ -38,14 +42,32 @@ impl Said {
         let judged = judge(&ran.record.seen, floor);
         let tail = crate::base::text::cut(&ran.record.tail, DETAIL);
         let detail = judged.why.iter().cloned().chain([tail]).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n");
-        let record = ran.record;
-        Self { gate: record.gate, judged, flaky: record.flaky, cached: ran.cached, detail, evidence: record.logs, wall_ms: record.wall_ms }
+        let (record, denied) = (ran.record, denials(Role::Gate, &ran.tally));
+        Self {
+            denied,
+            gate: record.gate,
+            judged,
+            flaky: record.flaky,
+            cached: ran.cached,
+            detail,
+            evidence: record.logs,
+            wall_ms: record.wall_ms,
+        }
     }
 
     /// It could not be run.
     fn error(gate: &str, error: &GateError) -> Self {
         let judged = Judgement { result: GateResult::Error, problems: 0, why: vec![error.to_string()] };
-        Self { gate: gate.to_owned(), judged, flaky: false, cached: false, detail: error.to_string(), evidence: Vec::new(), wall_ms: 0 }
+        Self {
+            gate: gate.to_owned(),
+            judged,
+            flaky: false,
+            cached: false,
+            detail: error.to_string(),
+            evidence: Vec::new(),
+            wall_ms: 0,
+            denied: Vec::new(),
+        }
     }
 
     fn event(&self, commit: &CommitId, tree: &TreeId) -> Kind {
@@ -65,7 +87,7 @@ impl Said {
 }
 
 fn open<'a>(shop: &'a Workshop, config: &Config) -> Result<Gates<'a>, GateError> {
-    Gates::open(&shop.engine, shop.root(), config, shop.evidence.clone())
+    Ok(Gates::open(&shop.engine, shop.root(), config, shop.evidence.clone())?.with_keys(grants(config)))
 }
 
 fn oid(commit: &CommitId) -> Result<Oid, GateError> {
@@ -83,18 +105,40 @@ pub(super) fn run(hands: &Hands, work: &Work, name: &str, commit: &CommitId) -> 
     let (story, tree) = (&work.story.id, change.tree.clone());
     let approved = work.story.approvals.contains(commit);
     hands.desk.tell(story, vec![Kind::GateStarted { gate: name.to_owned(), commit: commit.clone(), tree: tree.clone() }])?;
-    let said = ask(hands, &config, &gate, commit, &change.base, approved);
+    let suspected = |record: &Record| drop(hands.desk.tell(story, vec![suspicion(record, commit, &tree)]));
+    let said = ask(hands, &config, &gate, commit, &change.base, approved, &suspected);
     if hands.stop.is_asked() {
         return Ok(());
     }
-    Ok(hands.desk.tell(story, vec![said.event(commit, &tree)])?)
+    let event = said.event(commit, &tree);
+    Ok(hands.desk.tell(story, said.denied.into_iter().chain([event]).collect())?)
 }
 
-fn ask(hands: &Hands, config: &Config, gate: &Definition, commit: &CommitId, base: &CommitId, approved: bool) -> Said {
+/// The first of two runs was red.
+fn suspicion(record: &Record, commit: &CommitId, tree: &TreeId) -> Kind {
+    Kind::GateSuspected {
+        gate: record.gate.clone(),
+        commit: commit.clone(),
+        tree: tree.clone(),
+        detail: Some(crate::base::text::cut(&record.tail, DETAIL)),
+        evidence: record.logs.clone(),
+        wall_ms: record.wall_ms,
+    }
+}
+
+fn ask(
+    hands: &Hands,
+    config: &Config,
+    gate: &Definition,
+    commit: &CommitId,
+    base: &CommitId,
+    approved: bool,
+    suspected: &dyn Fn(&Record),
+) -> Said {
     let said = || -> Result<Said, GateError> {
         let gates = open(&hands.shop, config)?;
         let before = gates.remembered(gate, oid(base)?)?.and_then(|record| record.seen.counts);
-        let ran = gates.ask(gate, oid(commit)?, false, &|| hands.stop.requests().ok())?;
+        let ran = gates.ask(gate, oid(commit)?, false, &|| hands.stop.requests().ok(), suspected)?;
         Ok(Said::of(ran, Floor { executed: before.map(|counts| counts.executed), approved }))
     };
     said().unwrap_or_else(|error| Said::error(&gate.name, &error))
@@ -176,7 +220,9 @@ fn one(hands: &Hands, config: &Config, case: &Case, gate: &Definition, red: &Ato
     tell_all(hands, case, &started)?;
     let mut tries = 0;
     loop {
-        let said = ask(hands, config, gate, &case.candidate, &case.base, case.approved);
+        // Whoever does not take it has moved on, and hears so from the result.
+        let suspected = |record: &Record| drop(tell_all(hands, case, &suspicion(record, &case.candidate, &case.tree)));
+        let said = ask(hands, config, gate, &case.candidate, &case.base, case.approved, &suspected);
         let verdict = verdict_of(said.judged.result);
         if hands.stop.is_asked() && !red.load(Ordering::SeqCst) && verdict != Verdict::Red {
             return Ok(Verdict::Cancelled);
@@ -184,6 +230,9 @@ fn one(hands: &Hands, config: &Config, case: &Case, gate: &Definition, red: &Ato
         tries += 1;
         if verdict == Verdict::Broken && tries < TRIES && !hands.stop.is_asked() {
             continue;
+        }
+        for denied in &said.denied {
+            tell_all(hands, case, denied)?;
         }
         tell_all(hands, case, &said.event(&case.candidate, &case.tree))?;
         if verdict == Verdict::Red {
@@ -221,7 +270,7 @@ pub fn look(shop: &Workshop, stop: &Stop, gates: &[Definition], commit: &CommitI
     let look = || -> Result<Looked, GateError> {
         let opened = open(shop, &config)?;
         for gate in gates {
-            let said = Said::of(opened.ask(gate, oid(commit)?, false, &|| stop.requests().ok())?, Floor::default());
+            let said = Said::of(opened.ask(gate, oid(commit)?, false, &|| stop.requests().ok(), &|_| {})?, Floor::default());
             match said.judged.result {
                 GateResult::Pass => {}
                 GateResult::Red => {

@@ -24,7 +24,7 @@ impl Runner<'_> {
         let with = self.partners(&story).filter(|partner| self.is_waiting(partner)).map(ToString::to_string);
         let (ticket, neighbours) = (ticket(&known.story, &queue.commit), with.chain(self.neighbours(&known.story)).collect::<Vec<_>>());
         let (red, evidence) = what_was_red(&known.story);
-        self.keeping.tasks.spawn_blocking(move || {
+        self.keeping.make(move || {
             let refusal = Refusal {
                 candidate: candidate.as_ref(),
                 why,
@@ -104,7 +104,7 @@ impl Runner<'_> {
         let (red, evidence) = what_was_red(&known.story);
         let (help, shop) = (self.help(), self.shop.clone());
         let gates: Vec<Definition> = self.gates(&[When::Always]);
-        self.keeping.tasks.spawn_blocking(move || {
+        self.keeping.make(move || {
             let mut tell = help.teller();
             let looked = help.with(|keeper| match keeper.build(std::slice::from_ref(&ticket), &base, &[], &mut tell)? {
                 Fact::Built { candidate, .. } => Ok((Some(candidate), Why::Red)),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::revert::Reverting;
 use super::{RunError, Runner};
 use crate::base::id::{CommitId, StoryId};
 use crate::config::{Style, When};
@@ -59,6 +60,9 @@ pub(super) enum Done {
         looked: Looked,
         culprit: Option<StoryId>,
     },
+    Reverting(Reverting),
+    /// The same, of a task that may have made a ref: whoever removes refs waits until it is known what for.
+    Made(Box<Self>),
     /// Something of our own went wrong: a human is asked.
     Trouble {
         story: Option<StoryId>,
@@ -84,10 +88,20 @@ pub(super) struct Keeping {
     /// The target's commit that was looked at last, and whether it is green.
     pub(super) known: Option<(CommitId, bool)>,
     pub(super) checking: bool,
+    /// Where the target was when it was last looked at, also by a run before this one.
+    pub(super) last_target: Option<CommitId>,
     /// Looks at what has landed that are not over.
     pub(super) following: usize,
     /// Why what has landed is red: until a later landing is green.
     pub(super) fallen: Option<String>,
+    /// Which landing that was.
+    pub(super) fallen_at: Option<CommitId>,
+    /// A revert is being prepared, tested or landed.
+    pub(super) reverting: bool,
+    /// The red tip for which a revert was looked for.
+    pub(super) tried: Option<CommitId>,
+    /// Tasks that make refs which nothing else names yet.
+    pub(super) making: usize,
     pub(super) integrating: bool,
     pub(super) landing: bool,
     pub(super) recovered: bool,
@@ -98,6 +112,12 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
+    /// Begins a task that makes refs.
+    pub(super) fn make(&mut self, act: impl FnOnce() -> Done + Send + 'static) {
+        self.making += 1;
+        self.tasks.spawn_blocking(move || Done::Made(Box::new(act())));
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         !self.tasks.is_empty()
     }
@@ -189,7 +209,8 @@ impl Runner<'_> {
             self.recover_landings()?;
         }
         let Some(tip) = self.tip()? else { return Ok(false) };
-        let mut acted = self.check_target(&tip);
+        let mut acted = self.notice_rewriting(&tip)?;
+        acted |= self.check_target(&tip);
         // A repair is built on the target as it is; that it is green with it is what its own gates say.
         let is_green = self.keeping.known.as_ref().is_some_and(|(commit, green)| *commit == tip && (*green || self.repairs));
         let slots = usize::try_from(self.reading.config.queue.slots).unwrap_or(1);
@@ -203,7 +224,7 @@ impl Runner<'_> {
             && is_green
             && *chain.target() != tip
         {
-            facts.push(Fact::Target(tip));
+            facts.push(Fact::Target(tip.clone()));
         }
         let waiting = self.waiting()?;
         // In the middle of a landing the story is in the target and in the chain: its end comes first.
@@ -215,6 +236,7 @@ impl Runner<'_> {
         acted |= self.feed(facts)?;
         acted |= self.settle_aside();
         acted |= self.integrate(false);
+        acted |= self.take_back(&tip)?;
         Ok(acted)
     }
 
@@ -345,13 +367,13 @@ impl Runner<'_> {
                 let known = members.iter().filter_map(|(story, commit)| Some(ticket(&self.view.get(story)?.story, commit)));
                 let (tickets, help): (Vec<Ticket>, Help) = (known.collect(), self.help());
                 let Some(first) = tickets.first().map(|ticket| ticket.story.clone()) else { return Ok(()) };
-                self.keeping.tasks.spawn_blocking(move || {
+                self.keeping.make(move || {
                     crash::point("a candidate is built");
                     let built = help.with(|keeper| keeper.build(&tickets, &base, &behind, &mut help.teller()));
                     built.map_or_else(|error| undone(&first, error), |fact| Done::Facts(vec![fact]))
                 });
             }
-            Action::Test { members, candidate } => self.begin_test(&members, &candidate)?,
+            Action::Test { members, candidate, behind } => self.begin_test(&members, &candidate, &behind)?,
             Action::Stop { candidate } => {
                 if let Some(stop) = self.keeping.stops.remove(&candidate) {
                     stop.ask();
@@ -381,7 +403,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    fn begin_test(&mut self, members: &[StoryId], candidate: &CommitId) -> Result<(), RunError> {
+    fn begin_test(&mut self, members: &[StoryId], candidate: &CommitId, behind: &[StoryId]) -> Result<(), RunError> {
         let known = members.iter().filter_map(|story| {
             let facts = &self.view.get(story)?.story;
             let queue = facts.queue.as_ref()?;
@@ -405,7 +427,7 @@ impl Runner<'_> {
         };
         let is_required = |gate: &Definition| known.iter().any(|(facts, ..)| facts.spec.rules.gates.contains(&gate.name));
         let always = |gate: &Definition| gate.when != When::Always || is_required(gate);
-        let gates: Vec<Definition> = self.gates(self.needed(members)).into_iter().filter(always).collect();
+        let gates: Vec<Definition> = self.gates(self.needed(members, behind)).into_iter().filter(always).collect();
         let stop = Arc::new(Stop::new()?);
         self.keeping.stops.insert(candidate.clone(), stop.clone());
         let hands = Hands { shop: self.shop.clone(), desk: self.desk.clone(), stop, words: self.words.clone() };
@@ -448,6 +470,16 @@ impl Runner<'_> {
         });
     }
 
+    /// Something was red once, and is tried again: those behind it need not wait for that.
+    pub(super) fn suspected(&mut self, kinds: &[Kind]) -> Result<(), RunError> {
+        let candidates = kinds.iter().filter_map(|kind| match kind {
+            Kind::GateSuspected { commit, .. } => Some(Fact::Suspect { candidate: commit.clone() }),
+            _ => None,
+        });
+        let facts: Vec<Fact> = candidates.collect();
+        if facts.is_empty() { Ok(()) } else { self.feed(facts).map(drop) }
+    }
+
     /// One task of the queue has ended.
     pub(super) fn kept(&mut self, done: Result<Done, tokio::task::JoinError>) -> Result<(), RunError> {
         let done = match done {
@@ -477,6 +509,11 @@ impl Runner<'_> {
             }
             Done::Checked { commit, looked } => self.checked(commit, looked)?,
             Done::Followed { commit, looked } => self.followed(commit, looked)?,
+            Done::Reverting(came) => self.reverting(came)?,
+            Done::Made(done) => {
+                self.keeping.making = self.keeping.making.saturating_sub(1);
+                return self.kept(Ok(*done));
+            }
             Done::Integrated { commit, landings, looked, culprit } => self.integrated(commit, landings, looked, culprit)?,
             Done::Trouble { story, trouble } => match story {
                 Some(story) => drop(self.tell(&story, blocked(&trouble))?),
@@ -503,19 +540,23 @@ impl Runner<'_> {
         self.feed(facts.into_iter().filter(|fact| !matches!(fact, Fact::Target(_))).collect())?;
         let Some(commit) = landed else { return Ok(()) };
         self.keeping.known = Some((commit.clone(), true));
+        self.keeping.last_target = Some(commit.clone());
         let checked = Kind::TargetChecked { commit: commit.clone(), green: true, detail: None, evidence: None };
         self.append(None, vec![checked])?;
-        let live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();
+        let mut live = self.keeping.chain.as_ref().map(Chain::live).unwrap_or_default();
+        live.extend(self.open_reverts());
         let repairs = self.open_repairs();
-        let (help, post) = (self.help(), self.gates(&[When::Post]));
+        // What is being made is not known to anybody yet, and would be taken away. A ref too many is removed by a later landing.
+        if self.keeping.making == 0 {
+            drop(self.help().with(|keeper| Ok(keeper.tidy(&live, &repairs)?)));
+        }
+        let post = self.gates(&[When::Post]);
         let (shop, target) = (self.shop.clone(), self.reading.target.clone());
         let outside = gate::follows_outside(&self.reading.config);
         let looks = !post.is_empty() || outside;
         self.keeping.following += usize::from(looks);
         self.spawn_other(move |stop| {
             gate::settle_caches(&shop, &commit, &live);
-            // A ref too many is removed by the next landing.
-            drop(help.with(|keeper| Ok(keeper.tidy(&live, &repairs)?)));
             if looks {
                 Done::Followed { looked: gate::follow(&shop, stop, &post, outside.then_some(target.as_str()), &commit), commit }
             } else {

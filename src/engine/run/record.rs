@@ -107,8 +107,42 @@ impl Runner<'_> {
         Some((*until).min(Timestamp::now().saturating_add(LONGEST_PAUSE).unwrap_or(Timestamp::MAX)))
     }
 
-    pub(super) fn take(&mut self, letter: Letter) -> Result<(), RunError> {
+    /// Takes a letter, and those that came meanwhile, with one write to the disk: it costs as much as for one of them.
+    pub(super) fn take_all(&mut self, first: Letter) -> Result<(), RunError> {
+        let mut letters = vec![first];
+        while let Ok(letter) = self.letters.try_recv() {
+            letters.push(letter);
+        }
+        let events = letters.iter().flat_map(|letter| letter.kinds.iter().map(|kind| self.event(letter.story.clone(), kind.clone())));
+        let stored = if letters.len() > 1 { self.append_events(events.collect()) } else { Ok(false) };
+        if !stored? {
+            // One is refused, or there is only one: each gets its own answer.
+            return letters.into_iter().try_for_each(|letter| self.take(letter));
+        }
+        let mut suspects = Vec::new();
+        for letter in letters {
+            suspects.extend(letter.kinds.into_iter().filter(|kind| matches!(kind, Kind::GateSuspected { .. })));
+            drop(letter.reply.send(Ok(())));
+        }
+        self.suspected(&suspects)
+    }
+
+    /// False when a story refuses one of them: nothing is stored then.
+    fn append_events(&mut self, events: Vec<Event>) -> Result<bool, RunError> {
+        crash::point("before an event is stored");
+        match self.store.append(events) {
+            Ok(_) => {}
+            Err(StoreError::Refused(_)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        crash::point("an event is stored");
+        self.catch_up()?;
+        Ok(true)
+    }
+
+    fn take(&mut self, letter: Letter) -> Result<(), RunError> {
         let Letter { story, kinds, reply } = letter;
+        let suspects: Vec<Kind> = kinds.iter().filter(|kind| matches!(kind, Kind::GateSuspected { .. })).cloned().collect();
         let answer = match self.append(story.as_ref(), kinds) {
             Ok(()) => Ok(()),
             Err(RunError::Store(StoreError::Refused(refused))) => Err(Untold::Refused(refused)),
@@ -117,9 +151,10 @@ impl Runner<'_> {
                 return Err(error);
             }
         };
+        let is_told = answer.is_ok();
         // A worker that is gone does not wait for the answer.
         drop(reply.send(answer));
-        Ok(())
+        if is_told { self.suspected(&suspects) } else { Ok(()) }
     }
 
     pub(super) fn look(&mut self) -> Result<(), RunError> {

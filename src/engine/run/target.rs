@@ -7,15 +7,67 @@ use super::{RunError, Runner};
 use crate::base::id::{CommitId, StoryId};
 use crate::config::When;
 use crate::engine::perform::gate::{self, Looked};
+use crate::engine::perform::{Trouble, blocked};
 use crate::event::{Finding, Kind, StopReason};
 use crate::queue::candidate;
 use crate::queue::gate::Definition;
 use crate::role::Stop;
 use crate::story::facts::End;
+use crate::workspace::git::Oid;
 
 impl Runner<'_> {
     pub(super) fn gates(&self, when: &[When]) -> Vec<Definition> {
         self.reading.config.gates.iter().filter(|gate| when.contains(&gate.when)).map(Definition::from).collect()
+    }
+
+    /// Somebody moved the target to where what it held before is not in it: a forced push. Work that stands on what was removed would bring
+    /// it back with its merge, so a human is asked first. True when something was told.
+    pub(super) fn notice_rewriting(&mut self, tip: &CommitId) -> Result<bool, RunError> {
+        if self.keeping.landing || self.keeping.last_target.as_ref() == Some(tip) {
+            return Ok(false);
+        }
+        let old = self.keeping.last_target.replace(tip.clone());
+        let oid = |id: &CommitId| id.as_str().parse::<Oid>().ok();
+        let (Some(old), Some(now), Some(repository)) = (old.as_ref().and_then(oid), oid(tip), &self.keeping.repository) else {
+            return Ok(false);
+        };
+        if repository.is_ancestor(old, now) {
+            return Ok(false);
+        }
+        let is_removed = |commit: Oid| repository.is_ancestor(commit, old) && !repository.is_ancestor(commit, now);
+        let (mut standing, mut landed) = (Vec::new(), Vec::new());
+        for story in self.view.stories() {
+            match &story.end {
+                Some(End::Merged { commit, .. }) if oid(commit).is_some_and(|commit| !repository.is_ancestor(commit, now)) => {
+                    landed.push(story.id.to_string());
+                }
+                Some(_) => {}
+                None => {
+                    // What it has of the target, whatever it is stacked on.
+                    let work = story.attempts.last().map(|attempt| attempt.change.as_ref().map_or(&attempt.base, |change| &change.commit));
+                    let of_target = work.and_then(oid).and_then(|work| repository.merge_base(old, work));
+                    standing.extend(of_target.filter(|base| is_removed(*base)).map(|base| (story.id.clone(), base)));
+                }
+            }
+        }
+        let told = !standing.is_empty() || !landed.is_empty();
+        for (story, base) in standing {
+            let base = base.to_string();
+            let question = format!(
+                "the target was rewritten, and this work stands on {}, which is not part of it any more. Shall that come back with it?",
+                &base[..base.len().min(10)]
+            );
+            let next =
+                format!("cofferdam reset {story} starts it afresh on the target as it is; cofferdam retry {story} goes on with both");
+            self.tell(&story, blocked(&Trouble::new(question, next)))?;
+        }
+        if !landed.is_empty() {
+            let detail =
+                format!("the target was rewritten, and does not hold what these stories landed: {}", crate::base::text::list(&landed));
+            self.watcher.say(&detail);
+            self.append(None, vec![Kind::HumanNotified { reason: "rewritten".to_owned(), detail }])?;
+        }
+        Ok(told)
     }
 
     /// Runs the target's gates on a commit of it that nobody proved.
@@ -68,7 +120,7 @@ impl Runner<'_> {
             self.append(None, vec![Kind::TargetChecked { commit: commit.clone(), green, detail, evidence: looked.evidence }])?;
         }
         // Somebody moved the target, and what was red of it before is not there any more, or was looked at again.
-        self.keeping.fallen = None;
+        (self.keeping.fallen, self.keeping.fallen_at) = (None, None);
         self.red_target = !green;
         self.keeping.red = (!green).then_some(looked.why);
         self.keeping.known = Some((commit, green));
@@ -85,6 +137,7 @@ impl Runner<'_> {
             return Ok(());
         };
         self.keeping.fallen = (!green).then(|| looked.why.clone());
+        self.keeping.fallen_at = (!green).then(|| commit.clone());
         self.red_target = !green;
         if green {
             return Ok(());
@@ -172,7 +225,7 @@ impl Runner<'_> {
         if let Some(story) = culprit {
             let findings = vec![Finding { text: looked.why.clone(), severity: Some("error".to_owned()), ..Finding::default() }];
             let why = "the integration gates are green before its landing, and red with it".to_owned();
-            self.tell(&story, Kind::StoryReopened { why, findings, evidence: looked.evidence })?;
+            self.tell(&story, Kind::StoryReopened { why, findings, evidence: looked.evidence, onto: None, from: None })?;
         }
         Ok(())
     }
@@ -184,6 +237,9 @@ impl Runner<'_> {
         }
         let red = self.red_target.then(|| self.keeping.red.clone().unwrap_or_default())?;
         let first = red.lines().next().unwrap_or_default().to_owned();
+        if let Some(question) = self.revert_question() {
+            return Some((StopReason::RedTarget, Some(format!("the target is red: {first}; {question}"))));
+        }
         Some((
             StopReason::RedTarget,
             Some(format!(

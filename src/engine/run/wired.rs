@@ -36,11 +36,8 @@ impl Runner<'_> {
     }
 
     /// Which gates a candidate needs: the one that brings a wired group together needs the integration gates as well.
-    pub(super) fn needed(&self, members: &[StoryId]) -> &'static [When] {
-        let chain = self.keeping.chain.as_ref();
-        let shown = chain.map(crate::queue::chain::Chain::shown).unwrap_or_default();
-        let before = members.last().and_then(|last| shown.iter().find(|shown| shown.story == *last)).map(|shown| shown.behind.as_slice());
-        let inside: BTreeSet<&StoryId> = members.iter().chain(before.unwrap_or_default()).collect();
+    pub(super) fn needed(&self, members: &[StoryId], behind: &[StoryId]) -> &'static [When] {
+        let inside: BTreeSet<&StoryId> = members.iter().chain(behind).collect();
         let brings = members.iter().any(|member| {
             let mut partners = self.partners(member).peekable();
             let is_wired = partners.peek().is_some();

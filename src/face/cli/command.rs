@@ -13,6 +13,7 @@ use crate::base::id::{CommitId, StoryId};
 use crate::base::text::one_line;
 use crate::event::Kind;
 use crate::store::health::Status;
+use crate::story::facts::End;
 use crate::story::{Story, phase};
 
 /// Longer texts belong into the story's file.
@@ -131,8 +132,12 @@ pub(in crate::face) fn approval(story: &Story, commit: Option<&str>, without_gat
             .why("nothing was collected yet")
             .next(format!("cofferdam why {}", story.id)));
     };
+    let own = match (&story.revert, &story.end) {
+        (Some(revert), Some(End::Merged { .. })) => &revert.candidate,
+        _ => &change.commit,
+    };
     let commit = commit.map(|typed| meant(story, typed)).transpose()?;
-    Ok(Kind::StoryApproved { commit: commit.unwrap_or_else(|| change.commit.clone()), without_gates: without_gates.to_vec() })
+    Ok(Kind::StoryApproved { commit: commit.unwrap_or_else(|| own.clone()), without_gates: without_gates.to_vec() })
 }
 
 /// # Errors

@@ -25,6 +25,7 @@ use crate::config::{Config, When};
 use crate::event::{GateResult, Kind};
 use crate::queue::gate::{Definition, Floor, judge};
 use crate::queue::gate_run::{GateError, Gates, Ran};
+use crate::role::network::grants;
 use crate::sandbox::Engine;
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::Tier;
@@ -66,6 +67,8 @@ struct Line {
     problems: u32,
     why: Vec<String>,
     wall_ms: u64,
+    /// What the gate may reach, of itself.
+    network: Vec<String>,
     evidence: Vec<EvidenceId>,
     log_tail: String,
 }
@@ -196,7 +199,7 @@ impl Job<'_> {
     }
 
     fn open(&self) -> Result<Gates<'_>, GateError> {
-        Gates::open(self.engine, &self.loaded.root, self.config(), self.evidence.clone())
+        Ok(Gates::open(self.engine, &self.loaded.root, self.config(), self.evidence.clone())?.with_keys(grants(self.config())))
     }
 
     /// Runs the gates side by side; the results come in the order of the definitions.
@@ -231,7 +234,7 @@ impl Job<'_> {
             let at = next.fetch_add(1, Ordering::SeqCst);
             let Some(gate) = gates.get(at).filter(|_| !stopper.asked.load(Ordering::SeqCst)) else { return };
             let line = match &opened {
-                Ok(opened) => opened.ask(gate, self.commit, self.fresh, &|| stopper.channel()).map(|ran| line(gate, &ran)),
+                Ok(opened) => opened.ask(gate, self.commit, self.fresh, &|| stopper.channel(), &|_| {}).map(|ran| line(gate, &ran)),
                 Err(error) => Err(GateError::NotStarted { gate: gate.name.clone(), why: error.to_string() }),
             };
             if let (Ok(line), false) = (&line, self.quiet) {
@@ -256,6 +259,7 @@ fn line(gate: &Definition, ran: &Ran) -> Line {
         problems: judged.problems,
         why: judged.why,
         wall_ms: ran.record.wall_ms,
+        network: gate.network.clone(),
         evidence: ran.record.logs.clone(),
         log_tail: ran.record.tail.clone(),
     }
@@ -275,6 +279,9 @@ fn shown(line: &Line) -> String {
         if skipped > 0 {
             facts.push(format!("{skipped} skipped"));
         }
+    }
+    if !line.network.is_empty() {
+        facts.push(format!("network: {}", one_line(&line.network.join(", "))));
     }
     if line.flaky {
         facts.push("FLAKY: red at first, green on the same tree".to_owned());
@@ -320,6 +327,8 @@ pub(super) fn failed(error: &GateError) -> Failure {
         GateError::Profile(error) => profile::failed(error),
         GateError::Resolve(error) => profile::refused(error),
         GateError::NoWorktree => Failure::usage(error.to_string()).next("work in a clone with a worktree"),
+        GateError::Gateway { .. } => Failure::new(Exit::Failure, error.to_string())
+            .next("check the gate's network in cofferdam.toml; cofferdam doctor tells about this host"),
         GateError::NotStarted { .. } => Failure::new(Exit::Failure, error.to_string()).next("cofferdam doctor shows what this host lacks"),
         GateError::Git(_) | GateError::Cache(_) | GateError::Base(_) | GateError::State(_) | GateError::Io(_) => {
             Failure::new(Exit::Failure, error.to_string())

@@ -265,6 +265,7 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
             format!("{evaluator}: {}{problems} on {}{}", verdict_word(*verdict), commit.short(), remembered(*cached))
         }
         Kind::GateStarted { gate, commit, .. } => format!("{gate} on {}", commit.short()),
+        Kind::GateSuspected { gate, commit, .. } => format!("{gate}: red once on {}, tried again", commit.short()),
         Kind::GateFinished { gate, commit, result, flaky, cached, .. } => {
             let flaky = if *flaky { ", flaky" } else { "" };
             format!("{gate}: {}{flaky} on {}{}", gate_word(*result), commit.short(), remembered(*cached))
@@ -308,6 +309,12 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
             format!("{which}: {why}")
         }
         Kind::LandingStarted { candidate, target, from } => format!("{} on {target}, from {}", candidate.short(), from.short()),
+        Kind::RevertPrepared { candidate, landed, why, .. } => {
+            let why = why.lines().next().unwrap_or_default();
+            format!("{} takes back {}: {why}", candidate.short(), landed.short())
+        }
+        Kind::RevertReady { candidate } => format!("{} is green", candidate.short()),
+        Kind::RevertDropped { candidate, why } => format!("{}: {why}", candidate.short()),
         Kind::StoryReverted { commit, reason } => format!("{}: {reason}", commit.short()),
         Kind::StoryReopened { why, .. } | Kind::StoryUnblocked { why } => why.clone(),
         Kind::StoryStagnated { iterations } => {

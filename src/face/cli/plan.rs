@@ -172,13 +172,16 @@ fn touch_lines(config: &Config) -> String {
         let touch = touch(config, role);
         let text = |key: &str| touch[key].as_str().unwrap_or_default().to_owned();
         let network = config.network.get(&role).filter(|hosts| !hosts.is_empty());
+        let own = config.gates.iter().filter(|gate| role == Role::Gate && !gate.network.is_empty());
+        let own: Vec<String> = own.map(|gate| format!("{} also reaches {}", gate.name, gate.network.join(", "))).collect();
         let network = network.map_or_else(|| "no network".to_owned(), |hosts| format!("network: {}", hosts.join(", ")));
         let limits = &touch["limits"];
         let limit = |key: &str| limits[key].as_str().unwrap_or("no bound").to_owned();
         lines.push(format!(
-            "  {:<12} {}; {network}; {} memory, {} time; profile {}",
+            "  {:<12} {}; {network}{}; {} memory, {} time; profile {}",
             role.name(),
             text("tree"),
+            own.iter().map(|own| format!("; {own}")).collect::<String>(),
             limit("memory"),
             limit("wall"),
             text("profile")
@@ -212,6 +215,7 @@ fn document(project: &Project, ceiling: &Ceiling, overlaps: &[Overlap]) -> Value
         "overlaps": overlaps.iter().map(|o| json!({"stories": ids(&[o.a, o.b]), "path": o.path})).collect::<Vec<_>>(),
         "start": ids(&choose(plan, &project.rules, &project.facts).start),
         "ceiling": ceiling,
+        "gates": config.gates.iter().map(|gate| json!({"name": gate.name, "network": gate.network})).collect::<Vec<_>>(),
         "sandboxes": roles(config).map(|r| touch(config, r)).collect::<Vec<_>>(),
     })
 }

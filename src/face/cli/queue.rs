@@ -59,14 +59,22 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let store = state.store()?;
     let lines = store.as_ref().map(|store| lines(store, config, &checked.spec)).transpose()?.unwrap_or_default();
     let overview = store.as_ref().map(Store::overview).transpose().map_err(state::failure)?;
-    let target = overview.and_then(|overview| overview.target);
+    let (target, reverts) = overview.map(|overview| (overview.target, overview.reverts)).unwrap_or_default();
     if args.plan.json {
         let target = target.map(|target| json!({"ref": target.reference, "commit": target.commit, "green": target.green}));
-        printer::json(&json!({"version": VERSION, "target": target, "slots": config.map(|c| c.queue.slots), "queue": lines}));
+        let reverts: Vec<_> = reverts.iter().map(|(story, revert)| super::revert::document(story, revert)).collect();
+        printer::json(
+            &json!({"version": VERSION, "target": target, "slots": config.map(|c| c.queue.slots), "queue": lines, "reverts": reverts}),
+        );
         return Ok(ExitCode::SUCCESS);
     }
+    for (story, revert) in &reverts {
+        printer::prose(&format!("  !  {}", super::revert::line(story, revert)));
+    }
     if lines.is_empty() {
-        printer::out("Nothing waits to land.");
+        if reverts.is_empty() {
+            printer::out("Nothing waits to land.");
+        }
         return Ok(ExitCode::SUCCESS);
     }
     for (at, line) in lines.iter().enumerate() {

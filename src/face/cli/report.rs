@@ -126,7 +126,7 @@ fn story_blocks(shown: &Shown) -> Vec<Block> {
                 attempt.no.to_string(),
                 attempt.agent.clone().unwrap_or_default(),
                 commit,
-                conclusion_word(attempt).to_owned(),
+                conclusion_word(story, attempt).to_owned(),
                 cut(&failed.join("; "), 300),
             ]
         })

@@ -9,7 +9,7 @@ use super::failure::{Exit, Failure};
 use super::project::ProjectArgs;
 use super::state::{self, State, VERSION};
 use super::{gate, printer, workspace};
-use crate::base::id::CommitId;
+use crate::base::id::{CommitId, StoryId};
 use crate::base::text::{bytes_line, one_line};
 use crate::config::When;
 use crate::config::load::Loaded;
@@ -18,8 +18,10 @@ use crate::queue::candidate::{self, Candidate, TakenBack};
 use crate::queue::gate::{Definition, Floor, judge};
 use crate::queue::gate_run::Gates;
 use crate::queue::land::{LandingLock, land};
+use crate::role::network::grants;
 use crate::sandbox::Engine;
 use crate::sandbox::plan::Facts;
+use crate::store::fold::Revert;
 use crate::store::lock::RunnerLock;
 use crate::store::{Filter, Store};
 use crate::story::{Phase, Story, phase};
@@ -66,13 +68,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             Failure::new(Exit::Failure, "the target does not hold it any more").next(format!("git log {branch} shows what became of it"))
         );
     }
-    let message = format!(
-        "Revert story {}: {}\n\n{}\n\nReverts: {}\n",
-        one_line(story.id.as_str()),
-        one_line(&story.spec.title),
-        one_line(&reason),
-        landed.0
-    );
+    let message = candidate::revert_message(story.id.as_str(), &story.spec.title, &reason, landed.0);
     let taken = candidate::take_back(&repository, &place, tip, landed.0, landed.1, &message).map_err(|e| fail(&e))?;
     let built = match taken {
         TakenBack::Built(built) => built,
@@ -107,6 +103,27 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a prepared revert waits for, and what a human does about it.
+fn standing(story: &StoryId, revert: &Revert) -> (&'static str, String) {
+    match (revert.ready, revert.approved) {
+        (false, _) => ("testing", "its gates".to_owned()),
+        (true, false) => ("ready", format!("your approval: cofferdam approve {}", one_line(story.as_str()))),
+        (true, true) => ("approved", "its landing; cofferdam run goes on with it".to_owned()),
+    }
+}
+
+/// A prepared revert in one line.
+pub(super) fn line(story: &StoryId, revert: &Revert) -> String {
+    let (state, waits_for) = standing(story, revert);
+    let (story, why) = (one_line(story.as_str()), one_line(&revert.why));
+    format!("{state}: {} takes back {story} ({why}), and waits for {waits_for}", revert.candidate.short())
+}
+
+pub(super) fn document(story: &StoryId, revert: &Revert) -> serde_json::Value {
+    let (state, waits_for) = standing(story, revert);
+    json!({"story": story, "candidate": revert.candidate, "state": state, "why": revert.why, "waits_for": waits_for})
 }
 
 fn id(oid: Oid) -> Result<CommitId, Failure> {
@@ -148,9 +165,11 @@ fn prove(loaded: &Loaded, store: &Store, built: &Candidate, quiet: bool) -> Resu
     let program = std::env::current_exe().map_err(|e| Failure::new(Exit::Failure, "cofferdam cannot find itself").because(&e))?;
     let engine = Engine::with_helper(Facts::read(), &program)
         .map_err(|e| Failure::new(Exit::Failure, "the helper that starts sandboxes cannot be started").because(&e))?;
-    let opened = Gates::open(&engine, &loaded.root, &loaded.config, store.evidence()).map_err(|e| gate::failed(&e))?;
+    let opened = Gates::open(&engine, &loaded.root, &loaded.config, store.evidence())
+        .map_err(|e| gate::failed(&e))?
+        .with_keys(grants(&loaded.config));
     for definition in loaded.config.gates.iter().filter(|gate| gate.when == When::Always).map(Definition::from) {
-        let ran = opened.ask(&definition, built.commit, false, &|| None).map_err(|e| gate::failed(&e))?;
+        let ran = opened.ask(&definition, built.commit, false, &|| None, &|_| {}).map_err(|e| gate::failed(&e))?;
         // Taking work back takes its tests back too.
         let judged = judge(&ran.record.seen, Floor::default());
         if judged.result != GateResult::Pass {

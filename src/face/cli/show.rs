@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::log::{end_word, gate_word, verdict_word};
 use super::printer;
 use super::state::{self, State, VERSION};
-use crate::base::id::EvidenceId;
+use crate::base::id::{CommitId, EvidenceId};
 use crate::base::text::{cut, one_line, plural};
 use crate::event::{AgentCall, Amount, Finding, Verdict};
 use crate::store::fold::SpendKey;
@@ -113,7 +113,7 @@ impl Shown {
             "landed": match &story.end { Some(End::Merged { commit, tree, .. }) => json!({"commit": commit, "tree": tree}), _ => Value::Null },
             "criteria": criteria,
             "proposal": story.proposal,
-            "attempts": story.attempts.iter().map(attempt_json).collect::<Vec<_>>(),
+            "attempts": story.attempts.iter().map(|attempt| attempt_json(story, attempt)).collect::<Vec<_>>(),
             "notes": story.notes,
             "blocked_approaches": feedback::blocked_approaches(story),
             "budget": {
@@ -171,7 +171,7 @@ impl Shown {
             lines.push(format!("  proposal  {}", cut(&one_line(&said), 200)));
         }
         for attempt in &story.attempts {
-            lines.extend(attempt_lines(attempt));
+            lines.extend(attempt_lines(story, attempt));
         }
         for blocked in feedback::blocked_approaches(story) {
             lines.push(format!(
@@ -206,7 +206,7 @@ pub(in crate::face) fn next(story: &Story, phase: &Phase) -> Option<String> {
     }
 }
 
-fn attempt_json(attempt: &Attempt) -> Value {
+fn attempt_json(story: &Story, attempt: &Attempt) -> Value {
     let evaluators: Vec<Value> = attempt
         .results
         .iter()
@@ -229,19 +229,25 @@ fn attempt_json(attempt: &Attempt) -> Value {
         "end": attempt.ended, "summary": attempt.summary, "transcript": attempt.transcript,
         "commit": change.map(|c| &c.commit), "tree": change.map(|c| &c.tree), "reference": change.map(|c| &c.reference), "files": change.map(|c| c.files),
         "path_findings": change.map(|c| &c.findings),
-        "evaluators": evaluators, "gates": gates, "diagnosis": attempt.diagnosis, "conclusion": conclusion_word(attempt),
+        "evaluators": evaluators, "gates": gates, "diagnosis": attempt.diagnosis, "conclusion": conclusion_word(story, attempt),
         "findings": failures(attempt), "receipts": attempt.receipts,
         "calls": attempt.calls,
     })
 }
 
 /// How an attempt came out, as one word.
-pub(in crate::face) fn conclusion_word(attempt: &Attempt) -> &'static str {
-    match &attempt.conclusion {
-        Some(Conclusion::Void) => "not counted",
-        Some(Conclusion::Asked) => "asked",
-        Some(Conclusion::Failed(_)) => "failed",
-        None => "open",
+pub(in crate::face) fn conclusion_word(story: &Story, attempt: &Attempt) -> &'static str {
+    let is = |commit: &CommitId| attempt.change.as_ref().is_some_and(|change| change.commit == *commit);
+    match (&attempt.conclusion, &story.end) {
+        (Some(Conclusion::Void), _) => "not counted",
+        (Some(Conclusion::Asked), _) => "asked",
+        (Some(Conclusion::Failed(_)), _) => "failed",
+        (None, Some(End::Merged { story_commit, .. })) if is(story_commit) => "landed",
+        (None, Some(End::Reverted { .. })) => "taken back",
+        (None, _) => match phase(story) {
+            Phase::Ready { proof } | Phase::Queued { proof } | Phase::Merging { proof, .. } if is(proof.commit()) => "proven",
+            _ => "open",
+        },
     }
 }
 
@@ -252,7 +258,7 @@ fn failures(attempt: &Attempt) -> &[Finding] {
     }
 }
 
-fn attempt_lines(attempt: &Attempt) -> Vec<String> {
+fn attempt_lines(story: &Story, attempt: &Attempt) -> Vec<String> {
     let agent = attempt.agent.as_deref().map(|agent| format!(" by {}", one_line(agent))).unwrap_or_default();
     let end =
         attempt.ended.as_ref().map_or_else(|| if attempt.started { "runs".to_owned() } else { "has not started".to_owned() }, end_word);
@@ -261,7 +267,7 @@ fn attempt_lines(attempt: &Attempt) -> Vec<String> {
         attempt.no,
         format!("{:?}", attempt.task).to_lowercase(),
         one_line(&end),
-        conclusion_word(attempt)
+        conclusion_word(story, attempt)
     )];
     let id = |evidence: &[EvidenceId]| evidence.first().map(|id| format!("  evidence {}", id.short())).unwrap_or_default();
     lines.extend(attempt.calls.iter().map(|call| format!("    called    {}", one_line(&call_line(call)))));

@@ -124,6 +124,7 @@ fn document(overview: &Overview, runner: &Runner, rows: &[StoryRow], queue: &[Va
         "progress": {"merged": merged, "total": total},
         "stories": stories,
         "queue": queue,
+        "reverts": overview.reverts.iter().map(|(story, revert)| super::revert::document(story, revert)).collect::<Vec<_>>(),
         "budget": {"spent": overview.spent},
         "events": overview.events,
         "head": overview.head,
@@ -175,6 +176,9 @@ fn text(overview: &Overview, runner: &Runner, rows: &[StoryRow], is_known: bool,
     if let Some(target) = &overview.target {
         let health = target.green.map_or("not checked", |green| if green { "green" } else { "red" });
         lines.push(format!("target   {} at {} ({health})", one_line(&target.reference), target.commit.short()));
+    }
+    for (story, revert) in &overview.reverts {
+        lines.push(format!("revert   {}", super::revert::line(story, revert)));
     }
     if let Some(reason) = &overview.paused {
         let reason = if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };

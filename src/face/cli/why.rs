@@ -111,6 +111,16 @@ pub(in crate::face) fn because(
     if let Some((reason, question)) = phase.reason() {
         return Because { why: format!("{reason}: {question}"), next: next(story, &phase) };
     }
+    if let (Phase::Merged { commit }, Some(revert)) = (&phase, &story.revert) {
+        let red =
+            format!("it landed as {}, and the target is red with it: {}", commit.short(), revert.why.lines().next().unwrap_or_default());
+        let id = &story.id;
+        return match (revert.ready, revert.approved) {
+            (false, _) => say(format!("{red}; the gates of its revert run"), None),
+            (true, false) => say(format!("{red}; its revert is ready"), Some(&format!("cofferdam approve {id}"))),
+            (true, true) => say(format!("{red}; its revert is approved"), Some("cofferdam run")),
+        };
+    }
     if let Phase::Merged { commit } = &phase {
         return say(format!("it landed as {}", commit.short()), None);
     }

@@ -195,7 +195,7 @@ pub(super) fn story(root: &str, shown: &Shown, because: &Because, news: &[Stored
         add(&mut main, &format!("<h2>Acceptance criteria</h2>\n{}", table(&["", "", "criterion", "evidence"], &criteria)));
     }
     for attempt in story.attempts.iter().rev() {
-        main.push_str(&of_attempt(root, attempt));
+        main.push_str(&of_attempt(root, story, attempt));
     }
     let papers: Vec<Vec<String>> =
         shown.evidence.iter().map(|used| vec![evidence_link(root, &used.id), text(&used.what), used.seq.to_string()]).collect();
@@ -206,11 +206,11 @@ pub(super) fn story(root: &str, shown: &Shown, because: &Because, news: &[Stored
     page(root, &format!("{} {}", story.id, phase.name()), &main)
 }
 
-fn of_attempt(root: &str, attempt: &Attempt) -> String {
+fn of_attempt(root: &str, story: &Story, attempt: &Attempt) -> String {
     let end =
         attempt.ended.as_ref().map_or_else(|| if attempt.started { "runs".to_owned() } else { "has not started".to_owned() }, end_word);
     let agent = attempt.agent.as_deref().map(|agent| format!(" by {}", text(agent))).unwrap_or_default();
-    let came = attempt.conclusion.as_ref().map(|_| format!(", {}", text(conclusion_word(attempt)))).unwrap_or_default();
+    let came = attempt.conclusion.as_ref().map(|_| format!(", {}", text(conclusion_word(story, attempt)))).unwrap_or_default();
     let mut said = format!("<h2>Attempt {}{agent}</h2>\n<p>{}{came}</p>\n", attempt.no, short(&end));
     let links = |evidence: &[EvidenceId]| evidence.iter().map(|id| evidence_link(root, id)).collect::<Vec<_>>().join(" ");
     let mut rows: Vec<Vec<String>> = Vec::new();

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::world::is_landing;
 use super::{Taken, conclude, finding, grant, refuse};
+use crate::base::id::CommitId;
 use crate::event::Kind;
 use crate::story::facts::{Conclusion, End, Failure, Halt, Note, Story};
 use crate::story::memory::Memory;
@@ -24,6 +25,7 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
             Ok(())
         }
         Kind::StoryApproved { commit, without_gates } => match story.change() {
+            _ if matches!(phase, Phase::Merged { .. }) && story.revert.is_some() => approve_revert(story, commit),
             Some(change) if change.commit == *commit && !phase.is_terminal() => {
                 if let Some(lost) = losses(story, commit).into_iter().find(|(gate, _)| !without_gates.iter().any(|named| named == gate)) {
                     return refuse(format!("{}, and the approval does not name that gate", lost.1), approve_command(story, commit));
@@ -112,6 +114,22 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
     }
 }
 
+/// A landing that turned out red is taken back, when its revert was proven.
+fn approve_revert(story: &mut Story, commit: &CommitId) -> Taken {
+    let id = story.id.clone();
+    match &mut story.revert {
+        Some(revert) if revert.candidate != *commit => refuse(
+            "it has landed, and is to be taken back by another commit",
+            format!("cofferdam approve {id} --commit {}", revert.candidate),
+        ),
+        Some(revert) if revert.ready => {
+            revert.approved = true;
+            Ok(())
+        }
+        _ => refuse("the gates of its revert are not green yet", format!("cofferdam queue shows them; then cofferdam approve {id}")),
+    }
+}
+
 fn note(story: &mut Story, at: Timestamp, kind: &str, text: &str) {
     story.notes.push(Note { at, kind: kind.to_owned(), text: text.to_owned() });
 }
@@ -129,7 +147,7 @@ fn set_aside(story: &mut Story) {
     }
 }
 
-fn reject(story: &mut Story, phase: &Phase, commit: Option<&crate::base::id::CommitId>, reason: &str, now: Timestamp) -> Taken {
+fn reject(story: &mut Story, phase: &Phase, commit: Option<&CommitId>, reason: &str, now: Timestamp) -> Taken {
     let id = &story.id;
     let judging = match phase {
         Phase::Verifying { .. } | Phase::Diagnosing { .. } | Phase::GateCheck { .. } => true,

@@ -9,7 +9,7 @@ use crate::base::id::{AttemptNo, CommitId, TreeId};
 use crate::event::{AttemptEnd, Block, Finding, GateResult, Kind, Landing, Verdict};
 use crate::story::budget;
 use crate::story::facts::{
-    Attempt, Candidate, Change, Conclusion, Diagnosis, End, Failure, GateRun, Halt, Judgement, Paper, Proposal, Queue, Story,
+    Attempt, Candidate, Change, Conclusion, Diagnosis, End, Failure, GateRun, Halt, Judgement, Paper, Proposal, Queue, Revert, Story,
 };
 use crate::story::phase::{Phase, green_candidate};
 use crate::story::wanted::{may_start, owes_contract};
@@ -53,6 +53,9 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
         | Kind::CandidateRefused { .. }
         | Kind::LandingStarted { .. }
         | Kind::StoryLanded { .. }
+        | Kind::RevertPrepared { .. }
+        | Kind::RevertReady { .. }
+        | Kind::RevertDropped { .. }
         | Kind::StoryReverted { .. }
         | Kind::StoryReopened { .. } => queue(story, phase, kind),
         Kind::StoryReady { commit, .. } => match phase {
@@ -85,6 +88,7 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
         }
         // Told for readers of the log; nothing is decided by them.
         Kind::GateStarted { .. }
+        | Kind::GateSuspected { .. }
         | Kind::HumanNotified { .. }
         | Kind::BudgetExceeded { .. }
         | Kind::NetworkDenied { .. }
@@ -126,7 +130,10 @@ pub(super) fn note_papers(story: &mut Story, kind: &Kind) {
         | Kind::AgentCalled { attempt, .. }
         | Kind::AttemptEnded { attempt, .. }
         | Kind::SandboxReceipt { attempt: Some(attempt), .. } => story.attempts.iter_mut().find(|a| a.no == *attempt),
-        Kind::EvaluatorFinished { commit, .. } | Kind::GateFinished { commit, .. } | Kind::DiagnosisMade { commit, .. } => {
+        Kind::EvaluatorFinished { commit, .. }
+        | Kind::GateSuspected { commit, .. }
+        | Kind::GateFinished { commit, .. }
+        | Kind::DiagnosisMade { commit, .. } => {
             story.attempts.iter_mut().rev().find(|a| a.change.as_ref().is_some_and(|change| change.commit == *commit))
         }
         _ => None,
@@ -582,10 +589,40 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
         (Kind::StoryLanded { commit, .. }, _) => refuse(format!("{} was never proven", commit.short()), "find out who moved the target"),
         (Kind::StoryReverted { commit, reason }, Phase::Merged { .. }) => {
             story.end = Some(End::Reverted { commit: commit.clone(), reason: reason.clone() });
+            story.revert = None;
+            Ok(())
+        }
+        (Kind::RevertPrepared { candidate, tree, base, landed, why, evidence }, Phase::Merged { .. }) => {
+            story.revert = Some(Revert {
+                candidate: candidate.clone(),
+                tree: tree.clone(),
+                base: base.clone(),
+                landed: landed.clone(),
+                why: crate::base::text::cut(why, FINDING_LENGTH),
+                evidence: evidence.clone(),
+                ready: false,
+                approved: false,
+            });
+            Ok(())
+        }
+        (Kind::RevertPrepared { .. }, _) => refuse("nothing of it has landed", "take back only what has landed"),
+        (Kind::RevertReady { candidate }, _) => {
+            if let Some(revert) = story.revert.as_mut().filter(|revert| revert.candidate == *candidate) {
+                revert.ready = true;
+            }
+            Ok(())
+        }
+        (Kind::RevertDropped { candidate, .. }, _) => {
+            story.revert.take_if(|revert| revert.candidate == *candidate);
             Ok(())
         }
         (Kind::StoryReopened { why, findings, .. }, Phase::Merged { .. }) => {
-            reopen(story, why, findings);
+            reopen(story, format!("what landed breaks the integration check: {why}"), "integration", findings);
+            Ok(())
+        }
+        (Kind::StoryReopened { why, findings, onto, from, .. }, Phase::Reverted { .. }) => {
+            reopen(story, format!("what landed was taken back: {why}"), "taken back", findings);
+            story.onto = onto.clone().zip(from.clone());
             Ok(())
         }
         (Kind::StoryReopened { .. }, _) => refuse("nothing of it has landed that could be at fault", "point to a story that has landed"),
@@ -596,13 +633,14 @@ fn queue(story: &mut Story, phase: &Phase, kind: &Kind) -> Taken {
 }
 
 /// What landed is mended by a new attempt from the target as it is, with a budget of its own: the story did nothing wrong within the old one.
-fn reopen(story: &mut Story, why: &str, findings: &[Finding]) {
+fn reopen(story: &mut Story, why: String, sign: &str, findings: &[Finding]) {
     if let Some(attempt) = story.attempts.last_mut() {
-        let mut reasons = vec![finding(&format!("what landed breaks the integration check: {why}"))];
+        let mut reasons = vec![finding(&crate::base::text::cut(&why, FINDING_LENGTH))];
         reasons.extend(kept(findings));
-        attempt.conclusion =
-            Some(Conclusion::Failed(Failure { why: reasons, signature: vec!["integration".to_owned()], improved: true, reviewed: true }));
+        let signature = vec![sign.to_owned()];
+        attempt.conclusion = Some(Conclusion::Failed(Failure { why: reasons, signature, improved: true, reviewed: true }));
     }
+    story.revert = None;
     super::grant(story);
     story.resume_from = None;
     story.onto = None;

@@ -19,6 +19,10 @@ pub(crate) enum Mutant {
     HalfIsTakenForGreen,
     /// A batch is built without its last story.
     BatchForgetsOne,
+    /// Something green stands on a suspect, so the suspect counts as green before its second run is.
+    SuspectIsTakenForGreen,
+    /// A suspect was red again, and what was built on it lands all the same.
+    BuiltOnWhatIsRed,
 }
 
 #[cfg(test)]

@@ -396,6 +396,11 @@ impl Repository {
         ancestor == descendant || self.inner.graph_descendant_of(descendant, ancestor).unwrap_or(false)
     }
 
+    /// The last commit that both hold. None when there is none, or one of them is gone.
+    pub fn merge_base(&self, a: Oid, b: Oid) -> Option<Oid> {
+        self.inner.merge_base(a, b).ok()
+    }
+
     /// Writes a pack with these objects (trees with all that is below them) into a folder of our own.
     pub fn write_pack(&self, folder: &Path, whole_trees: &[Oid], single: &[Oid]) -> Result<(), GitError> {
         let pack = || -> Result<(), git2::Error> {

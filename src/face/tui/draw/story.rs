@@ -14,7 +14,7 @@ use crate::face::cli::log::{end_word, gate_word, verdict_word};
 use crate::face::cli::show::conclusion_word;
 use crate::face::cli::why::because;
 use crate::story::budget::{cycles, iterations, money};
-use crate::story::facts::{Attempt, Conclusion, End};
+use crate::story::facts::{Attempt, Conclusion, End, Story};
 use crate::story::feedback;
 
 /// From this width on, facts and words stand beside each other.
@@ -110,7 +110,7 @@ fn facts(screen: &Screen, item: &Item, columns: usize) -> Vec<Row> {
     }
     for attempt in story.attempts.iter().rev() {
         let landed = matches!(story.end, Some(End::Merged { .. })) && story.attempt().is_some_and(|last| last.no == attempt.no);
-        rows.extend(of_attempt(attempt, landed, columns));
+        rows.extend(of_attempt(story, attempt, landed, columns));
     }
     for blocked in feedback::blocked_approaches(story) {
         let text = format!("{} (failed {})", blocked.summary, plural(u64::from(blocked.times), "time", "times"));
@@ -219,7 +219,7 @@ fn judges(item: &Item, attempt: &Attempt, columns: usize) -> Vec<Row> {
     rows
 }
 
-fn of_attempt(attempt: &Attempt, has_landed: bool, columns: usize) -> Vec<Row> {
+fn of_attempt(story: &Story, attempt: &Attempt, has_landed: bool, columns: usize) -> Vec<Row> {
     let agent = attempt.agent.as_deref().map(|agent| format!(" by {agent}")).unwrap_or_default();
     let end = match (&attempt.ended, attempt.started) {
         (Some(end), _) => end_word(end),
@@ -230,7 +230,7 @@ fn of_attempt(attempt: &Attempt, has_landed: bool, columns: usize) -> Vec<Row> {
     let conclusion = match (&attempt.conclusion, has_landed) {
         (None, true) => ", landed".to_owned(),
         (None, false) => String::new(),
-        (Some(_), _) => format!(", {}", conclusion_word(attempt)),
+        (Some(_), _) => format!(", {}", conclusion_word(story, attempt)),
     };
     let what = format!("attempt {} ({task}{agent}): {end}{conclusion}", attempt.no);
     let mut rows = vec![Row::new()];
