@@ -9,6 +9,7 @@ mod commands;
 mod crash;
 mod encoding;
 mod faults;
+mod index;
 mod inplace;
 mod layers;
 mod status;
