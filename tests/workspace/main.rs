@@ -6,6 +6,7 @@ mod attacks;
 mod caches;
 mod collect;
 mod commands;
+mod controls;
 mod crash;
 mod encoding;
 mod faults;
