@@ -305,10 +305,8 @@ impl<'a> Gates<'a> {
         if warm.is_empty() {
             return Ok(None);
         }
-        let built: Option<BTreeSet<Oid>> = warm
-            .iter()
-            .map(|run| run.landed()?.parse().ok().filter(|landed| self.repository.tree_of(*landed).is_ok()))
-            .collect();
+        let built: Option<BTreeSet<Oid>> =
+            warm.iter().map(|run| run.landed()?.parse().ok().filter(|landed| self.repository.tree_of(*landed).is_ok())).collect();
         let folder = room.newer();
         fs_err::create_dir(&folder)?;
         let built: Option<Vec<Oid>> = built.map(|built| built.into_iter().collect());

@@ -375,12 +375,21 @@ mod tests {
 
     #[test]
     fn files_come_and_go_and_folders_with_them() {
-        let edits = [file(".gitignore", mode::FILE), file("a-b/x", mode::FILE), file("a.b", mode::LINK), file("a/.gitignore", mode::LINK), file("a/b/c", mode::FILE)];
+        let edits = [
+            file(".gitignore", mode::FILE),
+            file("a-b/x", mode::FILE),
+            file("a.b", mode::LINK),
+            file("a/.gitignore", mode::LINK),
+            file("a/b/c", mode::FILE),
+        ];
         let spliced = splice(EMPTY, &edits).expect("an index");
         let folders = spliced.folders(&trees(&["", "a", "a/b", "a-b"])).expect("folders");
         let seen: Vec<_> = folders.iter().map(|f| (String::from_utf8_lossy(&f.path).into_owned(), f.files, f.ignore.is_some())).collect();
         // A link is no ignore list.
-        assert_eq!(seen, [(String::new(), 5, true), ("a".to_owned(), 2, false), ("a/b".to_owned(), 1, false), ("a-b".to_owned(), 1, false)]);
+        assert_eq!(
+            seen,
+            [(String::new(), 5, true), ("a".to_owned(), 2, false), ("a/b".to_owned(), 1, false), ("a-b".to_owned(), 1, false)]
+        );
         let first = spliced.finish(&folders, &around()).expect("written").concat();
 
         let edits = [(b"a-b/x".to_vec(), None), file("a.b", mode::FILE), (b"a/b/c".to_vec(), None), file("b", mode::FILE)];

@@ -117,7 +117,8 @@ fn make(
     let place = path.join(state::unique(".git-"));
     fs_err::create_dir(&place)?;
     let around = |lists: &Path| surroundings(repository, lists);
-    let root = || Ok::<_, BaseError>(Stamp { seconds: root_time(repository, parse(&layer.commit)?)?, size: fs_err::metadata(&place)?.size() });
+    let root =
+        || Ok::<_, BaseError>(Stamp { seconds: root_time(repository, parse(&layer.commit)?)?, size: fs_err::metadata(&place)?.size() });
     let built = match (below, lists) {
         (Some((lower, layer_below)), Some(lists)) => {
             small(repository, &place.join(".git"), lower, trees, (layer_below, layer), &around(&lists)?, root()?)
@@ -134,7 +135,10 @@ fn make(
             git::sync_tree(&place)?;
         }
         fs_err::rename(&place, &target)?;
-        Ok(if boot.is_none() { state::sync_folder(path)? })
+        if boot.is_none() {
+            state::sync_folder(path)?;
+        }
+        Ok(())
     });
     if let Err(error) = placed {
         // Half a part is worth nothing, and a full disk needs the space.

@@ -224,7 +224,8 @@ fn check_a_file_that_flips_to_a_link_while_it_is_collected_is_never_followed(sce
         let mut followed = false;
         for _ in 0..30 {
             // The control: whoever opens the names as they are is led astray.
-            followed = followed || (0..200).any(|i| fs_err::read(upper.join(format!("f{i}"))).is_ok_and(|seen| seen.starts_with(b"SECRET")));
+            followed =
+                followed || (0..200).any(|i| fs_err::read(upper.join(format!("f{i}"))).is_ok_and(|seen| seen.starts_with(b"SECRET")));
             let collected = scene.collect();
             for entry in scene.quarantine.tree(collected.tree).unwrap().iter().filter(|e| !e.is_tree()) {
                 assert!(!scene.quarantine.blob(entry.id).unwrap().starts_with(b"SECRET"));

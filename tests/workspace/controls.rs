@@ -26,9 +26,17 @@ const RUNS: [(&str, &str, &str); 18] = [
     ("ssh", "git config core.sshCommand \"touch $C; false\"; git remote add r ssh://nowhere.invalid/x", "git fetch -q r"),
     ("signing", "hook signer; git config gpg.program $PWD/signer; git config commit.gpgSign true", "git commit -q --allow-empty -m x"),
     ("editor", "git config core.editor \"touch $C; true\"", "git commit -q --allow-empty"),
-    ("include", "printf '[core]\\n\\tfsmonitor = \"touch %s; false\"\\n' $C > included; git config include.path $PWD/included", "git status"),
+    (
+        "include",
+        "printf '[core]\\n\\tfsmonitor = \"touch %s; false\"\\n' $C > included; git config include.path $PWD/included",
+        "git status",
+    ),
     ("alias", "git config alias.st \"!touch $C\"", "git st"),
-    ("worktree settings", "git config extensions.worktreeConfig true; git config --worktree core.fsmonitor \"touch $C; false\"", "git status"),
+    (
+        "worktree settings",
+        "git config extensions.worktreeConfig true; git config --worktree core.fsmonitor \"touch $C; false\"",
+        "git status",
+    ),
     ("file for a folder", "evil; rm -rf .git; echo 'gitdir: evil/.git' > .git", "git status"),
     ("link for a folder", "evil; rm -rf .git; ln -s evil/.git .git", "git status"),
     ("common folder", "evil; echo $PWD/evil/.git > $(git rev-parse --git-dir)/commondir", "git status"),
@@ -90,7 +98,9 @@ fn no_attack_runs_from_a_workspace() {
 fn what_hangs_and_breaks_works_in_a_plain_worktree() {
     everybody(|world| {
         let code = |script: &str| {
-            let done = world.bash(&format!("rm -rf ../copy ../plain; cp -a ../main ../copy; cd ../copy; git worktree add -q -b victim ../plain; cd ../plain; {script}"));
+            let done = world.bash(&format!(
+                "rm -rf ../copy ../plain; cp -a ../main ../copy; cd ../copy; git worktree add -q -b victim ../plain; cd ../plain; {script}"
+            ));
             done.status.code()
         };
         // A lock that is left, a pipe for a list of ignored names, a file of 64 GiB that holds nothing.

@@ -1,7 +1,7 @@
 //! The index that a small layer gets: that of the layer below with what differs. Git and libgit2 must find it as good as their own.
 
-use super::commands::World;
 use super::collect::step;
+use super::commands::World;
 use super::support::{Random, bash};
 
 /// Git's own checks of an index: its sum (`fsck`), what it says of its folders' trees, the files, and the tree that it makes.
