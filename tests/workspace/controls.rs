@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::commands::{World, everybody, everywhere};
+use super::commands::{everybody, everywhere};
 use super::support::bash;
 
 /// A name, what the agent does (`$C` is the canary), and what somebody on the host does next.
