@@ -27,7 +27,7 @@ use crate::sandbox::{Cause, Destination, Engine, Outcome, SandboxError, changes}
 use crate::store::Evidence;
 use crate::store::evidence::EvidenceWriter;
 use crate::workspace::base::{BaseError, Layers};
-use crate::workspace::cache::{Bounds, CacheError, Caches};
+use crate::workspace::cache::{Bounds, CacheError, Caches, Run};
 use crate::workspace::git::{GitError, Oid, Repository};
 use crate::workspace::private_git::{self, History};
 use crate::workspace::removal;
@@ -41,6 +41,8 @@ const MOST_REFUSED: usize = 20;
 const TAIL: usize = 8 << 10;
 /// Making and sweeping folders is short; whoever holds the lock longer hangs.
 const SHORT_WAIT: Duration = Duration::from_secs(60);
+/// A tree that differs in more files from what a warm cache was built from gains little by it.
+const NEWER_MAX: usize = 20_000;
 
 /// Why a gate said nothing. It is neither red nor green.
 #[derive(Debug, thiserror::Error)]
@@ -298,13 +300,15 @@ impl<'a> Gates<'a> {
         let git = private_git::ensure(&self.state, &self.repository, &stack)?;
         // A gate may ask git what it is looking at, and whether it changed what it generated.
         private_git::begin(&room.upper(), &self.repository, commit, "candidate", None, History::Shallow)?;
+        // What an earlier landed run left, as it was; what this run writes is its own, and dropped unless this very tree lands.
+        let mut warm =
+            gate.cache.iter().map(|path| Ok((self.caches.open(&cache_name(gate, path))?, path))).collect::<Result<Vec<_>, CacheError>>()?;
+        let newer = self.newer(commit, &room, warm.iter_mut().map(|(run, _)| run))?;
+        let base = git.into_iter().zip(stack.trees()).flat_map(|(git, tree)| [git, tree]);
         policy.workspace.source = WorkspaceSource::Overlay {
-            lower: git.into_iter().zip(stack.trees()).flat_map(|(git, tree)| [git, tree]).collect(),
+            lower: newer.into_iter().chain(base).collect(),
             upper: Upper::Folders { upper: room.upper(), work: room.work() },
         };
-        // What an earlier landed run left, as it was; what this run writes is its own, and dropped unless this very tree lands.
-        let warm =
-            gate.cache.iter().map(|path| Ok((self.caches.open(&cache_name(gate, path))?, path))).collect::<Result<Vec<_>, CacheError>>()?;
         policy.caches.extend(warm.iter().map(|(run, path)| run.mount(policy.workspace.inside.join(path))));
         let unopened = |source| GateError::Gateway { gate: gate.name.clone(), source };
         let door = Door::of(&mut policy, &self.grants).map_err(unopened)?;
@@ -337,6 +341,31 @@ impl<'a> Gates<'a> {
             }
         }
         Ok(Ran { record, cached: false, outcome: Some(outcome), tally })
+    }
+
+    /// What was built in a warm cache was built from another commit. Tools that go by times, like make, take a source that is older than what
+    /// was built for one that is built already; when a tree's files were laid down says nothing about that. So every file that differs from
+    /// what was built is laid once more over the tree, as new as this run. Where that cannot be known, the run starts cold.
+    fn newer<'r>(&self, commit: Oid, room: &Room, warm: impl Iterator<Item = &'r mut Run>) -> Result<Option<PathBuf>, GateError> {
+        let mut warm: Vec<&mut Run> = warm.filter(|run| run.is_warm()).collect();
+        if warm.is_empty() {
+            return Ok(None);
+        }
+        let built: Option<BTreeSet<Oid>> =
+            warm.iter().map(|run| run.landed()?.parse().ok().filter(|landed| self.repository.tree_of(*landed).is_ok())).collect();
+        let folder = room.newer();
+        fs_err::create_dir(&folder)?;
+        let built: Option<Vec<Oid>> = built.map(|built| built.into_iter().collect());
+        let layers = Layers::new(&self.state, &self.repository);
+        if let Some(built) = built
+            && layers.write_newer(&folder, commit, &built, NEWER_MAX)?
+        {
+            return Ok(Some(folder));
+        }
+        for run in &mut warm {
+            run.start_cold()?;
+        }
+        Ok(None)
     }
 
     /// Every process of the run is dead: what it wrote is read without following anything.
@@ -461,6 +490,11 @@ impl Room {
         fs_err::create_dir(folder.join("upper"))?;
         fs_err::create_dir(folder.join("work"))?;
         Ok(Self { folder, _lock: lock })
+    }
+
+    /// What lies over the tree so that it is newer than what was built from another one.
+    fn newer(&self) -> PathBuf {
+        self.folder.join("newer")
     }
 
     fn upper(&self) -> PathBuf {

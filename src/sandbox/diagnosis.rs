@@ -141,6 +141,14 @@ fn namespaces_refused(caps: &HostCaps, refusal: Refusal) -> (String, Option<Stri
         };
         return (format!("{}; a system call filter was put on this process from outside", told(refusal)), fix(mend));
     }
+    if root && refusal.step == Stage::Namespaces && refusal.errno == libc::EPERM {
+        // Nothing else refuses root that was not looked for above.
+        return (
+            format!("{}; the kernel makes no user namespace for a process in a chroot", told(refusal)),
+            fix("leave the chroot, or enter its folder as a container does (pivot_root)\n\
+                 cofferdam exec --require no-userns … (Landlock and seccomp only)"),
+        );
+    }
     (told(refusal), fix("cofferdam exec --require no-userns … (Landlock and seccomp only)"))
 }
 

@@ -246,6 +246,18 @@ impl Engine {
         Sandbox { engine: self, policy }
     }
 
+    /// Can sandboxes be begun here at all? Tried, before anything depends on it: the first hull is built, and kept for the first sandbox.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn check(&self) -> Result<(), SandboxError> {
+        let Forker::Helper(line) = &self.forker else { return Ok(()) };
+        let hull = Hull { steps: plan::hull(&self.facts, true), privileged: self.facts.uid == 0 };
+        let mut line = held(line);
+        line.ask(hull, Vec::new(), self.cgroups())?;
+        line.answered()
+    }
+
     /// Throws away what was built ahead: for a process that will run nothing for a while.
     pub fn rest(&self) {
         match &self.forker {
@@ -354,13 +366,18 @@ impl Line {
 
     /// Reads the answer that is still due, so that the next one is the next request's.
     fn settle(&mut self) {
-        if let Some(Asked { hull, shown, control, group }) = self.asked.take()
-            && let Ok(launched) = self.helper.answer()
-        {
+        // Only time is lost without it.
+        drop(self.answered());
+    }
+
+    fn answered(&mut self) -> Result<(), SandboxError> {
+        if let Some(Asked { hull, shown, control, group }) = self.asked.take() {
+            let launched = self.helper.answer()?;
             let mut spare = Vessel::new(hull, launched, control, Some(group), false);
             spare.shown = shown;
             self.spare = Some(spare);
         }
+        Ok(())
     }
 }
 

@@ -124,6 +124,21 @@ impl Root {
     }
 
     pub(super) fn mask(&mut self, path: &Path, folder: bool, prepared: Prepared) -> io::Result<()> {
+        let (mut path, mut folder) = (path, folder);
+        let at = loop {
+            match sys::open_inside(self.root.as_fd(), &c_path(relative(path))?) {
+                Ok(at) => break at,
+                // What is not there needs no cover, and a cover must never create it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // It lies in a folder that nobody in here may enter, such as one of root's own. That one is covered whole, so that it stays
+                // closed whatever becomes of its mode.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => match path.parent().filter(|above| above.parent().is_some()) {
+                    Some(above) => (path, folder) = (above, true),
+                    None => return Err(e),
+                },
+                Err(e) => return Err(e),
+            }
+        };
         let tree = if folder {
             self.folder(Path::new("/.masked"), 0o555)?;
             sys::open_tree(self.root.as_fd(), c".masked", sys::OPEN_TREE_CLONE)?
@@ -131,12 +146,7 @@ impl Root {
             prepared.into_iter().next().map_or_else(|| open_source(Path::new("/dev/null")), Ok)?
         };
         sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
-        // What is not there needs no cover, and a cover must never create it.
-        match sys::open_inside(self.root.as_fd(), &c_path(relative(path))?) {
-            Ok(at) => sys::move_mount_onto(tree.as_fd(), at.as_fd()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
-        }
+        sys::move_mount_onto(tree.as_fd(), at.as_fd())
     }
 
     pub(super) fn device(&mut self, name: &str, prepared: Prepared) -> io::Result<()> {

@@ -3,7 +3,7 @@
 //! A layer is built in a folder of its own, made durable, and renamed into place: one that is there is whole. A later commit is a small layer
 //! over the nearest one. Nothing that runs in a sandbox can write to a layer: it is only ever a lower folder of an overlay.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -333,15 +333,29 @@ impl<'a> Layers<'a> {
         changes: &[changes::Change],
     ) -> Result<Built, BaseError> {
         let mut warnings = below.warnings.clone();
-        let mut jobs = Vec::new();
         let mut count = below.files;
-        let mut known = HashMap::new();
         for change in changes {
             match change.kind {
                 ChangeKind::Added => count += 1,
                 ChangeKind::Deleted => count = count.saturating_sub(1),
                 ChangeKind::Modified | ChangeKind::Mode | ChangeKind::Type => {}
             }
+        }
+        let jobs = self.jobs(files, tree, changes, &mut warnings)?;
+        let bytes = layer_files::write_all(self.repository, files, &jobs, ends, time)?;
+        for change in changes.iter().filter(|change| change.kind == ChangeKind::Deleted) {
+            let gone = self.topmost_gone(tree, &change.path)?;
+            layer_files::whiteout(files, gone)?;
+        }
+        let written = files_of(&jobs, files);
+        Ok(Built { files: count, bytes, warnings, written })
+    }
+
+    /// What is to be written of changes, with the folders for it made.
+    fn jobs(&self, files: &Path, tree: Oid, changes: &[changes::Change], warnings: &mut Warnings) -> Result<Vec<Job>, BaseError> {
+        let mut jobs = Vec::new();
+        let mut known = HashMap::new();
+        for change in changes {
             let Some((mode, id)) = change.now else { continue };
             check_names(tree, &change.path)?;
             let parent = files.join(path_of(parent_of(&change.path)));
@@ -356,13 +370,30 @@ impl<'a> Layers<'a> {
             warnings.count(&attributes);
             jobs.push(Job { path: change.path.clone(), content: Content::of(&entry), id, attributes });
         }
-        let bytes = layer_files::write_all(self.repository, files, &jobs, ends, time)?;
-        for change in changes.iter().filter(|change| change.kind == ChangeKind::Deleted) {
-            let gone = self.topmost_gone(tree, &change.path)?;
-            layer_files::whiteout(files, gone)?;
+        Ok(jobs)
+    }
+
+    /// Writes what a commit has elsewhere than other ones had it, with the present time, into an empty folder that is nobody's layer: over the
+    /// commit's layers it makes those files as new as they are to whoever knew the others. At most `limit` of them; false when there are more.
+    pub fn write_newer(&self, files: &Path, commit: Oid, others: &[Oid], limit: usize) -> Result<bool, BaseError> {
+        let tree = self.repository.tree_of(commit)?;
+        let mut differing = BTreeMap::new();
+        for other in others {
+            match changes::between(self.repository, Some(self.repository.tree_of(*other)?), Some(tree), limit) {
+                Ok(changes) => differing.extend(changes.into_iter().map(|change| (change.path.clone(), change))),
+                Err(Stopped::TooMany) => return Ok(false),
+                Err(Stopped::Git(error)) => return Err(error.into()),
+            }
         }
-        let written = files_of(&jobs, files);
-        Ok(Built { files: count, bytes, warnings, written })
+        // New attributes may change files that did not change.
+        if differing.len() > limit || differing.keys().any(|path| path.ends_with(b".gitattributes")) {
+            return Ok(false);
+        }
+        let changes: Vec<_> = differing.into_values().collect();
+        let jobs = self.jobs(files, tree, &changes, &mut Warnings::default())?;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed();
+        layer_files::write_all(self.repository, files, &jobs, self.repository.line_ends(), time)?;
+        Ok(true)
     }
 
     /// The uppermost part of a path that a tree does not have; `None` when a file stands in its place already.

@@ -47,18 +47,23 @@ pub fn between(objects: &impl Objects, from: Option<Oid>, to: Option<Oid>, limit
     Ok(changes)
 }
 
-/// The trees below and including `to` that `from` does not have at the same place.
-pub fn new_trees(objects: &impl Objects, from: Option<Oid>, to: Oid, out: &mut Vec<Oid>) -> Result<(), GitError> {
-    if from == Some(to) {
-        return Ok(());
+/// The trees below and including `to` that `from` does not have at the same place, each with its path.
+pub fn new_trees(objects: &impl Objects, from: Option<Oid>, to: Oid) -> Result<Vec<(Vec<u8>, Oid)>, GitError> {
+    let mut found = Vec::new();
+    let mut open = vec![(Vec::new(), from, to)];
+    while let Some((path, from, to)) = open.pop() {
+        if from == Some(to) {
+            continue;
+        }
+        let old = from.map(|id| objects.tree(id)).transpose()?.unwrap_or_default();
+        for entry in objects.tree(to)?.into_iter().filter(Entry::is_tree) {
+            let before = old.iter().find(|e| e.is_tree() && e.name == entry.name).map(|e| e.id);
+            let below = if path.is_empty() { entry.name } else { [&path, &entry.name[..]].join(&b'/') };
+            open.push((below, before, entry.id));
+        }
+        found.push((path, to));
     }
-    out.push(to);
-    let old = from.map(|id| objects.tree(id)).transpose()?.unwrap_or_default();
-    for entry in objects.tree(to)?.into_iter().filter(Entry::is_tree) {
-        let before = old.iter().find(|e| e.is_tree() && e.name == entry.name).map(|e| e.id);
-        new_trees(objects, before, entry.id, out)?;
-    }
-    Ok(())
+    Ok(found)
 }
 
 fn compare(

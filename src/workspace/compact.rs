@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::base::{BaseError, Layer, Layers};
 use super::cache::merge::{merge, sync};
+use super::private_git;
 use super::removal;
 use super::state::{self, Lock};
 use super::walk::Folder;
@@ -66,8 +67,8 @@ impl Layers<'_> {
             // Somebody changed a layer: none of it is built upon.
             return Ok(None);
         }
-        let parts: Vec<_> = trees.iter().filter_map(|tree| Some(tree.parent()?.join("git"))).collect();
-        if parts.iter().all(|part| part.is_dir()) {
+        let parts: Vec<_> = trees.iter().filter_map(|tree| private_git::part(tree.parent()?)).collect();
+        if parts.len() == trees.len() {
             let git = place.join("git");
             fs_err::create_dir(&git)?;
             merge(open(parts)?, &Folder::open_root(&git)?)?;

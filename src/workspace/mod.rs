@@ -22,6 +22,7 @@ pub mod git;
 pub mod glob;
 pub mod ignore;
 pub mod import;
+pub mod index;
 pub mod inplace;
 pub mod layer_files;
 pub mod mounting;

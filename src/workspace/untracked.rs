@@ -4,12 +4,12 @@
 //! The form is that of git's index extension `UNTR`. Git checks each folder's time and size, and every list of ignored names by its content,
 //! before it believes any of this: what is out of date costs time and nothing else.
 
-use super::git::mode;
+use super::index::{Folder, Name, children, last_name};
 
 /// Ignore list and folder flags as `git status` uses them: other folders as a whole, empty ones not at all.
 const IGNORE_LIST: &[u8] = b".gitignore";
 const FOLDER_FLAGS: u32 = 0b110;
-const NAME_BYTES: usize = 20;
+const STAMP_BYTES: usize = 36;
 
 /// What `stat` says of a folder, as far as git compares it with `core.checkStat = minimal`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,142 +18,94 @@ pub struct Stamp {
     pub size: u64,
 }
 
-/// A folder that the index names, with the name of its ignore list's content when it has one.
+/// What has to be the same where git looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder {
-    /// Relative to the root; empty for the root itself.
-    pub path: Vec<u8>,
-    ignore: Option<[u8; NAME_BYTES]>,
-    children: Vec<usize>,
+pub struct Surroundings {
+    /// Where git will find the files.
+    pub worktree: String,
+    pub system: String,
+    /// The name of the content of `info/exclude`, as git names it there.
+    pub exclude: Name,
 }
 
-/// Every folder of an index file, the root first. `None` when the index is of a form that we do not write.
-pub fn folders(index: &[u8]) -> Option<Vec<Folder>> {
-    let root = Folder { path: Vec::new(), ignore: None, children: Vec::new() };
-    let mut folders = vec![root];
-    // The folders that the last path went through; those of one folder stand together.
-    let mut open: Vec<usize> = vec![0];
-    for entry in Entries::of(index)? {
-        let (mode, id, path) = entry?;
-        while open.len() > 1 && !is_below(path, &folders[*open.last()?].path) {
-            open.pop();
-        }
-        let mut at = *open.last()?;
-        let mut start = folders[at].path.len() + usize::from(at > 0);
-        while let Some(length) = path.get(start..)?.iter().position(|byte| *byte == b'/') {
-            let new = folders.len();
-            folders[at].children.push(new);
-            folders.push(Folder { path: path[..start + length].to_vec(), ignore: None, children: Vec::new() });
-            open.push(new);
-            at = new;
-            start += length + 1;
-        }
-        if &path[start..] == IGNORE_LIST && matches!(mode, mode::FILE | mode::EXECUTABLE) {
-            folders[at].ignore = Some(id);
-        }
-    }
-    Some(folders)
-}
-
-fn is_below(path: &[u8], folder: &[u8]) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.first() == Some(&b'/'))
-}
-
-/// The entries of an index file of version 2 or 3.
-struct Entries<'a> {
-    index: &'a [u8],
-    at: usize,
-    left: u32,
-}
-
-impl<'a> Entries<'a> {
-    fn of(index: &'a [u8]) -> Option<Self> {
-        let known = index.starts_with(b"DIRC") && matches!(number(index, 4)?, 2 | 3);
-        known.then_some(Self { index, at: 12, left: number(index, 8)? })
-    }
-
-    fn entry(&mut self) -> Option<(u32, [u8; NAME_BYTES], &'a [u8])> {
-        let mode = number(self.index, self.at + 24)?;
-        let id = self.index.get(self.at + 40..self.at + 60)?.try_into().ok()?;
-        let extended = self.index.get(self.at + 60)? & 0x40 != 0;
-        let start = self.at + if extended { 64 } else { 62 };
-        let rest = self.index.get(start..)?;
-        let length = rest.iter().position(|byte| *byte == 0)?;
-        // One to eight zeros end an entry at a multiple of eight.
-        self.at += (start - self.at + length + 8) & !7;
-        Some((mode, id, &rest[..length]))
-    }
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Option<(u32, [u8; NAME_BYTES], &'a [u8])>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        Some(self.entry())
-    }
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-/// The extension's content. `worktree` is where git will find the files, `exclude` names the content of `info/exclude` as git names it there,
-/// and `stamps` belong to the folders, in their order.
-pub fn extension(folders: &[Folder], stamps: &[Stamp], worktree: &str, system: &str, exclude: [u8; NAME_BYTES]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let place = format!("Location {worktree}, system {system}\0");
+/// The extension's content: nothing untracked is in any folder.
+pub fn extension(folders: &[Folder], around: &Surroundings) -> Vec<u8> {
+    let mut out = Vec::with_capacity(folders.len() * 64);
+    let place = format!("Location {}, system {}\0", around.worktree, around.system);
     length(place.len(), &mut out);
     out.extend_from_slice(place.as_bytes());
     // What `info/exclude` and the user's own list looked like: never equal, so that their content decides. There is no user's list.
     stamp(Stamp::default(), &mut out);
     stamp(Stamp::default(), &mut out);
     out.extend_from_slice(&FOLDER_FLAGS.to_be_bytes());
-    out.extend_from_slice(&exclude);
-    out.extend_from_slice(&[0; NAME_BYTES]);
+    out.extend_from_slice(&around.exclude);
+    out.extend_from_slice(&Name::default());
     out.extend_from_slice(IGNORE_LIST);
     out.push(0);
     length(folders.len(), &mut out);
-    let mut order = Vec::with_capacity(folders.len());
-    let mut open = vec![0];
-    while let Some(at) = open.pop() {
-        let folder = &folders[at];
-        order.push(at);
-        // Nothing untracked is in it.
+    for (folder, children) in folders.iter().zip(children(folders)) {
         length(0, &mut out);
-        length(folder.children.len(), &mut out);
-        let name = folder.path.iter().rposition(|byte| *byte == b'/').map_or(&folder.path[..], |slash| &folder.path[slash + 1..]);
-        out.extend_from_slice(name);
+        length(children, &mut out);
+        out.extend_from_slice(last_name(&folder.path));
         out.push(0);
-        // An index sorts `a-b/` before `a/`; here the names alone count.
-        let mut children = folder.children.clone();
-        children.sort_by(|one, other| folders[*other].path.cmp(&folders[*one].path));
-        open.extend(children);
     }
-    bits(order.iter().map(|_| true), &mut out);
-    bits(order.iter().map(|_| false), &mut out);
-    bits(order.iter().map(|at| folders[*at].ignore.is_some()), &mut out);
-    for at in &order {
-        stamp(stamps.get(*at).copied().unwrap_or_default(), &mut out);
+    bits(folders.iter().map(|_| true), &mut out);
+    bits(folders.iter().map(|_| false), &mut out);
+    bits(folders.iter().map(|folder| folder.ignore.is_some()), &mut out);
+    for folder in folders {
+        stamp(folder.stamp, &mut out);
     }
-    for id in order.iter().filter_map(|at| folders[*at].ignore) {
+    for id in folders.iter().filter_map(|folder| folder.ignore) {
         out.extend_from_slice(&id);
     }
     out.push(0);
     out
 }
 
-/// Puts an extension at the end of an index. `digest` is SHA-1.
-pub fn append(index: &[u8], content: &[u8], digest: impl Fn(&[u8]) -> [u8; NAME_BYTES]) -> Option<Vec<u8>> {
-    let body = index.get(..index.len().checked_sub(NAME_BYTES)?)?;
-    let mut out = Vec::with_capacity(index.len() + content.len() + 8);
-    out.extend_from_slice(body);
-    out.extend_from_slice(b"UNTR");
-    out.extend_from_slice(&u32::try_from(content.len()).ok()?.to_be_bytes());
-    out.extend_from_slice(content);
-    let sum = digest(&out);
-    out.extend_from_slice(&sum);
-    Some(out)
+/// The folders of an extension that [`extension`] wrote, with their stamps. `None` when it is none.
+pub fn stamps(content: &[u8]) -> Option<Vec<(Vec<u8>, Stamp)>> {
+    let mut rest = content;
+    let place = read_length(&mut rest)?;
+    rest.split_off(..place + 2 * STAMP_BYTES + 4 + 2 * size_of::<Name>())?;
+    let list = rest.iter().position(|byte| *byte == 0)?;
+    rest.split_off(..=list)?;
+    let count = read_length(&mut rest)?;
+    let mut folders: Vec<(Vec<u8>, Stamp)> = Vec::new();
+    // Folders that have others in them, and how many of those are still to come.
+    let mut open: Vec<(usize, usize)> = Vec::new();
+    for at in 0..count {
+        if read_length(&mut rest)? != 0 {
+            return None;
+        }
+        let children = read_length(&mut rest)?;
+        let name = rest.iter().position(|byte| *byte == 0)?;
+        let name = &rest.split_off(..=name)?[..name];
+        while open.last().is_some_and(|(_, left)| *left == 0) {
+            open.pop();
+        }
+        let mut path = Vec::new();
+        if let Some((above, left)) = open.last_mut() {
+            *left -= 1;
+            path.extend_from_slice(&folders[*above].0);
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+        }
+        path.extend_from_slice(name);
+        folders.push((path, Stamp::default()));
+        open.push((at, children));
+    }
+    for _ in 0..3 {
+        let head = rest.split_off(..8)?;
+        let words = u32::from_be_bytes(head[4..].try_into().ok()?) as usize;
+        rest.split_off(..words.checked_mul(8)?.checked_add(4)?)?;
+    }
+    for (_, stamp) in &mut folders {
+        let fields = rest.split_off(..STAMP_BYTES)?;
+        let field = |at: usize| Some(u32::from_be_bytes(fields.get(at * 4..at * 4 + 4)?.try_into().ok()?));
+        *stamp = Stamp { seconds: field(2)?.into(), size: field(8)?.into() };
+    }
+    Some(folders)
 }
 
 /// Times, device, inode, owner, group, size; git compares only those two here.
@@ -177,6 +129,16 @@ fn length(value: usize, out: &mut Vec<u8>) {
         left >>= 7;
     }
     out.extend(bytes.iter().rev());
+}
+
+fn read_length(rest: &mut &[u8]) -> Option<usize> {
+    let mut byte = *rest.split_off_first()?;
+    let mut value = usize::from(byte & 127);
+    while byte & 128 != 0 {
+        byte = *rest.split_off_first()?;
+        value = value.checked_add(1)?.checked_mul(128)? | usize::from(byte & 127);
+    }
+    Some(value)
 }
 
 /// A bitmap in git's compressed form, with nothing compressed: one marker, then the words as they are.
@@ -215,11 +177,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_index_has_no_folders() {
-        for bytes in [&b""[..], b"DIRC", b"DIRC\0\0\0\x04\0\0\0\0", b"DIRC\0\0\0\x02\0\0\0\x01short"] {
-            assert_eq!(folders(bytes), None, "{bytes:?}");
+    fn what_is_written_is_read_again() {
+        let folder = |path: &str, seconds| Folder {
+            path: path.into(),
+            files: 1,
+            tree: Name::default(),
+            ignore: (seconds % 2 == 0).then_some([7; 20]),
+            stamp: Stamp { seconds, size: 4096 },
+        };
+        let folders: Vec<_> = ["", "a", "a/b", "a/c", "a/c/d", "a-b", "z"].iter().zip(1..).map(|(path, at)| folder(path, at)).collect();
+        let around = Surroundings { worktree: "/w".repeat(100), system: "Linux".to_owned(), exclude: [9; 20] };
+        let content = extension(&folders, &around);
+        let read = stamps(&content).expect("our own");
+        assert_eq!(read, folders.iter().map(|folder| (folder.path.clone(), folder.stamp)).collect::<Vec<_>>());
+        // Cut off anywhere before the last names it is not taken, and never a panic.
+        for end in 0..content.len() - 1 - 3 * 20 {
+            assert_eq!(stamps(&content[..end]), None, "{end}");
         }
-        assert_eq!(folders(b"DIRC\0\0\0\x02\0\0\0\0").map(|found| found.len()), Some(1));
-        assert_eq!(append(b"short", b"", |_| [0; 20]), None);
     }
 }

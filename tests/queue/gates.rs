@@ -228,6 +228,45 @@ fn only_a_landed_tree_warms_a_cache_and_nothing_poisons_it() {
     }
 }
 
+/// Make takes a source that is older than what was built for one that is built already. The tree of `other` is laid down before the cache is
+/// built from `main`, so its source is the older one, and what make would test is the code of `main`.
+#[test]
+fn a_warm_cache_never_hides_a_file_that_differs_from_what_was_built() {
+    for world in everybody() {
+        let rule = "cache/out: src deep/part\n\tmkdir -p cache; cat src deep/part > cache/out; echo built\n";
+        world.sh(&format!("printf '{rule}' > Makefile; mkdir deep; echo good > src; echo good > deep/part; ln -s src link"));
+        let main = world.commit(&gate("test", "make; cat cache/out; ! grep bad cache/out", "cache = [\"cache\"]"));
+        world.sh("git checkout -q -b other; echo bad > deep/part; rm link; ln -s deep link; echo new > new; git add -A; git commit -q -m other; git checkout -q main");
+        let ask = |commit: &str| {
+            let (code, document) = world.gate(&["--fresh", "--commit", commit]);
+            (code, result(&document, "test")["log_tail"].as_str().expect("a log").to_owned())
+        };
+        assert_eq!(ask("other").0, 5, "cold");
+        std::thread::sleep(std::time::Duration::from_millis(2100));
+        assert_eq!(ask(&main).0, 0);
+        std::thread::sleep(std::time::Duration::from_millis(2100));
+        // What a run built is dated back to its beginning, which was when its tree was laid down: it is built once more.
+        assert_eq!(ask(&main).0, 0);
+        // Then the same tree is warm, and nothing is built again.
+        let (code, said) = ask(&main);
+        assert!(code == 0 && !said.contains("built"), "{said}");
+        let (code, said) = ask("other");
+        assert!(code == 5 && said.contains("built"), "what was tested is not what would land: {said}");
+        // The control: without it, the same make says that all is well.
+        let control = world.sh("mkdir ../control; cp -r Makefile src deep ../control; cd ../control; make; echo bad > deep/part; touch -d '1 minute ago' deep/part; make; cat cache/out");
+        assert!(control.contains("up to date") && !control.contains("bad"), "{control}");
+        // What a cache was built from is not known any more: it is not used.
+        let records: Vec<_> = world.state().into_iter().filter(|path| path.ends_with("current.json")).collect();
+        assert!(!records.is_empty());
+        for record in records {
+            let text = fs_err::read_to_string(&record).expect("a record");
+            fs_err::write(&record, text.replace(&main, "0000000000000000000000000000000000000001")).expect("written");
+        }
+        let (code, said) = ask(&main);
+        assert!(code == 0 && said.contains("built"), "{said}");
+    }
+}
+
 #[test]
 fn a_report_of_an_earlier_run_in_the_cache_is_none_of_this_run() {
     let world = World::new(None);

@@ -186,6 +186,8 @@ fn check_links_are_stored_as_links_and_never_followed(scene: &Scene) {
     fs_err::os::unix::fs::symlink(scene.scratch.path().join("outside"), scene.instead("src")).unwrap();
     fs_err::os::unix::fs::symlink("elsewhere", scene.at(".gitmodules")).unwrap();
     fs_err::os::unix::fs::symlink(&secret, scene.instead(".gitignore")).unwrap();
+    // The control: each of them leads there.
+    assert!(fs_err::read(scene.at("a")).unwrap().starts_with(b"SECRET") && scene.at("src/file").exists());
     let collected = scene.collect();
     assert_eq!(scene.content(collected.tree, "a").unwrap(), secret.as_os_str().as_encoded_bytes());
     assert!(has(&collected, Rule::LinkOutside, "a", true));
@@ -219,13 +221,18 @@ fn check_a_file_that_flips_to_a_link_while_it_is_collected_is_never_followed(sce
                 }
             }
         });
+        let mut followed = false;
         for _ in 0..30 {
+            // The control: whoever opens the names as they are is led astray.
+            followed =
+                followed || (0..200).any(|i| fs_err::read(upper.join(format!("f{i}"))).is_ok_and(|seen| seen.starts_with(b"SECRET")));
             let collected = scene.collect();
             for entry in scene.quarantine.tree(collected.tree).unwrap().iter().filter(|e| !e.is_tree()) {
                 assert!(!scene.quarantine.blob(entry.id).unwrap().starts_with(b"SECRET"));
             }
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(followed, "the attack itself does not work here");
     });
 }
 
@@ -267,6 +274,7 @@ fn hard_links_that_lead_out_are_left_out_and_those_inside_are_taken() {
 
 fn check_hard_links_that_lead_out_are_left_out_and_those_inside_are_taken(scene: &Scene) {
     fs_err::hard_link(scene.scratch.path().join("secret"), scene.at("stolen")).unwrap();
+    assert!(fs_err::read(scene.at("stolen")).unwrap().starts_with(b"SECRET"), "the attack itself does not work here");
     fs_err::write(scene.at("one"), "inside\n").unwrap();
     fs_err::hard_link(scene.at("one"), scene.at("two")).unwrap();
     fs_err::create_dir_all(scene.at("ignored")).unwrap();

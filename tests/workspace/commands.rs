@@ -193,7 +193,7 @@ fn story_of_a_change(world: &World) {
 }
 
 /// Runs a test as every user on every form, and says on which one it failed.
-fn everywhere(test: fn(&World)) {
+pub(crate) fn everywhere(test: fn(&World)) {
     if !is_root() {
         drop(std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED as an ordinary user beside root: the tests do not run as root\n"));
     }
@@ -587,5 +587,68 @@ fn what_an_agent_does_to_its_refs_and_objects_changes_none_of_the_hosts() {
         assert_eq!(look(), before);
         assert_eq!(world.git(&["show", "refs/cofferdam/stories/other/1:theirs"]), "theirs");
         assert_eq!(world.git(&["fsck", "--strict"]), "");
+    });
+}
+
+/// In a chroot the kernel makes no user namespaces, and inside of a sandbox the filter refuses them: said before anything begins.
+#[test]
+fn where_no_sandbox_can_be_built_nothing_begins() {
+    everybody(|world| {
+        world.bash(
+            "printf '[agents.implementer]\nadapter = \"command\"\ncommand = [\"true\"]\n' > cofferdam.toml; mkdir stories; \
+             printf -- '---\nid: A\n---\n# S\n\n- [ ] x\n' > stories/a.md; git add -A; git commit -qm plan",
+        );
+        let program = world.program.to_str().unwrap().to_owned();
+        let refused = |name: &str, output: &Output| {
+            let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(!output.status.success() && told.contains("cannot be built here") && told.contains("next: "), "{name}: {told}");
+            assert!(!told.contains("panicked") && !told.contains("run.started"), "{name}: {told}");
+        };
+        for args in [&["exec", "--", "true"][..], &["run"]] {
+            let nested = ["exec", "--quiet", "--read", &program, "--", "env", "XDG_STATE_HOME=/tmp/state", &program];
+            refused("inside of a sandbox", &world.run(&[&nested, args].concat()));
+            if is_root() {
+                let mut chroot = Command::new("unshare");
+                let script = "mkdir -p ../all && mount --rbind / ../all && here=$PWD && cd ../all && exec chroot . sh -c 'cd \"$0\" && exec \"$@\"' \"$here\" \"$@\"";
+                chroot.args(["-m", "sh", "-c", script, "sh", &program]).args(args).current_dir(world.main());
+                chroot.env("HOME", world.path("home")).env("XDG_STATE_HOME", world.path("state"));
+                if let Some(user) = world.user {
+                    // As root up to there: who may not mount may not enter one either.
+                    let as_user = format!("exec setpriv --reuid={user} --regid={user} --clear-groups \"$@\"");
+                    chroot = Command::new("unshare");
+                    let script = script.replace("exec \"$@\"", &as_user);
+                    chroot.args(["-m", "sh", "-c", &script, "sh", &program]).args(args).current_dir(world.main());
+                    chroot.env("HOME", world.path("home")).env("XDG_STATE_HOME", world.path("state"));
+                }
+                refused("in a chroot", &chroot.output().unwrap());
+            }
+        }
+        // The control: outside of both the same command runs.
+        world.ok(&["exec", "--", "true"]);
+    });
+}
+
+#[test]
+fn a_folder_of_programs_that_holds_the_state_shows_nothing_of_it() {
+    everywhere(|world| {
+        world.bash("mkdir -p ../bin && printf '#!/bin/sh\necho ran\n' > ../bin/tool && chmod +x ../bin/tool");
+        let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
+        let state = world.path("bin/state");
+        let run = |args: &[&str]| {
+            let output = world.command(args).env("PATH", &path).env("XDG_STATE_HOME", &state).output().unwrap();
+            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        run(&["workspace", "new", "S"]);
+        for mode in ["755", "700"] {
+            world.bash(&format!("chmod {mode} ../bin/state"));
+            let look = format!("tool; find {} 2>/dev/null | grep -v -x -e {0} -e {0}/cofferdam", state.display());
+            for args in [&["workspace", "exec", "S", "--"][..], &["exec", "--"]] {
+                assert_eq!(run(&[args, &["sh", "-c", &format!("{look}; true")]].concat()), "ran\n", "{mode} {args:?}");
+            }
+        }
+        // The control: it is there.
+        let found = world.bash(&format!("find {} -name story.json", state.display()));
+        assert!(!found.stdout.is_empty());
     });
 }

@@ -85,6 +85,12 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         .cgroups()
         .sweep()
         .map_err(|error| Failure::new(Exit::Failure, "processes of an earlier run could not be ended").because(&error))?;
+    // A run that cannot start its first agent must not begin, and block the stories one by one.
+    engine.check().map_err(|error| {
+        Failure::new(Exit::Unenforceable, "sandboxes cannot be built here; nothing was run")
+            .because(&error)
+            .next("cofferdam doctor names the layer that is missing, and what mends it")
+    })?;
     let mut shop = Workshop::new(engine, evidence, Surroundings::of_process(), &root, reading.config.clone());
     shop.conceal(secrets_of_logins(&shop));
     let shop = Arc::new(shop);

@@ -142,6 +142,7 @@ impl Caches {
         place.sweep()?;
         let current = place.current()?;
         let id = state::unique("r-");
+        let landed = current.landed;
         let run = RunRecord { version: VERSION, cache: name.to_owned(), layers: current.layers, aside: None, made: now() };
         let folder = place.runs().join(&id);
         make_private(&folder)?;
@@ -150,7 +151,7 @@ impl Caches {
         fs_err::create_dir(folder.join("upper"))?;
         fs_err::create_dir(folder.join("work"))?;
         state::write_record(&folder.join("run.json"), &run)?;
-        Ok(Run { caches: self.clone(), name: name.to_owned(), id, record: run, held: Some(held) })
+        Ok(Run { caches: self.clone(), name: name.to_owned(), id, landed, record: run, held: Some(held) })
     }
 
     /// Promotes a run that was set aside: for whoever landed the tree that it ran on.
@@ -229,6 +230,8 @@ pub struct Run {
     caches: Caches,
     name: String,
     id: String,
+    /// What the state that it starts from was promoted for.
+    landed: String,
     record: RunRecord,
     /// Held until it is promoted, set aside or dropped; a sweep passes over it.
     held: Option<Lock>,
@@ -249,6 +252,17 @@ impl Run {
     /// Does it start from something?
     pub fn is_warm(&self) -> bool {
         !self.record.layers.is_empty()
+    }
+
+    /// What the state that it starts from was promoted for, in the words of who promoted it; none when it starts from nothing.
+    pub fn landed(&self) -> Option<&str> {
+        self.is_warm().then_some(self.landed.as_str())
+    }
+
+    /// Starts from nothing after all. Before it is mounted.
+    pub fn start_cold(&mut self) -> Result<(), CacheError> {
+        self.record.layers = Vec::new();
+        Ok(state::write_record(&self.place().runs().join(&self.id).join("run.json"), &self.record)?)
     }
 
     /// Puts what this run left in place for the next ones. Only for who landed the tree it ran on, and when its last process is dead.

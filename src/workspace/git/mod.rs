@@ -113,7 +113,7 @@ pub struct IndexFile {
 
 impl IndexFile {
     /// Old trees hold modes such as 100664; an index knows only two kinds of files.
-    fn canonical_mode(&self) -> u32 {
+    pub(in crate::workspace) fn canonical_mode(&self) -> u32 {
         match (self.mode & 0o170_000 == 0o100_000, self.mode & 0o100 != 0) {
             (true, true) => mode::EXECUTABLE,
             (true, false) => mode::FILE,
@@ -417,30 +417,15 @@ impl Repository {
         pack().or_else(doing(|| format!("write a pack into {}", folder.display())))
     }
 
-    /// Writes an index for a tree: `from` is the one to start from, then `removed` go and `entries` come. No file is looked at.
-    pub fn write_index(
-        &self,
-        path: &Path,
-        from: Option<&Path>,
-        tree: Oid,
-        removed: &[Vec<u8>],
-        entries: &[IndexFile],
-    ) -> Result<(), GitError> {
-        if let Some(from) = from {
-            fs_err::copy(from, path)?;
-        }
+    /// Writes an index for a tree. No file is looked at.
+    pub fn write_index(&self, path: &Path, tree: Oid, entries: &[IndexFile]) -> Result<(), GitError> {
         let write = || -> Result<Oid, git2::Error> {
             let mut index = git2::Index::open(path)?;
-            for gone in removed {
-                use std::os::unix::ffi::OsStrExt;
-                index.remove(Path::new(std::ffi::OsStr::from_bytes(gone)), 0)?;
-            }
             for entry in entries {
                 index.add(&entry.as_entry())?;
             }
-            // Names every folder's tree in the index, so that git need not work them out; and tells whether this is the tree. The few
-            // that a small layer changes are left to git.
-            let written = if from.is_none() { index.write_tree_to(&self.inner)? } else { tree };
+            // Names every folder's tree in the index, so that git need not work them out; and tells whether this is the tree.
+            let written = index.write_tree_to(&self.inner)?;
             index.write()?;
             Ok(written)
         };
