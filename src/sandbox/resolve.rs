@@ -173,6 +173,7 @@ pub fn resolve(view: &dyn View, profile: &Profile, options: &ExecOptions, around
         environment,
         addresses: Vec::new(),
         listeners: Vec::new(),
+        socket: None,
         terminal: options.terminal,
     };
     policy.links.sort();
