@@ -70,7 +70,10 @@ fn nobody_asks_for_what_is_not_theirs() {
     let printed = project.run("judges-itself:checks");
     let stories = project.stories();
     let heard = texts(&said(&project, "judges-itself"));
-    assert!(heard.contains("the implementer does not judge") && heard.contains("may ask for `status`, `progress`, `approach`, `done`"), "{heard}");
+    assert!(
+        heard.contains("the implementer does not judge") && heard.contains("may ask for `status`, `progress`, `approach`, `done`"),
+        "{heard}"
+    );
     // The reviewer that judges it is the one that was asked.
     assert_eq!(stories["judges-itself"]["state"], "escalated", "{printed}");
     let asked = stories["says-done-at-once"]["question"].as_str().unwrap_or_default();
