@@ -181,10 +181,9 @@ impl Counter {
             Reply::Refused(ask::too_long())
         } else if end.is_some() {
             self.answer(&one.line)
-        } else if length == 0 {
-            return false;
         } else {
-            return true;
+            // At the end without a line there is nothing to answer.
+            return length != 0;
         };
         // One that does not listen is not waited for.
         drop(one.stream.write_all(&reply.line()));

@@ -53,7 +53,10 @@ impl PolicyError {
 
 /// Policies without files, by role and program: what a host offers is looked for once, not for each process.
 #[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<HashMap<(Role, bool, Option<OsString>), Policy>>);
+pub(crate) struct Known(Mutex<HashMap<Asked, Policy>>);
+
+/// The role, whether its configured agent is meant, and the program.
+type Asked = (Role, bool, Option<OsString>);
 
 impl Known {
     pub(crate) fn forget(&self) {
