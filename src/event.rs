@@ -173,6 +173,14 @@ kinds! {
     }
     /// The agent said how it will go about it.
     ApproachDeclared = "approach.declared" { attempt: AttemptNo, summary: String }
+    /// An agent said something to whoever runs it, while it worked. Its own words: no evidence of anything, and they decide nothing.
+    AgentSaid = "agent.said" {
+        attempt: AttemptNo,
+        role: String,
+        /// `progress`, `done`, `question`, `verdict`: what it asked for.
+        what: String,
+        text: String,
+    }
     /// An implementer process ended, and all its descendants are dead.
     AttemptEnded = "attempt.ended" {
         attempt: AttemptNo,

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cofferdam::agents::answers;
+use cofferdam::agents::ask::{Hearing, Pass, Said};
 use cofferdam::agents::protocol::{Format, Reader, Session};
-use cofferdam::config::ReportFormat;
+use cofferdam::config::{ReportFormat, Role};
 use cofferdam::report;
 use cofferdam::store::Stored;
 use cofferdam::store::audit::audit;
@@ -248,6 +249,41 @@ fn answers_of_agents() {
         let text = String::from_utf8_lossy(bytes);
         if let Ok(found) = answers::in_message(&text, "answer") {
             assert!(found.starts_with('{'));
+        }
+    });
+}
+
+#[test]
+fn requests_at_a_counter() {
+    let seeds: [&[u8]; 4] = [
+        br#"{"token":"0123456789abcdef","ask":"progress","text":"half"}"#,
+        br#"{"token":"0123456789abcdef","ask":"done","text":"{\"summary\":\"s\",\"message\":\"m\",\"question\":null}"}"#,
+        br#"{"token":"0123456789abcdef","ask":"status"}"#,
+        br#"{"token":"f","ask":"verdict","text":"{\"decision\":\"pass\"}"}"#,
+    ];
+    throw("request", seeds.map(<[u8]>::to_vec).to_vec(), |bytes| {
+        for role in Role::ALL {
+            let mut hearing = Hearing::new(Pass {
+                token: "0123456789abcdef".to_owned(),
+                role,
+                story: "US-1".to_owned(),
+                title: "t".to_owned(),
+                criteria: Vec::new(),
+                attempt: 1,
+                expires: None,
+                budget: serde_json::Value::Null,
+            });
+            let (reply, said) = hearing.hear(bytes, Duration::ZERO);
+            let line = reply.line();
+            assert!(line.len() < 64 << 10 && line.iter().filter(|byte| **byte == b'\n').count() == 1, "one line, and no long one");
+            // Whatever was bent: only who has the token is heard, and only with what is their own.
+            if let Some(said) = said {
+                assert!(bytes.windows(16).any(|part| part == b"0123456789abcdef") || bytes.contains(&b'\\'));
+                assert_eq!(
+                    matches!(said, Said::Verdict(_)),
+                    matches!(role, Role::Reviewer | Role::Verifier) && !matches!(said, Said::Progress(_))
+                );
+            }
         }
     });
 }

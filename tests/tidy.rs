@@ -102,6 +102,7 @@ const PURE: &[&str] = &[
     "src/story/",
     "src/store/fold.rs",
     "src/store/chain.rs",
+    "src/agents/ask.rs",
     "src/agents/task.rs",
     "src/agents/protocol/claude.rs",
     "src/agents/protocol/codex.rs",

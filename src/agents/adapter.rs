@@ -347,7 +347,8 @@ mod tests {
             let adapter = load(name, None).unwrap_or_else(|e| panic!("{e}"));
             let call = adapter.invocation(&CALL);
             if name != "command" {
-                assert!(words(&call).contains(&CALL.prompt_text.to_owned()), "{name}: what is put in is not looked at again");
+                let told = [CALL.prompt_text, CALL.prompt].map(str::to_owned);
+                assert!(told.iter().any(|told| words(&call).contains(told)), "{name}: what is put in is not looked at again");
                 assert!(adapter.is_new_enough("v999.0.0").expect("a version") && !adapter.is_new_enough("tool 0.0.1").expect("a version"));
                 let provider = adapter.provider.as_ref().expect("a provider");
                 assert!(call.environment.contains(&((&provider.key).into(), PLACEHOLDER.into())), "{name}: no key enters a sandbox");

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::adapter::{self, Adapter, AdapterError, Answers, Call};
 use super::command;
+use super::counter::Counter;
 use super::folder::{OUT, PROMPT, TASK};
 use super::protocol::{Format, Reader, Reset, Session};
 use super::roles::RolePrompt;
@@ -19,7 +21,7 @@ use crate::config::{self, LoginUse, Role};
 use crate::egress::{Endpoint, Kept};
 use crate::event::AgentCall;
 use crate::role::network::Purse;
-use crate::role::process::{Listener, Process, ProcessError, Ran};
+use crate::role::process::{Listener, Process, ProcessError, Ran, Reception};
 use crate::role::{Stop, Workshop};
 use crate::sandbox::policy::{Access, Network, NetworkMode, OwnFile, Policy};
 use crate::sandbox::toolchains::HOME;
@@ -64,6 +66,48 @@ pub struct Done {
     pub session: Session,
     /// It said that it was done and did not leave: we ended it.
     pub lingered: bool,
+}
+
+/// What one call has beside its arguments.
+pub struct Around<'a> {
+    pub stop: &'a Stop,
+    pub listener: Option<Listener>,
+    pub purse: &'a Purse,
+    /// Where it may ask, when its policy has a socket.
+    pub counter: Option<&'a Counter>,
+    /// Who says so ends it.
+    pub over: &'a Over,
+}
+
+impl std::fmt::Debug for Around<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Around").finish_non_exhaustive()
+    }
+}
+
+/// A word about a process that runs: what it was started for is there, and it may be ended.
+#[derive(Debug, Default)]
+pub struct Over(Mutex<Option<Instant>>);
+
+impl Over {
+    /// It said that it is done: it has a moment to leave by itself.
+    pub fn said(&self) {
+        self.at(Instant::now() + LINGER);
+    }
+
+    /// Nothing that it does from here on is of use.
+    pub fn now(&self) {
+        self.at(Instant::now());
+    }
+
+    fn at(&self, at: Instant) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(known.map_or(at, |known| known.min(at)));
+    }
+
+    fn due(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An agent that is older than its adapter knows.
@@ -272,15 +316,8 @@ impl Agent {
     ///
     /// # Errors
     /// When it could not be started, or its words could not be kept.
-    pub fn run(
-        &self,
-        shop: &Workshop,
-        policy: &Policy,
-        arguments: Vec<OsString>,
-        stop: &Stop,
-        listener: Option<Listener>,
-        purse: &Purse,
-    ) -> Result<Done, ProcessError> {
+    pub fn run(&self, shop: &Workshop, policy: &Policy, arguments: Vec<OsString>, around: Around<'_>) -> Result<Done, ProcessError> {
+        let Around { stop, listener, purse, counter, over } = around;
         let heard = Arc::new(Mutex::new(Heard { reader: Reader::new(self.adapter.stream), session: Session::default(), ended: None }));
         let plain = self.adapter.stream == Format::Text;
         let tap = {
@@ -292,17 +329,20 @@ impl Agent {
             })
         };
         let own = Stop::new().map_err(ProcessError::Stop)?;
+        let serve = counter.map(|counter| move |socket: OwnedFd, end: &OwnedFd| counter.serve(socket, end));
+        let reception = serve.as_ref().map(|serve| serve as Reception<'_>);
         let (ended, end) = channel::<()>();
         let (ran, lingered) = std::thread::scope(|scope| {
             let (own, heard) = (&own, &heard);
             let watch = scope.spawn(move || {
                 let mut watch = Watch { stop, own, passed_on: 0, asked: None };
                 while end.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                    watch.look(heard.lock().unwrap_or_else(PoisonError::into_inner).ended);
+                    let ended = heard.lock().unwrap_or_else(PoisonError::into_inner).ended;
+                    watch.look(ended.map(|at| at + LINGER).into_iter().chain(over.due()).min());
                 }
                 watch.asked.is_some()
             });
-            let process = Process { shop, policy, arguments, stop: own, listener: listener.filter(|_| plain), tap: Some(tap) };
+            let process = Process { shop, policy, arguments, stop: own, listener: listener.filter(|_| plain), tap: Some(tap), reception };
             let purse = purse.with(self.through_gateway().and_then(Kept::endpoint));
             let ran = process.run_paid(Some(&purse));
             drop(ended);
@@ -379,13 +419,14 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn look(&mut self, ended: Option<Instant>) {
+    /// `due` is when it should have left by itself.
+    fn look(&mut self, due: Option<Instant>) {
         while self.passed_on < self.stop.count().min(2) {
             self.passed_on += 1;
             self.own.ask();
         }
         match self.asked {
-            None if ended.is_some_and(|at| at.elapsed() >= LINGER) => {
+            None if due.is_some_and(|at| Instant::now() >= at) => {
                 self.asked = Some(Instant::now());
                 self.own.ask();
             }

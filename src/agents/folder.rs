@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::answers::{self, Report};
 use crate::sandbox::policy::{Access, Grant, Policy, Tree};
 use crate::workspace::walk::{Folder, Kind};
 
@@ -18,6 +19,9 @@ pub const OUT: &str = "/run/cofferdam/out";
 pub const BEFORE: &str = "/run/cofferdam/before";
 /// The target's tree, for programs that come with the project.
 pub const BASE: &str = "/run/cofferdam/base";
+
+/// What an implementer reported at its counter; beside `out/`, not in it.
+const SAID: &str = "said.json";
 
 /// Answers are a few sentences; whoever leaves more wants to fill the disk.
 const MOST_BYTES: u64 = 32 << 20;
@@ -102,6 +106,27 @@ impl RunFolder {
             Kind::Link => Err(format!("out/{name} is a link, and links are not followed")),
             Kind::Whiteout | Kind::Special(_) => Err(format!("out/{name} is no regular file")),
         }
+    }
+
+    /// The report of an implementer that has ended: what it said at its counter, else the file that it left.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn report(&self) -> Result<Option<Report>, String> {
+        match fs::read(self.path.join(SAID)) {
+            Ok(bytes) => answers::report(&bytes).map(Some),
+            Err(_) => self.answer("report.json", answers::LONGEST)?.map(|bytes| answers::report(&bytes)).transpose(),
+        }
+    }
+
+    /// Keeps what it said, where nothing inside can write: the commit is named by it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep_report(&self, report: Report) -> Result<Report, String> {
+        let text = serde_json::json!({"summary": report.summary, "message": report.message, "question": report.question});
+        self.write(SAID, text.to_string().as_bytes()).map_err(|e| format!("what it said cannot be kept: {e}"))?;
+        Ok(report)
     }
 
     /// Whether more was left in `out/` than answers need.

@@ -3,11 +3,14 @@
 //! The reviewer, the planner and the diagnoser are called through here; each reads its own answer.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::adapter::Answers;
 use super::answers;
-use super::call::{Agent, Done, Limited};
+use super::ask::{Pass, Said};
+use super::call::{Agent, Around, Done, Limited, Over};
+use super::counter::Counter;
 use super::folder::{BEFORE, RunFolder};
 use super::prompt::prompt;
 use super::protocol::Session;
@@ -21,7 +24,7 @@ use crate::role::network::{Purse, denials};
 use crate::role::process::{Listener, Ran};
 use crate::role::{Files, Stop, Workshop, policy};
 use crate::sandbox::Cause;
-use crate::sandbox::policy::{Access, Tree};
+use crate::sandbox::policy::{Access, Policy, Tree};
 use crate::story::Story;
 use crate::workspace::base::Layers;
 use crate::workspace::git::Oid;
@@ -106,12 +109,21 @@ fn ask(look: Look<'_>, looked: &mut Looked) -> Result<Vec<u8>, String> {
         let (lower, _) = files_of(&workspaces, before.as_str())?;
         policy.trees.push(Tree { lower, inside: BEFORE.into(), reason: "the tree before the change".to_owned() });
     }
+    let words: Arc<Mutex<Words>> = Arc::default();
+    let counter = counter(&look, &policy, &words).map_err(|e| e.to_string())?;
+    counter.furnish(&folder, &mut policy).map_err(|e| format!("its place to ask cannot be made: {e}"))?;
     let arguments = agent.arguments(story, &prompt, &mut policy);
     let purse = Purse::of_story(&look.story.spec.rules.limits, look.story.spent);
     let begun = Instant::now();
-    let done = agent.run(shop, &policy, arguments, look.stop, look.listener, &purse);
+    let over = Over::default();
+    let around = Around { stop: look.stop, listener: look.listener, purse: &purse, counter: Some(&counter), over: &over };
+    let done = agent.run(shop, &policy, arguments, around);
+    drop(counter);
     let (name, longest) = look.answer;
     let answer = folder.answer(name, longest);
+    let (handed_in, said) = std::mem::take(&mut *words.lock().unwrap_or_else(PoisonError::into_inner));
+    looked.told.extend(said);
+    let answer = answer.and_then(|left| one_answer(name, left, handed_in));
     let flooded = folder.is_flooded();
     drop(folder.remove());
     let Done { ran, session, lingered } = done.map_err(|e| e.to_string())?;
@@ -127,6 +139,58 @@ fn ask(look: Look<'_>, looked: &mut Looked) -> Result<Vec<u8>, String> {
         return Err("it left more in out/ than an answer needs".to_owned());
     }
     answered(name, answer, &agent, &session, &ran, lingered)
+}
+
+/// What it handed in, and what the log should know of what it said.
+type Words = (Option<Vec<u8>>, Vec<Kind>);
+
+/// Where it may ask. What it says there is shown at once, and stored when it has ended.
+fn counter(look: &Look<'_>, policy: &Policy, words: &Arc<Mutex<Words>>) -> std::io::Result<Counter> {
+    let pass = pass(look.role, look.task, policy);
+    let (words, listener, secrets) = (words.clone(), look.listener.clone(), look.shop.secrets.clone());
+    let (role, attempt) = (look.role.name(), look.attempt);
+    let hears = move |said: Said| {
+        let (what, text) = match said {
+            Said::Progress(text) => ("progress", text),
+            Said::Verdict(bytes) => {
+                words.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(bytes);
+                ("verdict", String::new())
+            }
+            // Its role may not: the counter has refused it.
+            Said::Approach(_) | Said::Done(_) | Said::Question(_) => return,
+        };
+        let text = String::from_utf8_lossy(&secrets.text(text.as_bytes())).into_owned();
+        if let Some(listener) = listener.as_ref().filter(|_| !text.is_empty()) {
+            listener(&format!("{role}: {}", one_line(&text)));
+        }
+        let said = Kind::AgentSaid { attempt, role: role.to_owned(), what: what.to_owned(), text };
+        words.lock().unwrap_or_else(PoisonError::into_inner).1.push(said);
+    };
+    Counter::new(pass, Box::new(hears))
+}
+
+/// The pass of a process of this role, for this task.
+pub fn pass(role: Role, task: &Task, policy: &Policy) -> Pass {
+    Pass {
+        token: String::new(),
+        role,
+        story: task.story.id.clone(),
+        title: task.story.title.clone(),
+        criteria: task.story.criteria.iter().map(|criterion| criterion.id.clone()).collect(),
+        attempt: task.attempt,
+        expires: policy.limits.wall,
+        budget: serde_json::to_value(&task.budget).unwrap_or_default(),
+    }
+}
+
+/// One answer, by whichever way it came. Two that differ are none.
+fn one_answer(name: &str, left: Option<Vec<u8>>, handed_in: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, String> {
+    match (left, handed_in) {
+        (Some(left), Some(handed_in)) if left.trim_ascii() != handed_in.trim_ascii() => {
+            Err(format!("it left one answer in out/{name} and handed in another"))
+        }
+        (left, handed_in) => Ok(left.or(handed_in)),
+    }
 }
 
 fn furnish(look: &Look<'_>, folder: &RunFolder, prompt: &str) -> std::io::Result<()> {

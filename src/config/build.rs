@@ -248,6 +248,8 @@ impl Reader<'_> {
                 Some(_) => Contract::Off,
                 // A model can echo what it was asked to do; any other program need not know of contracts.
                 None if is_command => Contract::Off,
+                // It writes no file beside the project's.
+                None if adapter == "aider" => Contract::Off,
                 None => Contract::With,
             };
             let login = self.login(&at("login"));

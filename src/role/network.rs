@@ -75,8 +75,8 @@ impl Open {
 /// Does this role talk to a model?
 pub(super) const fn is_agent(role: Role) -> bool {
     match role {
-        Role::Planner | Role::Implementer | Role::Reviewer | Role::Diagnoser => true,
-        Role::Verifier | Role::Gate => false,
+        Role::Planner | Role::Implementer | Role::Reviewer | Role::Verifier | Role::Diagnoser => true,
+        Role::Gate => false,
     }
 }
 

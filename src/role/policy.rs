@@ -53,7 +53,10 @@ impl PolicyError {
 
 /// Policies without files, by role and program: what a host offers is looked for once, not for each process.
 #[derive(Debug, Default)]
-pub(crate) struct Known(Mutex<HashMap<(Role, Option<OsString>), Policy>>);
+pub(crate) struct Known(Mutex<HashMap<Asked, Policy>>);
+
+/// The role, whether its configured agent is meant, and the program.
+type Asked = (Role, bool, Option<OsString>);
 
 impl Known {
     pub(crate) fn forget(&self) {
@@ -66,22 +69,36 @@ impl Known {
 /// # Errors
 /// When the profile cannot be read, or asks for what must not be granted.
 pub fn policy(shop: &Workshop, role: Role, files: Files, program: Option<&Path>) -> Result<Policy, PolicyError> {
-    let key = (role, program.map(|path| path.as_os_str().to_owned()));
+    let base = base(shop, role, role != Role::Gate, program)?;
+    Ok(with_files(base, files, shop.mode_of(role)?))
+}
+
+/// The policy of our own process that looks at files: the built-in profile of a verifier, whatever agent of that role is configured, and no network.
+///
+/// # Errors
+/// As [`policy`].
+pub fn own(shop: &Workshop, files: Files) -> Result<Policy, PolicyError> {
+    Ok(with_files(base(shop, Role::Verifier, false, None)?, files, WorkspaceMode::Read))
+}
+
+fn base(shop: &Workshop, role: Role, configured: bool, program: Option<&Path>) -> Result<Policy, PolicyError> {
+    let key = (role, configured, program.map(|path| path.as_os_str().to_owned()));
     let known = shop.policies.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned();
-    let base = match known {
+    Ok(match known {
         Some(policy) => policy,
         None => {
-            let name = shop.profile_of(role);
+            let ours = role == Role::Verifier && !configured;
+            let name = if ours { role.name().to_owned() } else { shop.profile_of(role) };
             let profile = load::load(&name, shop.around.profiles.as_deref())?;
             let limits = shop.config().limits.get(&role).copied().unwrap_or_default();
             let config = shop.config();
-            let allow = config.network.get(&role).cloned().unwrap_or_default();
-            let models = network::is_agent(role) && !network::endpoints(&config, &shop.around).is_empty();
+            let allow = if ours { Vec::new() } else { config.network.get(&role).cloned().unwrap_or_default() };
+            let models = !ours && network::is_agent(role) && !network::endpoints(&config, &shop.around).is_empty();
             let options = ExecOptions {
                 // Nothing is opened that nobody configured: without a host or a model there is no network at all.
                 net: (models || !allow.is_empty()).then_some(NetworkMode::Gateway),
                 allow,
-                program: key.1.clone(),
+                program: key.2.clone(),
                 limits: crate::sandbox::policy::Limits {
                     memory: limits.memory,
                     pids: limits.pids,
@@ -102,8 +119,7 @@ pub fn policy(shop: &Workshop, role: Role, files: Files, program: Option<&Path>)
             shop.policies.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, policy.clone());
             policy
         }
-    };
-    Ok(with_files(base, files, shop.mode_of(role)?))
+    })
 }
 
 impl Workshop {

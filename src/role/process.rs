@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::network::{Open, Purse};
@@ -25,6 +26,9 @@ pub type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 /// Takes the bytes of standard output (0) and error (1).
 pub type Tap = Arc<dyn Fn(usize, &[u8]) + Send + Sync>;
 
+/// Serves the socket that the process has inside, until the other descriptor is at its end.
+pub type Reception<'a> = &'a (dyn Fn(OwnedFd, &OwnedFd) + Sync);
+
 /// A process about to be run.
 pub struct Process<'a> {
     pub shop: &'a Workshop,
@@ -35,6 +39,8 @@ pub struct Process<'a> {
     pub listener: Option<Listener>,
     /// Takes everything that it says, by stream, without secrets.
     pub tap: Option<Tap>,
+    /// For a process whose policy has a socket.
+    pub reception: Option<Reception<'a>>,
 }
 
 impl std::fmt::Debug for Process<'_> {
@@ -55,7 +61,7 @@ pub struct Ran {
     /// What its gateway saw.
     pub tally: Tally,
     /// What took the writes of an overlay that is not the workspace's own folder.
-    pub upper: Option<std::os::fd::OwnedFd>,
+    pub upper: Option<OwnedFd>,
 }
 
 /// Why nothing can be said about a process.
@@ -197,7 +203,16 @@ impl Process<'_> {
         let mut running = command.spawn()?;
         running.stop_on(requests);
         let open = door.map(|door| shop.open(door, running.listeners())).transpose().map_err(ProcessError::Gateway)?;
-        let finished = running.wait();
+        let socket = running.socket().zip(self.reception);
+        let (end, alive) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| ProcessError::Stop(e.into()))?;
+        let finished = std::thread::scope(|scope| {
+            if let Some((socket, receive)) = socket {
+                scope.spawn(move || receive(socket, &end));
+            }
+            let finished = running.wait();
+            drop(alive);
+            finished
+        });
         let tally = open.map(Open::close).unwrap_or_default();
         let finished = finished?;
         let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);

@@ -63,6 +63,8 @@ fn rights(rights: Rights, abi: ABI) -> BitFlags<AccessFs> {
             Rights::List => AccessFs::ReadDir.into(),
             Rights::Read => read,
             Rights::Adjust => AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::Truncate,
+            // An older kernel has no such right, and refuses no such connection.
+            Rights::Ask => AccessFs::ResolveUnix.into(),
             Rights::Device => AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile | AccessFs::IoctlDev,
             // Local sockets of servers outside stay out of reach even when their file lies in the workspace; those made inside need no right.
             Rights::Write => known & !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev | AccessFs::ResolveUnix),
@@ -85,6 +87,9 @@ pub(super) fn landlock(plan: &Landlock) -> io::Result<()> {
         // A path that is not there needs no rule; a path that is there and cannot be opened gets none, which is narrower.
         let Ok(fd) = PathFd::new(path) else { continue };
         let access = allowed_on(&fd, rights(*wanted, abi), abi)?;
+        if access.is_empty() {
+            continue;
+        }
         created = created.add_rule(PathBeneath::new(fd, access)).map_err(other)?;
     }
     if plan.no_tcp && plan.abi >= 4 {

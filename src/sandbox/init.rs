@@ -192,6 +192,11 @@ impl World {
                 Ok(())
             }
             Step::Place { path } => self.root()?.place(path),
+            Step::Socket { path } => {
+                let socket = self.root()?.socket(path)?;
+                self.handed.push((Handed::Socket, socket));
+                Ok(())
+            }
             Step::Mask { path, folder } => self.root()?.mask(path, *folder, prepared),
             Step::Device { name } => self.root()?.device(name, prepared),
             Step::Terminals => self.root()?.terminals(),

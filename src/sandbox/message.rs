@@ -40,6 +40,8 @@ pub(super) enum Handed {
     Terminal,
     /// A listener, by its place in the policy.
     Listener(usize),
+    /// The local socket.
+    Socket,
 }
 
 /// From supervisor to init.

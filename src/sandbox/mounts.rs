@@ -123,6 +123,17 @@ impl Root {
         self.attach(&tree, path, true)
     }
 
+    /// A local socket, listening, that is seen at `path`. It lies on the root itself: no file of the host becomes one.
+    pub(super) fn socket(&mut self, path: &Path) -> io::Result<OwnedFd> {
+        self.folder(Path::new("/.asked"), 0o700)?;
+        nix::unistd::fchdir(&self.root)?;
+        // The mask of modes is empty while the root is built: whoever sees the socket may connect to it.
+        let socket = std::os::unix::net::UnixListener::bind(".asked/socket")?;
+        let tree = sys::open_tree(self.root.as_fd(), c".asked/socket", sys::OPEN_TREE_CLONE)?;
+        self.attach(&tree, path, false)?;
+        Ok(socket.into())
+    }
+
     pub(super) fn mask(&mut self, path: &Path, folder: bool, prepared: Prepared) -> io::Result<()> {
         let (mut path, mut folder) = (path, folder);
         let at = loop {

@@ -106,6 +106,11 @@ pub enum Step {
         #[serde(with = "wire::path")]
         path: PathBuf,
     },
+    /// A local socket at `path`, handed to the supervisor. Nobody but the supervisor listens there.
+    Socket {
+        #[serde(with = "wire::path")]
+        path: PathBuf,
+    },
     /// Something below a granted path that must not be seen.
     Mask {
         #[serde(with = "wire::path")]
@@ -213,6 +218,8 @@ pub enum Rights {
     Read,
     /// Read, and write to what is there: `/proc`.
     Adjust,
+    /// Connect to a local socket that was there before this sandbox was closed.
+    Ask,
     /// Read, write and control a device.
     Device,
     /// Everything but devices.
@@ -289,6 +296,12 @@ pub fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Unenforceable> {
         needs.push(Need { need: "user namespaces".to_owned(), have: "none for this user".to_owned() });
     }
     if policy.tier == Tier::NoUserns {
+        needs.extend(
+            policy
+                .socket
+                .iter()
+                .map(|path| Need { need: format!("mounts, to show the socket {}", path.display()), have: "none in this tier".to_owned() }),
+        );
         needs.extend(policy.trees.iter().map(|tree| Need {
             need: format!("mounts, to show {} ({})", tree.inside.display(), tree.reason),
             have: "none in this tier".to_owned(),
@@ -362,6 +375,10 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     }
     for grant in policy.grants.iter().filter(within) {
         bind(grant, &mut steps, &mut rules);
+    }
+    if let Some(path) = &policy.socket {
+        steps.push(Step::Socket { path: path.clone() });
+        rules.push((path.clone(), Rights::Ask));
     }
     steps.extend(policy.masks.iter().map(|mask| Step::Mask { path: mask.inside.clone(), folder: mask.folder }));
 
@@ -633,6 +650,7 @@ impl fmt::Display for Step {
                 write!(f, "overlay: {} over {}{drop}", path.display(), below.join(", "))
             }
             Self::Place { path } => write!(f, "a place for {}", path.display()),
+            Self::Socket { path } => write!(f, "a socket {} of the supervisor", path.display()),
             Self::Mask { path, .. } => write!(f, "covered: {}", path.display()),
             Self::Device { name } => write!(f, "device /dev/{name}"),
             Self::Terminals => f.write_str("private terminals in /dev/pts"),
@@ -688,6 +706,7 @@ mod tests {
             environment: Vec::new(),
             addresses: Vec::new(),
             listeners: Vec::new(),
+            socket: None,
             terminal: false,
         }
     }
@@ -726,6 +745,26 @@ mod tests {
     fn the_lower_tier_has_no_sockets_and_touches_no_other_process() {
         let plan = plan(&policy(Tier::NoUserns, &[], NetworkMode::None, None), &facts(1000, Some(7), false)).expect("a plan");
         assert!(plan.steps.contains(&Step::Filter(filter::Spec { no_sockets: true, own_process_only: true, watch_connect: false })));
+    }
+
+    #[test]
+    fn a_socket_for_asking_is_all_that_may_be_connected_to() {
+        let asks = |tier| Policy { socket: Some("/run/x/socket".into()), ..policy(tier, &[(1, true)], NetworkMode::None, None) };
+        let with = plan(&asks(Tier::Full), &facts(1000, Some(9), true)).expect("a plan");
+        let rights = |plan: &Plan| -> Vec<PathBuf> {
+            let rules = plan.steps.iter().find_map(|step| if let Step::Landlock(rules) = step { Some(rules.rules.clone()) } else { None });
+            rules.unwrap_or_default().into_iter().filter(|(_, rights)| *rights == Rights::Ask).map(|(path, _)| path).collect()
+        };
+        assert_eq!(rights(&with), [PathBuf::from("/run/x/socket")]);
+        let entered = place(&with.steps, |step| matches!(step, Step::Enter)).expect("entered");
+        assert!(
+            place(&with.steps, |step| matches!(step, Step::Socket { .. })).expect("made") < entered,
+            "on the private root, not the host"
+        );
+        let without = plan(&policy(Tier::Full, &[(1, true)], NetworkMode::None, None), &facts(1000, Some(9), true)).expect("a plan");
+        assert!(rights(&without).is_empty() && place(&without.steps, |step| matches!(step, Step::Socket { .. })).is_none());
+        let refused = plan(&asks(Tier::NoUserns), &facts(1000, Some(9), true)).expect_err("there are no mounts");
+        assert!(refused.to_string().contains("to show the socket"), "{refused}");
     }
 
     #[test]

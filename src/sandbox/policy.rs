@@ -43,6 +43,9 @@ pub struct Policy {
     pub addresses: Vec<(Ipv4Addr, u8)>,
     /// Sockets that the sandbox's init opens inside and hands out to the supervisor.
     pub listeners: Vec<Listener>,
+    /// A local socket that the sandbox's init opens and hands out to the supervisor, seen at this path: what runs inside may ask there.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
     /// Give the payload a private terminal instead of pipes.
     pub terminal: bool,
 }

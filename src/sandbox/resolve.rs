@@ -187,6 +187,7 @@ pub fn resolve_telling(
         environment,
         addresses: Vec::new(),
         listeners: Vec::new(),
+        socket: None,
         terminal: options.terminal,
     };
     policy.links.sort();

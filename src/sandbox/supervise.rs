@@ -73,6 +73,7 @@ pub struct Running<'a> {
     upper: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
     listeners: Vec<OwnedFd>,
+    socket: Option<OwnedFd>,
     /// Where the caller's requests to stop arrive.
     requests: Option<OwnedFd>,
     asked: Option<(i32, Instant)>,
@@ -126,6 +127,7 @@ impl<'a> Running<'a> {
             upper: None,
             terminal: None,
             listeners: Vec::new(),
+            socket: None,
             requests: None,
             asked: None,
             disk: None,
@@ -163,6 +165,7 @@ impl<'a> Running<'a> {
                 Handed::Private => self.private = Some(fd),
                 Handed::Upper => self.upper = Some(fd),
                 Handed::Listener(_) => self.listeners.push(fd),
+                Handed::Socket => self.socket = Some(fd),
                 Handed::Terminal => {
                     if let Some(stdout) = &mut self.stdout {
                         stdout.attach(fd.try_clone()?)?;
@@ -195,6 +198,11 @@ impl<'a> Running<'a> {
     /// The sockets that were opened inside, in the policy's order.
     pub fn listeners(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.listeners)
+    }
+
+    /// The local socket that was opened inside, when the policy has one.
+    pub fn socket(&mut self) -> Option<OwnedFd> {
+        self.socket.take()
     }
 
     /// The payload's terminal, for its size.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::fold::View;
 use super::read::Stored;
 use crate::base::id::{AttemptNo, CommitId, EvidenceId, TreeId};
+use crate::base::text::{cut, one_line};
 use crate::event::Kind;
 use crate::story::manifest::{MANIFEST_VERSION, Manifest, manifest};
 
@@ -37,6 +38,34 @@ pub struct Landed {
     pub story_commit: CommitId,
     /// The manifest of the attempt whose commit it is.
     pub manifest: Option<EvidenceId>,
+}
+
+impl Landed {
+    /// Whether the commit that landed names the manifest that proves it. `raw` is that commit's object, checked against its name.
+    ///
+    /// # Errors
+    /// What does not fit, in a sentence.
+    pub fn is_named_by(&self, raw: &[u8]) -> Result<(), String> {
+        let text = String::from_utf8_lossy(raw);
+        let (head, message) = text.split_once("\n\n").ok_or("the commit that landed has no message")?;
+        let tree = head.lines().next().and_then(|line| line.strip_prefix("tree ")).unwrap_or_default();
+        if tree != self.tree.as_str() {
+            return Err(format!("the commit that landed has the tree {}, and the log says {}", cut(&one_line(tree), 40), self.tree));
+        }
+        let Some(manifest) = &self.manifest else { return Ok(()) };
+        // Only the last paragraph: what an agent wrote above it names nothing.
+        let trailers = message.trim_end().rsplit("\n\n").next().unwrap_or_default();
+        let named: Vec<&str> = trailers.lines().filter_map(|line| line.strip_prefix("Evidence: sha256:")).collect();
+        if named.contains(&manifest.as_str()) {
+            return Ok(());
+        }
+        Err(match named.first() {
+            None => format!("the commit that landed names no evidence, and its manifest is {manifest}"),
+            Some(other) => {
+                format!("the commit that landed names {} as its evidence, and its manifest is {manifest}", cut(&one_line(other), 64))
+            }
+        })
+    }
 }
 
 struct Sealed {
@@ -157,4 +186,33 @@ fn differing(a: &Manifest, b: &Manifest) -> String {
     let (a, b) = (fields(a), fields(b));
     let names: Vec<&str> = a.iter().filter(|(name, value)| b.get(*name) != Some(value)).map(|(name, _)| name.as_str()).collect();
     crate::base::text::list(&names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commit_that_landed_names_its_manifest_in_its_last_paragraph() {
+        let (tree, manifest) = ("a".repeat(40), "b".repeat(64));
+        let landed = Landed {
+            seq: 1,
+            commit: "c".repeat(40).parse().expect("a commit"),
+            tree: tree.parse().expect("a tree"),
+            story_commit: "d".repeat(40).parse().expect("a commit"),
+            manifest: Some(manifest.parse().expect("an id")),
+        };
+        let raw = |tree: &str, message: &str| format!("tree {tree}\nauthor a <a> 0 +0000\n\n{message}").into_bytes();
+        let trailer = format!("Evidence: sha256:{manifest}");
+        assert_eq!(landed.is_named_by(&raw(&tree, &format!("Story\n\nStory: x\n{trailer}\n"))), Ok(()));
+        let refused = |raw: Vec<u8>, word: &str| {
+            let why = landed.is_named_by(&raw).expect_err("refused");
+            assert!(why.contains(word), "{why}");
+        };
+        refused(raw(&tree, &format!("{trailer}\n\nStory: x\n")), "names no evidence");
+        refused(raw(&tree, &format!("m\n\nEvidence: sha256:{}\n", "0".repeat(64))), "and its manifest is");
+        refused(raw(&"e".repeat(40), &format!("m\n\n{trailer}\n")), "has the tree");
+        refused(b"tree".to_vec(), "no message");
+        assert!(Landed { manifest: None, ..landed.clone() }.is_named_by(&raw(&tree, "m")).is_ok());
+    }
 }

@@ -45,7 +45,15 @@ pub(super) fn run_one(case: &Case<'_>, commit: &str, check: &str) -> Result<Ran,
     let files = Files::Tree { lower, inside };
     let policy = policy(case.shop, Role::Gate, files, None).map_err(|e| e.to_string())?;
     let arguments = ["/bin/sh", "-c", check].map(OsString::from).to_vec();
-    let process = Process { shop: case.shop, policy: &policy, arguments, stop: case.stop, listener: case.listener.clone(), tap: None };
+    let process = Process {
+        shop: case.shop,
+        policy: &policy,
+        arguments,
+        stop: case.stop,
+        listener: case.listener.clone(),
+        tap: None,
+        reception: None,
+    };
     let ran = process.run().map_err(|e| e.to_string())?;
     match ran.outcome.cause {
         Cause::Cancelled => Err("it was stopped".to_owned()),

@@ -7,7 +7,7 @@ use super::{Case, Judged, verifier};
 use crate::agents::folder::{BEFORE, RunFolder};
 use crate::agents::look::{files_of, oid};
 use crate::base::text::one_line;
-use crate::config::{self, Role, load};
+use crate::config::{self, load};
 use crate::role::process::Process;
 use crate::role::{Files, policy};
 use crate::sandbox::Cause;
@@ -131,7 +131,7 @@ fn inspect(case: &Case<'_>, evaluator: &str) -> Result<Judged, String> {
     let (lower, inside) = files_of(&workspaces, case.commit.as_str())?;
     let (before, _) = files_of(&workspaces, case.attempt.base.as_str())?;
     let program = std::env::current_exe().map_err(|e| format!("this program's own file cannot be found: {e}"))?;
-    let mut policy = policy(case.shop, Role::Verifier, Files::Tree { lower, inside }, None).map_err(|e| e.to_string())?;
+    let mut policy = policy::own(case.shop, Files::Tree { lower, inside }).map_err(|e| e.to_string())?;
     let folder = RunFolder::create(&workspaces.state.root().join("runs").join(folder_name(case, evaluator))).map_err(|e| e.to_string())?;
     folder.place("before").map_err(|e| e.to_string())?;
     let text = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
@@ -140,7 +140,7 @@ fn inspect(case: &Case<'_>, evaluator: &str) -> Result<Judged, String> {
     policy.trees.push(Tree { lower: before, inside: BEFORE.into(), reason: "the tree before the change".to_owned() });
     policy.grants.push(Grant { host: program, inside: PROGRAM.into(), access: Access::Read, reason: "the verifier".to_owned() });
     let arguments = [PROGRAM, verifier::COMMAND].map(OsString::from).to_vec();
-    let process = Process { shop: case.shop, policy: &policy, arguments, stop: case.stop, listener: None, tap: None };
+    let process = Process { shop: case.shop, policy: &policy, arguments, stop: case.stop, listener: None, tap: None, reception: None };
     let ran = process.run().map_err(|e| e.to_string())?;
     let answer = folder.answer(verifier::REPORT, LONGEST_REPORT);
     drop(folder.remove());

@@ -128,6 +128,8 @@ pub const EVALUATORS: &[Evaluator] = &[
     Evaluator { name: "scope", concerns: |story, _| !story.scope.is_empty(), judge: inspect::scope },
     Evaluator { name: "size", concerns: |_, _| true, judge: inspect::size },
     Evaluator { name: "reviewer", concerns: |_, config| config.agents.contains_key(&Role::Reviewer), judge: reviewer::judge },
+    // The project's own agent beside our own process of that name: it looks at what the story promised, as a reader would.
+    Evaluator { name: "verifier", concerns: |_, config| config.agents.contains_key(&Role::Verifier), judge: reviewer::verify },
 ];
 
 /// The names of the evaluators that must pass on a commit of this story.

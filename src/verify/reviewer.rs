@@ -1,5 +1,8 @@
 //! The reviewer: another process, another sandbox, a tree that the kernel keeps from being written, and a verdict that is read strictly.
 //!
+//! The verifier, when an agent is configured for it, is one more of the same: it is told to look for what the story promised. Our own process
+//! (see [`super::inspect`]) checks artifacts all the same.
+//!
 //! It sees the criteria, the change and the logs of checks; not what the implementer said about its work.
 
 use super::inspect::{self, changed};
@@ -19,15 +22,24 @@ use crate::workspace::stories::Workspaces;
 const LARGEST_FILE: usize = 8 << 20;
 
 pub(super) fn judge(case: &Case<'_>) -> Judged {
+    let count = usize::try_from(case.shop.config().verify.reviewers).unwrap_or(1).max(1);
+    ask_all(case, Role::Reviewer, count)
+}
+
+/// The same by the agent that looks for artifacts.
+pub(super) fn verify(case: &Case<'_>) -> Judged {
+    ask_all(case, Role::Verifier, 1)
+}
+
+fn ask_all(case: &Case<'_>, role: Role, count: usize) -> Judged {
     let config = case.shop.config();
-    let Some(agent) = config.agents.get(&Role::Reviewer) else { return Judged::error("no reviewer is configured") };
-    let count = usize::try_from(config.verify.reviewers).unwrap_or(1).max(1);
+    let Some(agent) = config.agents.get(&role) else { return Judged::error(format!("no {} is configured", role.name())) };
     let all: Vec<One> = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..count).map(|number| scope.spawn(move || one(case, agent, number))).collect();
+        let running: Vec<_> = (0..count).map(|number| scope.spawn(move || one(case, role, agent, number))).collect();
         let dead = || One { verdict: Err("its thread stopped".to_owned()), ..One::default() };
         running.into_iter().map(|thread| thread.join().unwrap_or_else(|_| dead())).collect()
     });
-    together(all)
+    together(role, all)
 }
 
 /// What one reviewer left.
@@ -46,7 +58,7 @@ impl Default for One {
 }
 
 /// All must pass. One that wants changes has found something, whatever the others could not judge.
-fn together(all: Vec<One>) -> Judged {
+fn together(role: Role, all: Vec<One>) -> Judged {
     let mut judged = Judged::pass();
     let several = all.len() > 1;
     let (mut failed, mut errors) = (false, Vec::new());
@@ -56,7 +68,7 @@ fn together(all: Vec<One>) -> Judged {
         judged.logs.extend(one.logs);
         judged.told.extend(one.told);
         judged.limited = judged.limited.or(one.limited);
-        let who = if several { format!("reviewer {}: ", number + 1) } else { String::new() };
+        let who = if several { format!("{} {}: ", role.name(), number + 1) } else { String::new() };
         match one.verdict {
             Err(why) => errors.push(format!("{who}{why}")),
             Ok(read) if read.decision == Decision::Error => {
@@ -104,16 +116,16 @@ fn merge(all: &mut Vec<CriterionVerdict>, more: &[CriterionVerdict]) {
     }
 }
 
-fn one(case: &Case<'_>, agent: &crate::config::Agent, number: usize) -> One {
+fn one(case: &Case<'_>, role: Role, agent: &crate::config::Agent, number: usize) -> One {
     let mut one = One::default();
-    one.verdict = ask(case, agent, number, &mut one);
+    one.verdict = ask(case, role, agent, number, &mut one);
     one
 }
 
-fn ask(case: &Case<'_>, agent: &crate::config::Agent, number: usize, one: &mut One) -> Result<verdict::Verdict, String> {
+fn ask(case: &Case<'_>, role: Role, agent: &crate::config::Agent, number: usize, one: &mut One) -> Result<verdict::Verdict, String> {
     let shop = case.shop;
     let workspaces = shop.workspaces().map_err(|e| e.to_string())?;
-    let mut told = task(Role::Reviewer, case.spec, case.story, case.attempt, case.overview);
+    let mut told = task(role, case.spec, case.story, case.attempt, case.overview);
     // Neither its own words nor what others said of it: a reviewer judges the change.
     told.feedback.clear();
     told.blocked_approaches.clear();
@@ -125,7 +137,7 @@ fn ask(case: &Case<'_>, agent: &crate::config::Agent, number: usize, one: &mut O
     files.push(("protected.txt".to_owned(), lines(&protected.approvals).into_bytes()));
     let looked = look(Look {
         shop,
-        role: Role::Reviewer,
+        role,
         agent,
         story: case.story,
         attempt: case.attempt.no,
@@ -134,7 +146,7 @@ fn ask(case: &Case<'_>, agent: &crate::config::Agent, number: usize, one: &mut O
         before: Some(&case.attempt.base),
         target: case.target,
         files,
-        folder: inspect::folder_name(case, &format!("reviewer{number}")),
+        folder: inspect::folder_name(case, &format!("{}{number}", role.name())),
         answer: ("verdict.json", verdict::LONGEST),
         stop: case.stop,
         listener: case.listener.clone(),
@@ -144,7 +156,7 @@ fn ask(case: &Case<'_>, agent: &crate::config::Agent, number: usize, one: &mut O
     // Its time is the evaluator's, and told with it.
     let amount = Amount { wall_ms: 0, ..looked.spent };
     if amount != Amount::default() {
-        one.told.push(Kind::BudgetSpent { role: Role::Reviewer.name().to_owned(), model: looked.model, amount });
+        one.told.push(Kind::BudgetSpent { role: role.name().to_owned(), model: looked.model, amount });
     }
     one.limited = looked.limited;
     let bytes = looked.answer?;
@@ -158,12 +170,12 @@ fn lines(findings: &[Finding]) -> String {
     findings.iter().map(|f| format!("{}\n", f.path.as_deref().unwrap_or_default())).collect()
 }
 
-/// What other evaluators and gates said of this commit, as far as they are done: one file each.
+/// What other evaluators and gates said of this commit, as far as they are done: one file each. Agents judge without hearing each other.
 fn logs(case: &Case<'_>) -> Vec<(String, Vec<u8>)> {
     let mut files = Vec::new();
     let same = case.story.attempts.iter().filter(|attempt| attempt.change.as_ref().is_some_and(|change| change.commit == *case.commit));
     for attempt in same {
-        for (name, result) in attempt.results.iter().filter(|(name, _)| *name != "reviewer") {
+        for (name, result) in attempt.results.iter().filter(|(name, _)| !matches!(name.as_str(), "reviewer" | "verifier")) {
             let said: String = result.findings.iter().map(|f| format!("{}\n", f.text)).collect();
             files.push((format!("logs/{}.txt", slug(name)), format!("{:?}\n{said}", result.verdict).into_bytes()));
         }
@@ -250,11 +262,11 @@ mod tests {
             (vec![error(), left(Decision::Changes, false)], Verdict::Fail),
             (vec![left(Decision::Error, true)], Verdict::Error),
         ] {
-            let judged = together(all);
+            let judged = together(Role::Reviewer, all);
             assert_eq!(judged.verdict, expected);
             assert_eq!(judged.problems == 0, expected == Verdict::Pass);
         }
-        let judged = together(vec![left(Decision::Pass, true), left(Decision::Changes, false)]);
+        let judged = together(Role::Reviewer, vec![left(Decision::Pass, true), left(Decision::Changes, false)]);
         assert!(!judged.criteria[0].pass, "one reviewer's no is a no");
     }
 }

@@ -93,6 +93,7 @@ pub fn overlay_works(engine: &Engine, state: &Path) -> bool {
         environment: Vec::new(),
         addresses: Vec::new(),
         listeners: Vec::new(),
+        socket: None,
         terminal: false,
     };
     let ran = engine.sandbox(&policy).command("/nothing").output(0);

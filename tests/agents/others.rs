@@ -32,3 +32,32 @@ fn gemini_implements() {
 fn qwen_implements() {
     implements("qwen", "the-model");
 }
+
+/// It has no tools: the model answers with whole files, and it writes them. It shows no contract, and leaves nothing of its own in the tree.
+#[test]
+fn aider_implements() {
+    let Some(project) = Project::of_model("aider implements", "aider", "codex", "Say hello.", "", "openai/the-model") else { return };
+    let printed = project.run();
+    assert!(through(&project.story()["state"]), "aider: {}\n{printed}\n{:?}", project.story(), project.model.requests());
+    let calls = project.events("agent.called");
+    assert_eq!((&calls[0]["call"]["role"], &calls[0]["call"]["version"]), (&"implementer".into(), &"aider 0.86.2".into()), "{calls:?}");
+    let collected = project.events("change.collected");
+    assert_eq!(collected[0]["files"], 2, "its notes are part of the change: {collected:?}");
+    project.is_clean();
+}
+
+/// Asked for what it cannot do, it is not called: it is said what to set.
+#[test]
+fn aider_is_asked_for_no_contract() {
+    let Some(project) = Project::of_model("aider's contract", "aider", "codex", "Say hello.", "", "openai/the-model") else { return };
+    let config = project.world.workspace().join("cofferdam.toml");
+    let text = fs_err::read_to_string(&config).expect("read");
+    fs_err::write(&config, text.replacen("adapter = \"aider\"", "adapter = \"aider\"\ncontract = \"with\"", 1)).expect("written");
+    project.git(&["commit", "-q", "-a", "-m", "ask for a contract"]);
+    let printed = project.run();
+    let story = project.story();
+    assert_eq!((story["state"].as_str(), story["reason"].as_str()), (Some("blocked"), Some("agent")), "{story}\n{printed}");
+    assert!(story["question"].as_str().is_some_and(|asked| asked.contains("can show no contract")), "{story}");
+    assert!(project.model.requests().is_empty());
+    project.is_clean();
+}

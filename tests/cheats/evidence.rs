@@ -49,11 +49,24 @@ fn an_export_proves_a_landing_and_tells_where_it_was_changed() {
     assert!(code == Some(0) && said.contains("landed with green gates") && said.contains("1 manifest"), "{said}");
     // The commit that it names is what is on the target, as far as git knows.
     assert!(said.contains(&project.git(&["rev-parse", "refs/heads/main^{tree}"])), "{said}");
+    // The commit names the manifest, and nothing else, as its evidence.
+    let index: serde_json::Value = serde_json::from_slice(&fs_err::read(place.join("whole/index.json")).expect("read")).expect("JSON");
+    let id = index["manifests"][0]["manifest"].as_str().expect("an id").to_owned();
+    let trailers = project.git(&["log", "-1", "--format=%(trailers:key=Evidence,valueonly)", "refs/heads/main"]);
+    assert_eq!(trailers.trim(), format!("sha256:{id}"));
     let manifest = |folder: &Path| -> PathBuf {
         let index: serde_json::Value = serde_json::from_slice(&fs_err::read(folder.join("index.json")).expect("read")).expect("JSON");
         folder.join(index["manifests"][0]["manifest"].as_str().expect("an id"))
     };
-    let changes: [(&str, Change<'_>, &str); 7] = [
+    let changes: [(&str, Change<'_>, &str); 8] = [
+        (
+            "another-commit",
+            &|f| {
+                replace(&f.join("landed.commit"), "Evidence: sha256:", "Evidence: sha256:0");
+                sign_again(f);
+            },
+            "landed.commit is the commit",
+        ),
         ("changed", &|f| replace(&manifest(f), "honest", "h0nest"), "was changed"),
         (
             "signed",

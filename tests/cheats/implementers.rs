@@ -16,6 +16,7 @@ const CHEATS: &[(&str, &str, &str, &[&str])] = &[
     ("changes-ci", "protected", "a human approves this very commit", &[]),
     ("changes-its-story", "checks", "exited 1", &["protected"]),
     ("replaces-a-tool", "checks", "exited 1", &[]),
+    ("changes-the-profile", "checks", "exited 1", &[]),
     ("prints-our-words", "checks", "exited 1", &[]),
     ("writes-the-verdict", "checks", "exited 1", &[]),
     ("empty-file", "artifacts", "it is empty", &[]),
@@ -142,4 +143,10 @@ fn the_same_work_under_other_names_is_judged_three_times() {
         events.iter().filter(|e| e["kind"] == "approach.declared").filter_map(|e| e["data"]["summary"].as_str()).collect();
     assert!(names.len() > 1, "control: it did not call it the same: {names:?}");
     project.is_clean();
+    // The control: with a memory that forgives more, it is judged every time.
+    let forgiving = config.replace("[run]\n", "[run]\napproach_failures = 10\n");
+    let project = Project::new(Who::Caller, &forgiving, &["same-again"], MORE);
+    let printed = project.run("");
+    let judged = project.events().iter().filter(|e| e["kind"] == "evaluator.finished" && e["data"]["evaluator"] == "checks").count();
+    assert_eq!(judged, 5, "{printed}");
 }

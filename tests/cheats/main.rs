@@ -4,6 +4,7 @@
 //! against it left out, the same cheat gets through: that is the control.
 
 mod advice;
+mod asks;
 #[path = "../common/mod.rs"]
 mod common;
 mod evidence;

@@ -40,7 +40,7 @@ impl Project {
         let project = Self { world: World::new(who) };
         let here = project.world.workspace();
         fs_err::create_dir_all(here.join("agents")).expect("a folder");
-        for name in ["implement", "review", "cheats", "reviewers"] {
+        for name in ["implement", "review", "cheats", "reviewers", "asks"] {
             copy(&fixtures().join(name), &here.join("agents").join(name));
         }
         fs_err::create_dir_all(here.join("stories")).expect("a folder");

@@ -76,3 +76,43 @@ fn without_the_reviewer_its_story_gets_through() {
     project.run("writes-the-verdict:checks writes-the-verdict:reviewer");
     assert!(is_through(project.stories()["writes-the-verdict"]["state"].as_str().unwrap_or_default()));
 }
+
+/// Work that behaves while it is tested: no test can tell, and who reads it does. The control is the same without a reviewer.
+#[test]
+fn what_behaves_only_while_it_is_tested_is_the_reviewers_to_see() {
+    let project = Project::new(Who::Caller, CONFIG, &["detects-the-gate"], &[]);
+    let printed = project.run("");
+    let said = &project.said()[&("detects-the-gate".to_owned(), "reviewer".to_owned())];
+    assert_eq!((said.verdict.as_str(), project.stories()["detects-the-gate"]["state"].as_str()), ("fail", Some("escalated")), "{printed}");
+    project.is_clean();
+    let project = Project::new(Who::Caller, CONFIG, &["detects-the-gate"], &[]);
+    project.run("detects-the-gate:reviewer");
+    assert!(is_through(project.stories()["detects-the-gate"]["state"].as_str().unwrap_or_default()));
+}
+
+/// An agent that verifies, beside our own process: as strict as a reviewer, and as little trusted.
+#[test]
+fn an_agent_that_verifies_is_one_more_that_must_pass() {
+    let config = CONFIG.replace("[agents.reviewer]", "[agents.verifier]");
+    let stories = ["honest", "writes-the-verdict", "reviewer-says-half", "reviewer-writes", "in-a-comment"];
+    let project = Project::new(Who::Caller, &config, &stories, &[]);
+    let printed = project.run("writes-the-verdict:checks");
+    let (stories, said) = (project.stories(), project.said());
+    let of = |id: &str| (said[&(id.to_owned(), "verifier".to_owned())].verdict.clone(), stories[id]["state"].as_str().unwrap_or_default());
+    assert_eq!(of("honest").0, "pass", "{printed}");
+    assert!(is_through(of("honest").1), "{}", stories["honest"]);
+    assert_eq!(of("writes-the-verdict"), ("fail".to_owned(), "escalated"), "{printed}");
+    assert_eq!(of("reviewer-says-half"), ("error".to_owned(), "blocked"), "{printed}");
+    assert_eq!(of("reviewer-writes"), ("error".to_owned(), "blocked"), "its tree is read-only: {printed}");
+    assert!(!printed.contains("the tree was writable"));
+    // What our own process finds is found, whatever an agent says.
+    let artifacts = &said[&("in-a-comment".to_owned(), "artifacts".to_owned())];
+    assert_eq!(artifacts.verdict, "fail", "{artifacts:?}");
+    let called =
+        project.events().into_iter().find(|e| e["kind"] == "agent.called" && e["data"]["call"]["role"] == "verifier").expect("a call");
+    assert_eq!(called["data"]["call"]["profile"], "verifier");
+    project.is_clean();
+    let project = Project::new(Who::Caller, &config, &["writes-the-verdict"], &[]);
+    project.run("writes-the-verdict:checks writes-the-verdict:verifier");
+    assert!(is_through(project.stories()["writes-the-verdict"]["state"].as_str().unwrap_or_default()), "the control");
+}

@@ -3,15 +3,18 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::collect::{oid, salvage, slug, start as start_commit, trouble};
 use super::{Hands, Trouble, Unanswered, Untold, Work};
-use crate::agents::answers;
-use crate::agents::call::{Agent, Done, Limited};
+use crate::agents::adapter::Answers;
+use crate::agents::answers::{self, Report};
+use crate::agents::ask::{Pass, Said};
+use crate::agents::call::{Agent, Around, Done, Limited, Over};
+use crate::agents::counter::Counter;
 use crate::agents::folder::RunFolder;
-use crate::agents::look::files_of;
+use crate::agents::look::{self, files_of};
 use crate::agents::prompt::prompt;
 use crate::agents::protocol::Session;
 use crate::agents::roles;
@@ -36,6 +39,10 @@ use crate::workspace::stories::{CollectOptions, Story as Workspace, WorkspaceErr
 /// How often the answers of a running agent are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// For an agent whose only hand is its answer.
+const ONLY_THE_PROJECT: &str = "You can write no file outside of the current folder: leave out those below `/run/cofferdam/out/`. Change the project's \
+    files, and end.";
+
 /// Where `/run/cofferdam` of an attempt lies on the host.
 pub fn folder_of(workspaces: &Workspaces, story: &StoryId, no: AttemptNo) -> PathBuf {
     folders_of(workspaces).join(format!("{}-{no}", slug(story)))
@@ -49,6 +56,8 @@ pub fn folders_of(workspaces: &Workspaces) -> PathBuf {
 /// Everything that is there before the process starts.
 struct Prepared {
     folder: RunFolder,
+    counter: Counter,
+    talk: Arc<Talk>,
     policy: Policy,
     agent: Agent,
     arguments: Vec<OsString>,
@@ -80,15 +89,16 @@ pub(super) fn start(hands: &Hands, work: &Work) -> Result<(), Unanswered> {
         Err(Untold::Refused(_)) => return Ok(()),
         Err(over) => return Err(over.into()),
     }
-    let Prepared { folder, policy, agent, arguments, workspace, held, call: _ } = prepared;
+    let Prepared { folder, counter, talk, policy, agent, arguments, workspace, held, call: _ } = prepared;
     let begun = Instant::now();
-    let ran = run(hands, work, attempt, &folder, &policy, &agent, arguments);
+    let call = Running { attempt, folder: &folder, policy: &policy, agent: &agent, counter: &counter, talk: &talk };
+    let ran = run(hands, work, &call, arguments, attempt.contract);
     let ran = ran.and_then(|(done, flooded)| Ok((kept(hands, &workspace, &held, done)?, flooded)));
     crash::point("the agent ended");
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     drop(held);
     let limited = ran.as_ref().ok().and_then(|(done, _)| agent.limited(&done.session, &done.ran));
-    let events = ending(hands, attempt, &folder, &agent, ran, wall_ms);
+    let events = ending(hands, &call, ran, wall_ms);
     let interrupted = matches!(events.first(), Some(Kind::AttemptEnded { end: AttemptEnd::Interrupted, .. }));
     // Before the end, which makes room for another story: that one must not begin to hear the same.
     if let Some(Limited { provider, until, reason }) = limited {
@@ -115,10 +125,11 @@ pub(super) fn ask_contract(hands: &Hands, work: &Work, no: AttemptNo) -> Result<
         Err(_) if hands.stop.is_asked() => return Ok(()),
         Err(trouble) => return Ok(hands.desk.tell(id, vec![could_not_start(no, trouble)])?),
     };
-    let Prepared { folder, policy, agent, arguments, workspace, held, call } = prepared;
+    let Prepared { folder, counter, talk, policy, agent, arguments, workspace, held, call } = prepared;
     hands.desk.tell(id, vec![Kind::AgentCalled { attempt: no, call }])?;
     let begun = Instant::now();
-    let ran = run(hands, work, attempt, &folder, &policy, &agent, arguments);
+    let call = Running { attempt, folder: &folder, policy: &policy, agent: &agent, counter: &counter, talk: &talk };
+    let ran = run(hands, work, &call, arguments, false);
     let ran = ran.and_then(|(done, flooded)| Ok((kept(hands, &workspace, &held, done)?, flooded)));
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     drop(held);
@@ -130,7 +141,7 @@ pub(super) fn ask_contract(hands: &Hands, work: &Work, no: AttemptNo) -> Result<
             let session = ran.map(|(done, _)| done.session).unwrap_or_default();
             Ok(hands.desk.tell(id, vec![kind, spent(&agent, &session, wall_ms)])?)
         }
-        None => Ok(hands.desk.tell(id, ending(hands, attempt, &folder, &agent, ran, wall_ms))?),
+        None => Ok(hands.desk.tell(id, ending(hands, &call, ran, wall_ms))?),
     }
 }
 
@@ -150,6 +161,11 @@ fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Tr
     let agent = Agent::load(agent, work.story.id.as_str(), shop).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
     let role = roles::load(Role::Implementer, shop.prompts().as_deref())
         .map_err(|e| Trouble::new(e, format!("mend the file, or remove it to use the built-in text, {}", retry())))?;
+    let by_message = agent.answers() == Answers::Message;
+    if by_message && work.story.spec.rules.contract != ContractMode::Off {
+        let what = format!("{} writes no file beside the project's, so it can show no contract", agent.name());
+        return Err(Trouble::new(what, format!("set contract = \"off\" in agents.implementer in cofferdam.toml, {}", retry())));
+    }
     let workspaces = shop.workspaces().map_err(|e| trouble(&e))?;
     let version = version(hands, work, &workspaces, &agent)?;
     let (workspace, held) = fresh(hands, work, attempt, &workspaces)?;
@@ -167,12 +183,16 @@ fn prepare(hands: &Hands, work: &Work, attempt: &Attempt) -> Result<Prepared, Tr
     let folder = RunFolder::create(&folder_of(&workspaces, &work.story.id, attempt.no)).map_err(disk)?;
     let task = task(Role::Implementer, spec, &work.story, attempt, work.overview.as_deref());
     let json = serde_json::to_vec_pretty(&task).map_err(|e| disk(e.into()))?;
-    let (prompt, cut) = prompt(&task, &role.text);
+    let text = if by_message { format!("{}\n\n{ONLY_THE_PROJECT}", role.text.trim_end()) } else { role.text.clone() };
+    let (prompt, cut) = prompt(&task, &text);
     let call = agent.called(Role::Implementer, shop, &role, &prompt, &cut, version).map_err(disk)?;
     folder.write("task.json", &json).and_then(|()| folder.write("prompt.md", prompt.as_bytes())).map_err(disk)?;
     folder.grant(&mut policy, base);
+    let talk = Arc::new(Talk::default());
+    let counter = counter(hands, work, attempt, look::pass(Role::Implementer, &task, &policy), &talk).map_err(disk)?;
+    counter.furnish(&folder, &mut policy).map_err(disk)?;
     let arguments = agent.arguments(work.story.id.as_str(), &prompt, &mut policy);
-    Ok(Prepared { folder, policy, agent, arguments, call, workspace, held })
+    Ok(Prepared { counter, talk, folder, policy, agent, arguments, call, workspace, held })
 }
 
 /// What the agent's program says that it is, asked on the target's tree before anything is made for it.
@@ -185,6 +205,67 @@ fn version(hands: &Hands, work: &Work, workspaces: &Workspaces, agent: &Agent) -
     let policy = policy(&hands.shop, Role::Implementer, Files::Tree { lower, inside }, agent.program())
         .map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))?;
     agent.version(&hands.shop, &policy, &hands.stop).map_err(|e| Trouble::new(&e, format!("{}, {}", e.next(), retry())))
+}
+
+/// What it said at its counter, beyond what is in the log already.
+#[derive(Debug, Default)]
+struct Talk {
+    over: Over,
+    report: Mutex<Option<Report>>,
+    question: Mutex<Option<String>>,
+    declared: AtomicBool,
+}
+
+impl Talk {
+    /// What it reported at its counter, if it did. Nothing of it is alive when this is asked.
+    fn take(&self) -> Option<Report> {
+        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let question = self.question.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (report, question) {
+            (None, None) => None,
+            (report, question) => {
+                let report = report.unwrap_or_default();
+                Some(Report { question: question.or(report.question), ..report })
+            }
+        }
+    }
+}
+
+/// Where an implementer may ask. What it says there is in the log at once, and decides nothing.
+fn counter(hands: &Hands, work: &Work, attempt: &Attempt, pass: Pass, talk: &Arc<Talk>) -> std::io::Result<Counter> {
+    let (hands, id, attempt, talk) = (hands.clone(), work.story.id.clone(), attempt.no, talk.clone());
+    let shown = hands.words.listener(&id);
+    let hears = move |said: Said| {
+        let clean = |text: &str| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
+        let kept = |place: &Mutex<Option<_>>, text: String| *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        let (what, text) = match said {
+            Said::Approach(summary) => {
+                if !talk.declared.swap(true, Ordering::SeqCst) {
+                    drop(hands.desk.tell(&id, vec![Kind::ApproachDeclared { attempt, summary: clean(&summary) }]));
+                }
+                return;
+            }
+            Said::Progress(text) => ("progress", text),
+            Said::Question(text) => {
+                kept(&talk.question, text.clone());
+                talk.over.said();
+                ("question", text)
+            }
+            Said::Done(report) => {
+                let text = report.summary.clone().unwrap_or_default();
+                *talk.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+                talk.over.said();
+                ("done", text)
+            }
+            // Its role may not: the counter has refused it.
+            Said::Verdict(_) => return,
+        };
+        let text = clean(&text);
+        shown(&crate::base::text::one_line(&format!("{what}: {text}")));
+        let said = Kind::AgentSaid { attempt, role: Role::Implementer.name().to_owned(), what: what.to_owned(), text };
+        drop(hands.desk.tell(&id, vec![said]));
+    };
+    Counter::new(pass, Box::new(hears))
 }
 
 /// A workspace that nothing ran in yet. What the one before still held is collected first: it gets a ref, and is never lost.
@@ -216,7 +297,7 @@ fn fresh(hands: &Hands, work: &Work, attempt: &Attempt, workspaces: &Workspaces)
 fn bootstrap(hands: &Hands, workspace: &Workspace, held: &Lock, policy: &Policy) -> Result<(), Trouble> {
     let Some(setup) = hands.shop.config().workspace.setup.clone() else { return Ok(()) };
     let arguments = ["/bin/sh", "-c", setup.as_str()].map(OsString::from).to_vec();
-    let process = Process { shop: &hands.shop, policy, arguments, stop: &hands.stop, listener: None, tap: None };
+    let process = Process { shop: &hands.shop, policy, arguments, stop: &hands.stop, listener: None, tap: None, reception: None };
     let ran = process.run().and_then(|ran| keep(hands, workspace, held, ran)).map_err(|e| Trouble::new(&e, e.next()))?;
     if ran.outcome.exit_code == 0 {
         return Ok(());
@@ -250,25 +331,27 @@ fn last_line(text: &str) -> String {
     crate::base::text::one_line(text.trim_end().lines().next_back().unwrap_or_default()).into_owned()
 }
 
-/// Runs the process, and looks at its answers meanwhile.
-fn run(
-    hands: &Hands,
-    work: &Work,
-    attempt: &Attempt,
-    folder: &RunFolder,
-    policy: &Policy,
-    agent: &Agent,
-    arguments: Vec<OsString>,
-) -> Result<(Done, bool), ProcessError> {
+/// One process, and everything that belongs to it.
+struct Running<'a> {
+    attempt: &'a Attempt,
+    folder: &'a RunFolder,
+    policy: &'a Policy,
+    agent: &'a Agent,
+    counter: &'a Counter,
+    talk: &'a Talk,
+}
+
+/// Runs the process, and looks at its answers meanwhile. `contract` says whether it has shown that it understood.
+fn run(hands: &Hands, work: &Work, call: &Running<'_>, arguments: Vec<OsString>, contract: bool) -> Result<(Done, bool), ProcessError> {
     let flooded = AtomicBool::new(false);
     let (ended, end) = mpsc::channel::<()>();
     let seen = &flooded;
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut watch = Watch { hands, work, attempt, folder, contract: attempt.contract, declared: attempt.declared.is_some() };
+            let mut watch = Watch { hands, work, call, contract };
             while end.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
                 watch.look(false);
-                if folder.is_flooded() && !seen.swap(true, Ordering::SeqCst) {
+                if call.folder.is_flooded() && !seen.swap(true, Ordering::SeqCst) {
                     hands.stop.ask();
                     hands.stop.ask();
                 }
@@ -276,7 +359,9 @@ fn run(
             watch.look(true);
         });
         let purse = Purse::of_story(&work.story.spec.rules.limits, work.story.spent);
-        let ran = agent.run(&hands.shop, policy, arguments, &hands.stop, Some(hands.words.listener(&work.story.id)), &purse);
+        let listener = Some(hands.words.listener(&work.story.id));
+        let around = Around { stop: &hands.stop, listener, purse: &purse, counter: Some(call.counter), over: &call.talk.over };
+        let ran = call.agent.run(&hands.shop, call.policy, arguments, around);
         drop(ended);
         ran
     })
@@ -287,31 +372,35 @@ fn run(
 struct Watch<'a> {
     hands: &'a Hands,
     work: &'a Work,
-    attempt: &'a Attempt,
-    folder: &'a RunFolder,
+    call: &'a Running<'a>,
     contract: bool,
-    declared: bool,
 }
 
 impl Watch<'_> {
     /// A file that is not whole yet is read again; at the end it counts as it is.
     fn look(&mut self, last: bool) {
-        let id = &self.work.story.id;
+        let (id, Running { attempt, folder, counter, talk, .. }) = (&self.work.story.id, self.call);
         if !self.contract
-            && self.work.story.spec.rules.contract == ContractMode::With
-            && let Some(kind) = contract(self.hands, self.work, self.attempt, self.folder)
+            && self.work.story.spec.rules.contract != ContractMode::Off
+            && let Some(kind) = contract(self.hands, self.work, attempt, folder)
             && (last || !matches!(&kind, Kind::ContractRefused { why, .. } if is_half(why)))
         {
             self.contract = true;
-            drop(self.hands.desk.tell(id, vec![kind]));
+            match self.work.story.spec.rules.contract {
+                // It goes on with the work, and is ended by the loop when it understood something else.
+                ContractMode::With => drop(self.hands.desk.tell(id, vec![kind])),
+                // The answer is all that it was started for, and is read when it has ended.
+                ContractMode::Before | ContractMode::Off => talk.over.now(),
+            }
         }
-        if !self.declared
-            && let Ok(Some(bytes)) = self.folder.answer("approach.json", answers::LONGEST)
+        if !talk.declared.load(Ordering::SeqCst)
+            && let Ok(Some(bytes)) = folder.answer("approach.json", answers::LONGEST)
             && let Ok(summary) = answers::approach(&bytes)
+            && !talk.declared.swap(true, Ordering::SeqCst)
         {
-            self.declared = true;
+            counter.declared(&summary);
             let summary = String::from_utf8_lossy(&self.hands.shop.secrets.text(summary.as_bytes())).into_owned();
-            drop(self.hands.desk.tell(id, vec![Kind::ApproachDeclared { attempt: self.attempt.no, summary }]));
+            drop(self.hands.desk.tell(id, vec![Kind::ApproachDeclared { attempt: attempt.no, summary }]));
         }
     }
 }
@@ -339,14 +428,8 @@ fn contract(hands: &Hands, work: &Work, attempt: &Attempt, folder: &RunFolder) -
 }
 
 /// The events that say how it ended; the end itself comes first.
-fn ending(
-    hands: &Hands,
-    attempt: &Attempt,
-    folder: &RunFolder,
-    agent: &Agent,
-    ran: Result<(Done, bool), ProcessError>,
-    wall_ms: u64,
-) -> Vec<Kind> {
+fn ending(hands: &Hands, call: &Running<'_>, ran: Result<(Done, bool), ProcessError>, wall_ms: u64) -> Vec<Kind> {
+    let Running { attempt, folder, agent, talk, .. } = call;
     let (done, flooded) = match ran {
         Ok(ran) => ran,
         Err(_) if hands.stop.is_asked() => {
@@ -361,7 +444,7 @@ fn ending(
         how(hands, agent, &done)
     };
     let Done { ran, session, .. } = done;
-    let report = folder.answer("report.json", answers::LONGEST).and_then(|bytes| bytes.map(|bytes| answers::report(&bytes)).transpose());
+    let report = talk.take().map_or_else(|| folder.report(), |said| folder.keep_report(said).map(Some));
     let clean = |text: String| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
     let (summary, question) = match report {
         Ok(report) => report.map_or((None, None), |report| (report.summary.map(clean), report.question.map(clean))),

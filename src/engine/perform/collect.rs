@@ -2,7 +2,6 @@
 
 use super::attempt::folder_of;
 use super::{Hands, Trouble, Unanswered, Work};
-use crate::agents::answers;
 use crate::base::id::{AttemptNo, CommitId, PatchId, StoryId, TreeId};
 use crate::base::text::one_line;
 use crate::engine::crash;
@@ -119,10 +118,9 @@ fn identity(workspaces: &Workspaces, base: Oid, commit: Oid) -> Result<PatchId, 
 /// The agent's own words when it left some, else the story's title; and whose it is, in trailers.
 fn message(workspaces: &Workspaces, shop: &Workshop, story: &Story, attempt: &Attempt) -> String {
     let said = crate::agents::folder::RunFolder::at(&folder_of(workspaces, &story.id, attempt.no))
-        .answer("report.json", answers::LONGEST)
+        .report()
         .ok()
         .flatten()
-        .and_then(|bytes| answers::report(&bytes).ok())
         .and_then(|report| report.message);
     let said = said.map(|text| String::from_utf8_lossy(&shop.secrets.text(text.as_bytes())).replace('\0', ""));
     let text = said.unwrap_or_else(|| format!("{}: {}", story.id, story.spec.title));

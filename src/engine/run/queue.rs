@@ -24,6 +24,7 @@ use crate::queue::order::{Waiting, order};
 use crate::queue::perform::{Keeper, Ticket, Undone};
 use crate::role::{Stop, Workshop};
 use crate::store::Filter;
+use crate::story::facts::Attempt;
 use crate::story::{Phase, Story};
 use crate::workspace::git::Repository;
 use crate::workspace::stories::Workspaces;
@@ -180,15 +181,14 @@ pub(super) fn undone(story: &StoryId, error: Undone<Untold>) -> Done {
     }
 }
 
+/// The attempt that this commit is of.
+fn judged<'a>(story: &'a Story, commit: &CommitId) -> Option<&'a Attempt> {
+    story.attempts.iter().rev().find(|a| a.change.as_ref().is_some_and(|change| change.commit == *commit))
+}
+
 pub(super) fn ticket(story: &Story, commit: &CommitId) -> Ticket {
-    let results = story.attempts.iter().rev().find(|a| a.change.as_ref().is_some_and(|change| change.commit == *commit));
-    let evaluators = results.into_iter().flat_map(|attempt| attempt.results.values().flat_map(|result| result.evidence.clone()));
-    let gates = results.into_iter().flat_map(|attempt| attempt.gates.values().flat_map(|run| run.evidence.clone()));
-    let mut evidence: Vec<_> = evaluators.chain(gates).collect();
-    evidence.sort();
-    evidence.dedup();
-    // A commit message is no archive: the log names the rest.
-    evidence.truncate(8);
+    // The one document that names all the rest by hash.
+    let evidence = judged(story, commit).and_then(|attempt| attempt.manifest.clone()).into_iter().collect();
     Ticket {
         story: story.id.clone(),
         title: story.spec.title.clone(),
@@ -319,6 +319,10 @@ impl Runner<'_> {
             let (Phase::Queued { proof } | Phase::Merging { proof, .. }) = &known.phase else { continue };
             let (story, commit) = (known.story.id.clone(), proof.commit().clone());
             if self.keeping.aside.contains_key(&story) {
+                continue;
+            }
+            // What lands names its manifest; it comes in a moment.
+            if judged(&known.story, &commit).is_some_and(|attempt| attempt.manifest.is_none()) {
                 continue;
             }
             let entered = match self.keeping.entered.get(&story) {

@@ -15,9 +15,10 @@ use super::printer;
 use super::state::{self, State, VERSION};
 use crate::base::id::{EvidenceId, StoryId};
 use crate::base::text::{bytes_line, one_line, plural};
-use crate::store::audit::{Break, audit};
+use crate::store::audit::{Break, Landed, audit};
 use crate::store::evidence::EvidenceError;
 use crate::store::{EvidenceUse, Filter, Store};
+use crate::workspace::git::Repository;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -133,6 +134,16 @@ fn damaged(error: &EvidenceError) -> Failure {
     Failure::new(Exit::Failure, error.to_string()).next(next)
 }
 
+/// The repository that the stories land in, when this is one.
+fn repository() -> Option<Repository> {
+    Repository::discover(&std::env::current_dir().ok()?).ok()
+}
+
+/// The object of the commit that landed, when the repository still has it.
+fn landed_object(repository: Option<&Repository>, landed: &Landed) -> Option<Vec<u8>> {
+    repository?.raw_commit(landed.commit.as_str().parse().ok()?).ok()
+}
+
 /// What the events of each story, or of one, prove.
 fn audits(store: &Store, story: Option<&StoryId>) -> Result<(u64, Vec<(StoryId, Break)>), Failure> {
     let all = match story {
@@ -140,6 +151,7 @@ fn audits(store: &Store, story: Option<&StoryId>) -> Result<(u64, Vec<(StoryId, 
         None => store.all_facts().map_err(state::failure)?.into_iter().map(|story| story.id).collect(),
     };
     let evidence = store.evidence();
+    let repository = repository();
     let (mut manifests, mut breaks) = (0, Vec::new());
     for id in all {
         let mut events = Vec::new();
@@ -150,6 +162,12 @@ fn audits(store: &Store, story: Option<&StoryId>) -> Result<(u64, Vec<(StoryId, 
         read.map_err(state::failure)?;
         let audit = audit(&events, &|id| evidence.read(id).ok());
         manifests += audit.manifests;
+        if let Some(landed) = &audit.landed
+            && let Some(raw) = landed_object(repository.as_ref(), landed)
+            && let Err(why) = landed.is_named_by(&raw)
+        {
+            breaks.push((id.clone(), Break { seq: landed.seq, what: "the landing".to_owned(), why }));
+        }
         breaks.extend(audit.breaks.into_iter().map(|why| (id.clone(), why)));
     }
     Ok((manifests, breaks))

@@ -243,6 +243,10 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
         Kind::ContractRefused { attempt, why, .. } => format!("attempt {attempt}: {why}"),
         Kind::AttemptStarted { attempt, task, agent } => format!("attempt {attempt}, {}, {agent}", format!("{task:?}").to_lowercase()),
         Kind::ApproachDeclared { attempt, summary } => format!("attempt {attempt}: {summary}"),
+        Kind::AgentSaid { attempt, role, what, text } => {
+            let text = if text.is_empty() { String::new() } else { format!(": {text}") };
+            format!("attempt {attempt}, {role}, {what}{text}")
+        }
         Kind::ApproachProposed { attempt, summary, error, .. } => match error {
             None => format!("attempt {attempt}: {summary}"),
             Some(why) => format!("attempt {attempt}: none ({why})"),

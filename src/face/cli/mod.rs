@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Parser;
 
 pub mod add;
+mod ask;
 pub mod attack;
 pub mod backfill;
 pub mod blocked;
@@ -198,6 +199,9 @@ pub fn main() -> ExitCode {
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == demo::agent::COMMAND) {
         return demo::agent::main(std::env::args_os().skip(2));
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == ask::COMMAND) {
+        return ask::main(std::env::args_os().skip(2));
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == "exec") {
         let early = exec::begin(std::env::args_os().skip(2));

@@ -43,6 +43,8 @@ pub(super) fn take(story: &mut Story, phase: &Phase, kind: &Kind, now: Timestamp
         | Kind::AgentCalled { .. }
         | Kind::EvidenceSealed { .. }
         | Kind::AttemptEnded { .. } => attempt(story, phase, kind, now),
+        // Its own words: they are shown, and nothing follows from them.
+        Kind::AgentSaid { .. } => Ok(()),
         Kind::ChangeCollected { .. } | Kind::EvaluatorFinished { .. } | Kind::DiagnosisMade { .. } | Kind::GateFinished { .. } => {
             work(story, kind)
         }

@@ -246,7 +246,16 @@ impl Repository {
         self.inner.find_commit(commit).map(|c| c.tree_id()).or_else(doing(|| format!("read commit {commit}")))
     }
 
-    /// The raw bytes of a commit object.
+    /// The raw bytes of a commit object, without its header.
+    pub fn raw_commit(&self, commit: Oid) -> Result<Vec<u8>, GitError> {
+        let read = |odb: &git2::Odb<'_>| odb.read(commit).map(|object| (object.kind(), object.data().to_vec()));
+        match self.inner.odb().and_then(|odb| read(&odb)).or_else(doing(|| format!("read commit {commit}")))? {
+            (git2::ObjectType::Commit, bytes) => Ok(bytes),
+            _ => Err(GitError::NoSuchCommit { name: commit.to_string() }),
+        }
+    }
+
+    /// A commit's message.
     pub fn message_of(&self, commit: Oid) -> Result<String, GitError> {
         let commit = self.inner.find_commit(commit).or_else(doing(|| format!("read commit {commit}")))?;
         Ok(String::from_utf8_lossy(commit.message_bytes()).into_owned())

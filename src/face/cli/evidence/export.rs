@@ -24,10 +24,14 @@ use crate::store::{Filter, Store, Stored};
 const EVENTS: &str = "events.jsonl";
 const SUMS: &str = "SHA256SUMS";
 const INDEX: &str = "index.json";
+/// The object of the commit that landed, without its header: `git hash-object -t commit` gives its name.
+const LANDED: &str = "landed.commit";
 /// A line of events is not longer: what is larger is evidence.
 const LONGEST_LINE: u64 = 1 << 20;
 /// Lists of ours; who makes them longer made them.
 const LONGEST_LIST: u64 = 64 << 20;
+/// A commit with its message.
+const LONGEST_COMMIT: u64 = 4 << 20;
 /// A manifest.
 const LONGEST_MANIFEST: u64 = 16 << 20;
 const MOST_SHOWN: usize = 20;
@@ -59,6 +63,12 @@ pub(super) fn export(store: &Store, typed: &str, folder: &Path) -> Result<ExitCo
         ControlFlow::Continue(())
     });
     read.map_err(state::failure)?;
+    let audit = audit(&exported(&lines), &|id| store.evidence().read(id).ok());
+    // Whoever has the target compares one name; what stands behind it is all here.
+    if let Some(raw) = audit.landed.as_ref().and_then(|landed| super::landed_object(super::repository().as_ref(), landed)) {
+        fs::write(folder.join(LANDED), &raw).map_err(io)?;
+        sums.extend([EvidenceId::of(&raw).as_str(), "  ", LANDED, "\n"]);
+    }
     let manifests: Vec<_> =
         story.attempts.iter().filter_map(|a| Some(json!({"attempt": a.no, "manifest": a.manifest.as_ref()?}))).collect();
     let listed: Vec<_> = files.iter().map(|(id, (bytes, what))| json!({"id": id, "bytes": bytes, "what": what})).collect();
@@ -79,6 +89,10 @@ pub(super) fn export(store: &Store, typed: &str, folder: &Path) -> Result<ExitCo
         folder.display()
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+fn exported(lines: &str) -> Vec<Stored> {
+    lines.lines().filter_map(|line| Stored::parse(line).ok()).collect()
 }
 
 /// What an export shows, and what is wrong with it.
@@ -179,6 +193,20 @@ fn check(folder: &Path) -> Result<Checked, String> {
     };
     checked.audit = audit(&events, &read);
     checked.wrong.extend(checked.audit.breaks.iter().map(ToString::to_string));
+    if let Some(landed) = &checked.audit.landed {
+        match small(&folder.join(LANDED), LONGEST_COMMIT) {
+            Err(_) => checked.audit.notes.push(format!("the commit {} itself is not in this export, and was not looked at", landed.commit)),
+            Ok(raw) => {
+                let id = git2::Oid::hash_object(git2::ObjectType::Commit, &raw).map(|id| id.to_string()).unwrap_or_default();
+                let fits = if id == landed.commit.as_str() {
+                    landed.is_named_by(&raw)
+                } else {
+                    Err(format!("{LANDED} is the commit {}, and {} landed", cut(&id, 12), landed.commit.short()))
+                };
+                checked.wrong.extend(fits.err());
+            }
+        }
+    }
     let sealed = events.iter().any(|stored| matches!(stored.event().map(|e| e.kind), Ok(Kind::EvidenceSealed { .. })));
     if let Some(landed) = checked.audit.landed.as_ref().filter(|landed| landed.manifest.is_none() && sealed) {
         let why = format!("commit {} landed, and no manifest is about the work that it merged", landed.commit.short());
