@@ -4,4 +4,6 @@ mod batches;
 mod ci;
 mod gates;
 mod landing;
+#[path = "../common/program.rs"]
+mod program;
 mod support;

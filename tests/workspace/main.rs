@@ -11,6 +11,8 @@ mod encoding;
 mod faults;
 mod inplace;
 mod layers;
+#[path = "../common/program.rs"]
+mod program;
 mod status;
 mod support;
 
