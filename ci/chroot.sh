@@ -5,35 +5,15 @@
 #        COFFERDAM_ROOT_TAR=FILE …         takes it from this archive, and keeps it there when it does not exist yet
 #
 # Everything happens in a mount and process namespace of its own, below a temporary folder, without a network: nothing is left.
-# A real root (pivot_root) and not a chroot: the kernel makes no user namespaces for processes in a chroot.
 set -eu
-say() { printf '\n== %s\n' "$*"; }
-fail() { printf 'chroot: %s\n' "$*" >&2; exit 1; }
+. "$(dirname "$0")/system.sh"
 
 if [ "${1:-}" = --inside ]; then
-    root=$2 package=$3
-    mount -t tmpfs -o mode=755 cofferdam-chroot "$root"
-    tar -C "$root" -xf "$4"
-    cp "$package" "$root/cofferdam.deb"
-    cd "$root"
-    mount -t proc proc proc
-    mount -t tmpfs -o mode=755 dev dev
-    for name in null zero full random urandom tty; do
-        touch "dev/$name"
-        mount --bind "/dev/$name" "dev/$name"
-    done
-    mkdir dev/shm dev/pts old
-    mount -t tmpfs shm dev/shm
-    mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
-    ln -s pts/ptmx dev/ptmx
-    ln -s /proc/self/fd dev/fd
-    mount -t sysfs -o ro sys sys
-    ip link set lo up 2>/dev/null || true
-    pivot_root . old
-    cd /
-    umount -l /old
-    rmdir /old
-    exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb /bin/bash /inside.sh
+    mount -t tmpfs -o mode=755 cofferdam-chroot "$2"
+    tar -C "$2" -xf "$4"
+    cp "$3" "$2/cofferdam.deb"
+    enter_system "$2"
+    clean /bin/bash /inside.sh
 fi
 
 package=$(realpath "${1:?usage: ci/chroot.sh PACKAGE.deb}")
@@ -43,20 +23,7 @@ trap 'rm -rf "$place"' EXIT
 mkdir "$place/root"
 
 tar=${COFFERDAM_ROOT_TAR:-$place/root.tar}
-if [ ! -s "$tar" ]; then
-    say "making a Debian 12 with its base system alone"
-    if command -v mmdebstrap >/dev/null 2>&1; then
-        mmdebstrap --quiet --variant=minbase bookworm "$tar"
-    else
-        if ! command -v debootstrap >/dev/null 2>&1; then
-            command -v apt-get >/dev/null 2>&1 || fail "neither mmdebstrap nor debootstrap is here: install one of them"
-            apt-get update -qq && apt-get install -y -qq --no-install-recommends debootstrap >/dev/null
-        fi
-        debootstrap --variant=minbase bookworm "$place/made" >/dev/null
-        tar -C "$place/made" -cf "$tar" .
-        rm -rf "$place/made"
-    fi
-fi
+make_system "$tar" "$place"
 
 # What is done inside. It is added to the system's archive, because nothing of this host is visible there.
 cp "$tar" "$place/system.tar"

@@ -2,6 +2,9 @@
 
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "a skipped test says so; a broken fixture ends the test")]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -17,7 +20,7 @@ impl Place {
     fn new() -> Self {
         let folder =
             tempfile::Builder::new().prefix("doctor").permissions(std::fs::Permissions::from_mode(0o755)).tempdir_in("/tmp").unwrap();
-        fs_err::copy(env!("CARGO_BIN_EXE_cofferdam"), folder.path().join("cofferdam")).unwrap();
+        program::install(env!("CARGO_BIN_EXE_cofferdam"), folder.path().join("cofferdam"));
         Self { folder }
     }
 

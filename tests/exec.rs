@@ -19,7 +19,8 @@ fn the_commands_own_code_comes_through() {
         world.sh(&[], "true").expect(0, "exited");
         world.sh(&[], "kill -TERM $$").expect(143, "signalled");
         world.exec(&[], &["no-such-program-here"]).expect(127, "exec_failed");
-        world.exec(&[], &["/etc/services"]).expect(126, "exec_failed");
+        // It is there in every sandbox, and no program.
+        world.exec(&[], &["/etc/passwd"]).expect(126, "exec_failed");
     }
 }
 
@@ -100,6 +101,24 @@ fn memory_is_typed() {
             assert!(ran.err().contains("--memory"), "{}", ran.err());
         }
     }
+}
+
+#[test]
+fn shared_memory_of_roots_runs_is_bounded_by_the_kernel() {
+    if !common::is_root() {
+        eprintln!("SKIPPED shared_memory_of_roots_runs_is_bounded_by_the_kernel: the setting belongs to root");
+        return;
+    }
+    let setting = || fs_err::read_to_string("/proc/sys/kernel/shmall").expect("the setting");
+    let before = setting();
+    let world = World::new(Who::Caller);
+    // No process has it attached: nobody's memory shows it. Identifiers are told from errors by their sign.
+    let script = "import ctypes, os; libc = ctypes.CDLL(None, use_errno=True); \
+        print([libc.shmget(0, mib << 20, 0o1600) >= 0 or os.strerror(ctypes.get_errno()) for mib in (31, 2, 1)])";
+    let inside = world.exec(&["--memory", "1GiB"], &["python3", "-c", script]);
+    inside.expect(0, "exited");
+    assert_eq!(inside.out().trim(), "[True, 'No space left on device', True]");
+    assert_eq!(setting(), before, "the host's own is as it was");
 }
 
 #[test]

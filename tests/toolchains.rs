@@ -21,7 +21,11 @@ mkdir -p $home/bin $home/.cargo/bin $home/.rustup $home/.ssh $home/.npm/_cacache
 echo 'a private key' > $home/.ssh/id_ed25519
 echo 'a token' > $home/.cargo/credentials.toml
 printf '[user]\n\tname = Tester\n\temail = t@example.org\n[credential]\n\thelper = store\n' > $home/.gitconfig
-echo 'as it was' > $home/.npm/_cacache/entry
+for store in .npm/_cacache .local/share/pnpm/store .yarn/berry/cache .m2/wrapper/dists; do
+    mkdir -p $home/$store
+    echo 'as it was' > $home/$store/entry
+done
+echo '<password>p</password>' > $home/.m2/settings.xml
 touch $home/bin/cofferdam
 chown -R 61234:61234 $home
 mount --bind "$binary" $home/bin/cofferdam
@@ -32,6 +36,7 @@ code=0
 setpriv --reuid=61234 --regid=61234 --clear-groups --inh-caps=-all env -i HOME=$home LANG=C.UTF-8 \
     PATH="$home/.cargo/bin:$tools/bin:/usr/local/bin:/usr/bin:/bin" $home/bin/cofferdam exec "$@" || code=$?
 echo "outside: $(cat $home/.npm/_cacache/entry)"
+for store in .local/share/pnpm/store .yarn/berry/cache .m2/wrapper/dists; do echo "$store outside: $(cat $home/$store/entry)"; done
 exit $code
 "#;
 
@@ -276,13 +281,21 @@ fn keys_beside_the_tools_are_not_there_and_caches_cannot_be_poisoned() {
     let folder = workspace();
     give(folder.path(), TESTER);
     let script = "cat ~/.npm/_cacache/entry; echo poison > ~/.npm/_cacache/entry; echo \"inside: $(cat ~/.npm/_cacache/entry)\"
-        for f in /home/tester/.ssh/id_ed25519 /home/tester/.cargo/credentials.toml ~/.ssh ~/.cargo/credentials.toml; do
+        for store in .local/share/pnpm/store .yarn/berry/cache .m2/wrapper/dists; do
+            echo \"$store before: $(cat ~/$store/entry)\"; echo poison > ~/$store/entry; echo \"$store inside: $(cat ~/$store/entry)\"
+        done
+        for f in /home/tester/.ssh/id_ed25519 /home/tester/.cargo/credentials.toml ~/.ssh ~/.cargo/credentials.toml ~/.m2/settings.xml; do
             if cat $f 2>/dev/null || ls $f 2>/dev/null; then echo \"SEEN $f\"; fi
         done; ls -a /home/tester; echo \"$HOME\"; git config --global --list; git config --global alias.x y";
     let output = sandboxed(Person::Ordinary, folder.path(), &[], script);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
     assert!(!out.contains("SEEN") && !out.contains("private key") && !out.contains("token") && !out.contains(".ssh"), "{out}");
+    for store in [".local/share/pnpm/store", ".yarn/berry/cache", ".m2/wrapper/dists"] {
+        for words in ["before: as it was", "inside: poison", "outside: as it was"] {
+            assert!(out.contains(&format!("{store} {words}")), "{store} {words} is missing in:\n{out}\n{err}");
+        }
+    }
     for words in ["as it was\ninside: poison", "outside: as it was", "/home/agent\nuser.name=Tester\nuser.email=t@example.org\noutside"] {
         assert!(out.contains(words), "{words:?} is missing in:\n{out}\n{err}");
     }

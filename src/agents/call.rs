@@ -176,6 +176,11 @@ impl Agent {
         self.adapter.program.is_empty()
     }
 
+    /// The program as a person wrote it, or as its adapter calls it.
+    pub fn typed(&self) -> &str {
+        if self.is_command() { self.config.command.first().map_or("", String::as_str) } else { &self.adapter.program }
+    }
+
     /// What to do when its program did not start.
     pub fn next_when_missing(&self) -> String {
         if self.is_command() {

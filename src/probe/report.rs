@@ -104,7 +104,9 @@ impl Report {
         let works =
             self.attacks.iter().filter(|line| matches!(line.control, ControlShown::Works | ControlShown::Arrives { .. })).count() as u64;
         let mut lines = vec![format!("{}.", parts.join(", "))];
-        lines.push(format!("{} outside, where nothing protects.", plural(works, "of them works", "of them work")));
+        if works > 0 {
+            lines.push(format!("{} outside, where nothing protects.", plural(works, "of them works", "of them work")));
+        }
         let weak = self.weak().count() as u64;
         if weak > 0 {
             lines.push(format!("{} outside too, though it should work: the answer inside proves less.", plural(weak, "fails", "fail")));

@@ -59,7 +59,9 @@ pub(super) const ATTACKS: &[Attack] = &[
         |d| limit(d, &["--memory", "64MiB", "--disk", "64MiB"], &[Cause::Memory, Cause::Disk]),
     ),
     Attack::driven("E-memfd", "fill a memfd beyond the limit", memfd, |d| limit(d, MEMORY, &[Cause::Memory])).gap_without(Gap::Group),
-    Attack::driven("E-shared-memory", "fill SysV memory beyond the limit", shared_memory, |d| limit(d, MEMORY, &[Cause::Memory])),
+    Attack::driven("E-shared-memory", "fill SysV memory beyond the limit", |_| shared_memory(true), |d| limit(d, MEMORY, &[Cause::Memory])),
+    Attack::driven("E-shared-apart", "fill SysV memory and let go of it", |_| shared_memory(false), |d| limit(d, MEMORY, &[Cause::Memory]))
+        .gap_without(Gap::Group),
     Attack::driven("E-pipes", "hold memory in pipes beyond the limit", pipes, |d| limit(d, MEMORY, &[Cause::Memory]))
         .gap_without(Gap::Group)
         .control(Control::No("pipes are counted per user: it would be felt outside")),
@@ -138,6 +140,8 @@ fn hold(bytes: u64) -> String {
     for _ in 0..bytes / MIB {
         held.push(vec![1; MIB as usize]);
     }
+    // The engine may look a moment later.
+    std::thread::sleep(Duration::from_millis(300));
     format!("held {}", Size(held.len() as u64 * MIB))
 }
 
@@ -172,18 +176,23 @@ fn memfd(_: &Stage) -> Tried {
     fill(File::from(file), BOMB)
 }
 
-fn shared_memory(_: &Stage) -> Tried {
-    let id = prepare("shmget", call(libc::SYS_shmget, [0, BOMB as usize, (libc::IPC_CREAT | 0o600) as usize]))?.cast_unsigned();
-    let address = call(libc::SYS_shmat, [id, 0, 0]);
+/// What nobody has attached belongs to no process that could be looked at.
+fn shared_memory(attached: bool) -> Tried {
+    let id = said("shmget", call(libc::SYS_shmget, [0, BOMB as usize, (libc::IPC_CREAT | 0o600) as usize]))?.cast_unsigned();
+    let filled = prepare("shmat", call(libc::SYS_shmat, [id, 0, 0])).and_then(|address| {
+        let address = address.cast_unsigned();
+        // Reading zeros into it makes the kernel touch every page.
+        let zeros = prepare("open", File::open("/dev/zero"))?;
+        let mut done = 0_usize;
+        while done < BOMB as usize {
+            done += prepare("read", call(libc::SYS_read, [fd(&zeros), address + done, MIB as usize]))?.cast_unsigned();
+        }
+        if attached { Ok(()) } else { prepare("shmdt", call(libc::SYS_shmdt, [address, 0, 0])).map(drop) }
+    });
+    // The engine may look a moment later.
+    std::thread::sleep(Duration::from_millis(300));
     drop(call(libc::SYS_shmctl, [id, libc::IPC_RMID as usize, 0]));
-    let address = prepare("shmat", address)?.cast_unsigned();
-    // Reading zeros into it makes the kernel touch every page.
-    let zeros = prepare("open", File::open("/dev/zero"))?;
-    let mut done = 0_usize;
-    while done < BOMB as usize {
-        done += prepare("read", call(libc::SYS_read, [fd(&zeros), address + done, MIB as usize]))?.cast_unsigned();
-    }
-    Ok(format!("filled {}", Size(BOMB)))
+    filled.map(|()| format!("filled {}", Size(BOMB)))
 }
 
 fn pipes(_: &Stage) -> Tried {

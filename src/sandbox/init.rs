@@ -215,6 +215,7 @@ impl World {
                 Ok(())
             }
             Step::HostName(name) => Ok(nix::unistd::sethostname(name)?),
+            Step::SharedMemory(bytes) => limit_shared_memory(*bytes),
             Step::Session => Ok(nix::unistd::setsid().map(drop)?),
             Step::Limit { resource, value } => confine::limit(*resource, *value),
             Step::Processors(count) => sys::limit_processors(*count),
@@ -286,6 +287,16 @@ fn become_user(inside: u32, uid: u32, gid: u32, privileged: bool, namespaced: bo
     let (user, group) = (nix::unistd::Uid::from_raw(inside), nix::unistd::Gid::from_raw(inside));
     nix::unistd::setresgid(group, group, group)?;
     Ok(nix::unistd::setresuid(user, user, user)?)
+}
+
+/// Bounds the System V shared memory of this ipc namespace. Where the settings cannot be written at all, as in a container, what is attached is
+/// still sampled.
+fn limit_shared_memory(bytes: u64) -> io::Result<()> {
+    let pages = bytes / nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096);
+    match fs_err::write("/proc/sys/kernel/shmall", pages.to_string()) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::ENOENT)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Announces that everything holds, starts the payload, and waits for its end.

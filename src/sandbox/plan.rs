@@ -20,6 +20,10 @@ pub const USER: &str = "agent";
 pub const HOME: &str = "/home/agent";
 pub const HOST_NAME: &str = "cofferdam";
 
+/// What System V shared memory may hold: it belongs to no process, so where no control group counts, only the kernel's own bound does. As much
+/// as Linux gave everybody for twenty years.
+const SHARED_MEMORY: u64 = 32 << 20;
+
 /// The host identity of payloads that root starts: owns nothing, is in no group, and lies above the ranges that distributions,
 /// container managers and systemd give out.
 pub const PAYLOAD_ID: u32 = 2_081_422_848;
@@ -133,6 +137,8 @@ pub enum Step {
     },
     Listen(Listener),
     HostName(String),
+    /// How much System V shared memory its ipc namespace may hold, in bytes.
+    SharedMemory(u64),
     Session,
     Limit {
         resource: Resource,
@@ -474,8 +480,10 @@ fn hull_steps(facts: &Facts, own_network: bool, rules: &mut Vec<(PathBuf, Rights
     namespaces.extend(own_network.then_some(Namespace::Network));
     namespaces.extend([Namespace::Ipc, Namespace::Uts, Namespace::Cgroup]);
     let (uid, gid) = host_ids(facts);
-    let mut steps =
-        vec![Step::Namespaces(namespaces), Step::Identity { inside: INSIDE_ID, uid, gid }, Step::HostName(HOST_NAME.to_owned())];
+    let mut steps = vec![Step::Namespaces(namespaces)];
+    // The setting belongs to root, and init stops being root with the next step.
+    steps.extend((facts.uid == 0).then_some(Step::SharedMemory(SHARED_MEMORY)));
+    steps.extend([Step::Identity { inside: INSIDE_ID, uid, gid }, Step::HostName(HOST_NAME.to_owned())]);
     steps.extend(own_network.then_some(Step::Loopback));
     steps.push(Step::Root);
     steps.extend(skeleton(rules));
@@ -660,6 +668,7 @@ impl fmt::Display for Step {
             Self::Address { ip, bits, .. } => write!(f, "{ip}/{bits} is local inside"),
             Self::Listen(listener) => write!(f, "listen on {} for the supervisor", listener.address),
             Self::HostName(name) => write!(f, "host name {name}"),
+            Self::SharedMemory(bytes) => write!(f, "at most {} of System V shared memory", Size(*bytes)),
             Self::Session => f.write_str("a session of its own, no terminal of the host"),
             Self::Limit { resource, value } => write!(f, "limit {resource:?}: {value}"),
             Self::Processors(count) => write!(f, "at most {count} processors"),
@@ -765,6 +774,19 @@ mod tests {
         assert!(rights(&without).is_empty() && place(&without.steps, |step| matches!(step, Step::Socket { .. })).is_none());
         let refused = plan(&asks(Tier::NoUserns), &facts(1000, Some(9), true)).expect_err("there are no mounts");
         assert!(refused.to_string().contains("to show the socket"), "{refused}");
+    }
+
+    #[test]
+    fn shared_memory_is_bounded_while_init_is_root() {
+        for (uid, bounded) in [(0, true), (1000, false)] {
+            let steps = hull(&facts(uid, Some(7), true), true);
+            let bound = steps.iter().position(|step| matches!(step, Step::SharedMemory(_)));
+            let identity = steps.iter().position(|step| matches!(step, Step::Identity { .. })).expect("an identity");
+            assert_eq!(bound.is_some_and(|bound| bound < identity), bounded, "{uid}");
+        }
+        // Without an ipc namespace of its own, it would be the host's.
+        let plan = plan(&policy(Tier::NoUserns, &[], NetworkMode::None, None), &facts(0, Some(7), true)).expect("a plan");
+        assert!(!plan.steps.iter().any(|step| matches!(step, Step::SharedMemory(_))));
     }
 
     #[test]

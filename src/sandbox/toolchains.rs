@@ -403,6 +403,18 @@ impl Scanner<'_> {
             let Some(host) = moved.or_else(|| self.cache_folder(store.home)) else { continue };
             self.store(&host, &inside, store.reason);
         }
+        self.pnpm();
+    }
+
+    /// pnpm's store lies below the folder of its programs, which keeps its place inside when one of them is on PATH.
+    fn pnpm(&mut self) {
+        let (variable, home, store) = known::PNPM;
+        let data = || Some(self.around.folder("XDG_DATA_HOME")?.join("pnpm"));
+        let Some(host) = self.around.folder(variable).or_else(data).or_else(|| Some(self.around.home.as_ref()?.join(home))) else { return };
+        let named = self.around.folder("npm_config_store_dir").unwrap_or_else(|| host.join(store));
+        let own = self.found.environment.get(variable).map(PathBuf::from);
+        let inside = own.unwrap_or_else(|| Path::new(HOME).join(home)).join(store);
+        self.store(&named, &inside, "packages that pnpm has downloaded");
     }
 
     fn store(&mut self, host: &Path, inside: &Path, reason: &str) {

@@ -30,8 +30,10 @@ const OWNER: &str = "repository.json";
 pub enum PlaceError {
     #[error("there is no home for the state: neither XDG_STATE_HOME nor HOME is an absolute path")]
     NoHome,
-    #[error("{} is not in a git repository: {detail}", path.display())]
-    NoRepository { path: PathBuf, detail: String },
+    #[error("there is no git repository at {} or above it", path.display())]
+    NoRepository { path: PathBuf },
+    #[error("the git repository at {} cannot be read: {detail}", path.display())]
+    Unreadable { path: PathBuf, detail: String },
     #[error("{} belongs to another user", path.display())]
     NotOwned { path: PathBuf },
     #[error("this repository was at {}, and its state still belongs to that place", from.display())]
@@ -45,7 +47,8 @@ impl PlaceError {
     pub fn next(&self) -> String {
         match self {
             Self::NoHome => "set XDG_STATE_HOME to a folder that may be written, such as ~/.local/state".to_owned(),
-            Self::NoRepository { .. } => "go to a repository, or make one: git init".to_owned(),
+            Self::NoRepository { .. } => "go into one, or make one: git init".to_owned(),
+            Self::Unreadable { .. } => "see what `git status` and `git fsck` say there".to_owned(),
             Self::NotOwned { path } => {
                 format!("work as that user, or trust the repository: git config --global --add safe.directory {}", shell(path))
             }
@@ -79,7 +82,8 @@ pub fn state_home(xdg_state_home: Option<&std::ffi::OsStr>, home: Option<&std::f
 pub fn common_git_dir(start: &Path) -> Result<PathBuf, PlaceError> {
     let repository = git2::Repository::discover(start).map_err(|error| match error.code() {
         git2::ErrorCode::Owner => PlaceError::NotOwned { path: start.to_owned() },
-        _ => PlaceError::NoRepository { path: start.to_owned(), detail: error.message().to_owned() },
+        git2::ErrorCode::NotFound => PlaceError::NoRepository { path: start.to_owned() },
+        _ => PlaceError::Unreadable { path: start.to_owned(), detail: error.message().to_owned() },
     })?;
     Ok(fs::canonicalize(repository.commondir())?)
 }

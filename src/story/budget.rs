@@ -14,16 +14,20 @@ pub struct Spent {
 
 impl std::fmt::Display for Spent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { which, limit, spent } = self;
-        match *which {
-            "iterations" => write!(f, "{spent} of {limit} iterations are used"),
-            "review_cycles" => write!(f, "{spent} of {limit} review-fix cycles are used"),
-            "model_calls" => write!(f, "{spent} model calls of {limit} are used"),
-            "tokens" => write!(f, "{spent} tokens of {limit} are used"),
-            "cost" => write!(f, "{} of {} are spent", money(*spent), money(*limit)),
-            "wall" => write!(f, "{} of {} are used", time(*spent), time(*limit)),
-            _ => write!(f, "{which}: {spent} of {limit}"),
-        }
+        f.write_str(&words(self.which, self.limit, self.spent))
+    }
+}
+
+/// What is spent of a budget, for a person.
+pub fn words(which: &str, limit: u64, spent: u64) -> String {
+    match which {
+        "iterations" => format!("{spent} of {limit} iterations are used"),
+        "review_cycles" => format!("{spent} of {limit} review-fix cycles are used"),
+        "model_calls" => format!("{spent} model calls of {limit} are used"),
+        "tokens" => format!("{spent} tokens of {limit} are used"),
+        "cost" => format!("{} of {} are spent", money(spent), money(limit)),
+        "wall" => format!("{} of {} are used", time(spent), time(limit)),
+        _ => format!("{which}: {spent} of {limit}"),
     }
 }
 

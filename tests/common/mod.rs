@@ -7,6 +7,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
+mod program;
+
 /// Who runs the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -52,9 +54,9 @@ impl World {
             fs_err::create_dir_all(&folder).expect("a folder");
         }
         let program = world.program();
-        fs_err::hard_link(env!("CARGO_BIN_EXE_cofferdam"), &program)
-            .or_else(|_| fs_err::copy(env!("CARGO_BIN_EXE_cofferdam"), &program).map(drop))
-            .expect("the program");
+        if fs_err::hard_link(env!("CARGO_BIN_EXE_cofferdam"), &program).is_err() {
+            program::install(env!("CARGO_BIN_EXE_cofferdam"), &program);
+        }
         world.own(&world.home());
         world.own(&world.workspace());
         world

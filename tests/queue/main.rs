@@ -4,5 +4,7 @@ mod batches;
 mod ci;
 mod gates;
 mod landing;
+#[path = "../common/program.rs"]
+mod program;
 mod reverts;
 mod support;

@@ -30,7 +30,7 @@ impl World {
         let scratch = tempfile::Builder::new().prefix("cofferdam-test-").tempdir_in("/var/tmp").expect("a folder");
         fs_err::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755)).expect("permissions");
         let world = Self { scratch, user };
-        fs_err::copy(env!("CARGO_BIN_EXE_cofferdam"), world.path("cofferdam")).expect("the program");
+        crate::program::install(env!("CARGO_BIN_EXE_cofferdam"), world.path("cofferdam"));
         for folder in ["repo", "home"] {
             fs_err::create_dir(world.path(folder)).expect("a folder");
         }

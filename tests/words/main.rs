@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod terminal;
+mod wrong;
 
 use std::process::{Command, Output};
 

@@ -32,7 +32,7 @@ impl Scene {
         let made = bash(scratch.path(), "mkdir home tree; echo source > tree/main; git init -q tree-repository");
         assert!(made.status.success());
         let copy = scratch.path().join("cofferdam");
-        fs_err::copy(program(), &copy).unwrap();
+        crate::program::install(program(), &copy);
         let engine = Engine::with_helper(Facts::read(), &copy).unwrap();
         let caches = caches(scratch.path(), bounds);
         Self { scratch, engine, caches }

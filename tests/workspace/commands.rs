@@ -48,7 +48,7 @@ impl World {
     pub(crate) fn with(user: Option<u32>, form: Form) -> Self {
         let scratch = scratch();
         let program = scratch.path().join("cofferdam");
-        fs_err::copy(super::support::program(), &program).unwrap();
+        crate::program::install(super::support::program(), &program);
         let world = Self { scratch, program, user, form };
         fs_err::create_dir(world.main()).unwrap();
         fs_err::create_dir(world.path("home")).unwrap();

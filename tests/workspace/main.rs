@@ -13,6 +13,8 @@ mod faults;
 mod index;
 mod inplace;
 mod layers;
+#[path = "../common/program.rs"]
+mod program;
 mod status;
 mod support;
 

@@ -120,8 +120,8 @@ pub(crate) const ORDINARY: u32 = 54_321;
 pub(crate) fn again_as_ordinary(filters: &[&str]) -> usize {
     let scratch = scratch();
     let [tests, copy] = ["tests", "cofferdam"].map(|name| scratch.path().join(name));
-    fs_err::copy(std::env::current_exe().unwrap(), &tests).unwrap();
-    fs_err::copy(program(), &copy).unwrap();
+    crate::program::install(std::env::current_exe().unwrap(), &tests);
+    crate::program::install(program(), &copy);
     assert!(bash(scratch.path(), &format!("mkdir home; chown {ORDINARY} . home; chmod 755 .")).status.success());
     let mut command = Command::new("setpriv");
     command.args([&format!("--reuid={ORDINARY}"), &format!("--regid={ORDINARY}"), "--clear-groups", "--"]).arg(tests);

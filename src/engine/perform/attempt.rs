@@ -514,7 +514,10 @@ fn how(hands: &Hands, agent: &Agent, done: &Done) -> AttemptEnd {
         Cause::Exited if outcome.exit_code == 0 => AttemptEnd::Finished,
         Cause::Exited => AttemptEnd::Failed { cause: format!("exit code {}: {}", outcome.exit_code, last_line(&ran.tail)) },
         Cause::Cancelled => AttemptEnd::Interrupted,
-        Cause::ExecFailed => AttemptEnd::CouldNotStart { why: detail(), next: agent.next_when_missing() },
+        Cause::ExecFailed => AttemptEnd::CouldNotStart {
+            why: format!("`{}`: {}", crate::base::text::one_line(agent.typed()), detail()),
+            next: agent.next_when_missing(),
+        },
         Cause::Wall => {
             AttemptEnd::Failed { cause: format!("wall: it was ended after {}", duration::display(Duration::from_millis(outcome.wall_ms))) }
         }

@@ -45,13 +45,14 @@ pub fn run(args: ConfigArgs) -> Result<ExitCode, Failure> {
         printer::json(&document(&loaded, &shown));
         return Ok(ExitCode::SUCCESS);
     }
-    let width = |text: fn(&Setting) -> usize| shown.iter().map(|s| text(s)).max().unwrap_or_default().min(60);
-    let (keys, values) = (width(|s| s.path.chars().count()), width(|s| s.value.to_string().chars().count()));
+    // A long value goes beyond its column: a short one must not be pushed off the screen by it.
+    let width = |text: fn(&Setting) -> usize, most| shown.iter().map(|s| text(s)).max().unwrap_or_default().min(most);
+    let (keys, values) = (width(|s| s.path.chars().count(), 60), width(|s| s.value.to_string().chars().count(), 24));
     let lines = shown.iter().map(|s| {
         let value = s.value.to_string();
         format!("{:keys$} = {:values$}  # {}", s.path, one_line(&value), from(s))
     });
-    printer::out(&lines.collect::<Vec<_>>().join("\n"));
+    printer::prose(&lines.collect::<Vec<_>>().join("\n"));
     Ok(ExitCode::SUCCESS)
 }
 

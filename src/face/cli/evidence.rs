@@ -88,7 +88,9 @@ fn show(store: &Store, what: &str, as_json: bool) -> Result<ExitCode, Failure> {
             printer::out("No evidence was kept for this story yet.");
         } else {
             for used in &uses {
-                printer::out(&format!("{}  #{:<6} {}", used.id, used.seq, one_line(&used.what)));
+                // A person at a terminal needs no more of an id than what tells it from others; a script gets all of it.
+                let id = if printer::columns().is_some() { used.id.short() } else { used.id.as_str() };
+                printer::entry(&format!("{id}  #{:<6} ", used.seq), &one_line(&used.what));
             }
         }
         return Ok(ExitCode::SUCCESS);

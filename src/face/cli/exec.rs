@@ -488,7 +488,7 @@ fn report(args: &Args, policy: &Policy, document: &Document<'_>, tally: Option<&
         door::report(outcome, tally, args.observe);
     }
     if args.verbose {
-        printer::err(&receipt(outcome));
+        printer::say(&receipt(outcome));
     }
 }
 

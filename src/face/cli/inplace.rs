@@ -43,7 +43,7 @@ pub(super) fn cover(policy: &mut Policy, mode: GitMode, quiet: bool) -> Result<O
     let run = run.map_err(|e| {
         Failure::new(Exit::ExecOurs, format!("the git directory of {shown} cannot be covered; nothing was run"))
             .because(&e)
-            .next("--git none hides it")
+            .next("mend what is named, or hide the git directory with --git none")
     })?;
     if mode != GitMode::None && run.is_some() {
         // For root the read-only parts keep their owner, whom git inside does not know; what is mounted here was chosen, not found.

@@ -12,7 +12,7 @@ use crate::base::columns::hang;
 use crate::base::text::{cut, one_line, plural};
 use crate::event::{AttemptEnd, GateResult, Kind, Verdict};
 use crate::store::{Filter, Store, Stored};
-use crate::story::budget::money;
+use crate::story::budget::{self, money};
 
 /// A follower looks for news this often. Commands and events are seen well within a second.
 const POLL: Duration = Duration::from_millis(200);
@@ -25,10 +25,10 @@ pub struct Args {
     #[arg(short, long)]
     follow: bool,
     /// Only events after this number
-    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    #[arg(long, value_name = "SEQ", default_value_t = 0, value_parser = number)]
     since: u64,
     /// Only the last N events
-    #[arg(short = 'n', long = "last", value_name = "N")]
+    #[arg(short = 'n', long = "last", value_name = "N", value_parser = count)]
     last: Option<u64>,
     /// Only events of this kind, or of a whole family: `attempt.ended`, `story`
     #[arg(long, value_name = "KIND")]
@@ -83,6 +83,15 @@ impl Args {
             Format::Pretty => line(stored, moved(store, stored).as_deref(), columns),
         }
     }
+}
+
+/// The number that each event has.
+fn number(typed: &str) -> Result<u64, String> {
+    typed.parse().map_err(|_| "write the number of an event, as the first column of `cofferdam log` shows it".to_owned())
+}
+
+fn count(typed: &str) -> Result<u64, String> {
+    typed.parse().map_err(|_| "write how many events, such as 20".to_owned())
 }
 
 /// # Errors
@@ -337,7 +346,7 @@ pub(in crate::face) fn summary(kind: &Kind) -> String {
             let gates = if gates.is_empty() { "no gate looked at it".to_owned() } else { format!("green: {}", gates.join(", ")) };
             format!("{commit}{reason} ({gates})")
         }
-        Kind::BudgetExceeded { which, limit, spent } => format!("{which}: {spent} of {limit}"),
+        Kind::BudgetExceeded { which, limit, spent } => budget::words(which, *limit, *spent),
         Kind::SandboxReceipt { role, attempt, tier, missing, .. } => {
             let attempt = attempt.map(|attempt| format!(" of attempt {attempt}")).unwrap_or_default();
             let missing = if missing.is_empty() { String::new() } else { format!(", without {}", missing.join(", ")) };

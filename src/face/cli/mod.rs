@@ -238,6 +238,12 @@ fn topic(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<Stri
 }
 
 fn end(result: Result<ExitCode, Failure>) -> ExitCode {
+    let unwritten = |why| Failure::new(Exit::Failure, "standard output could not be written").why(why);
+    let result = result.and_then(|code| match printer::lost() {
+        // What the command found out stays its answer.
+        Some(why) if code == ExitCode::SUCCESS => Err(unwritten(why).next("is there space where it leads to?")),
+        _ => Ok(code),
+    });
     result.unwrap_or_else(|failure| {
         printer::failed(&failure.to_string());
         ExitCode::from(failure.exit as u8)

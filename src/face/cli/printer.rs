@@ -1,9 +1,10 @@
 //! The only way to the terminal: data on standard output, everything else on standard error.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::base::columns::hang;
+use crate::base::columns::{hang, wrap};
 
 /// Narrower terminals are written to as if they had so many columns.
 const NARROWEST: usize = 40;
@@ -28,10 +29,22 @@ pub fn is_quiet() -> bool {
     LEVEL.load(Ordering::Relaxed) == QUIET
 }
 
-/// Writes data for a person or a pipe. A reader that went away is no error: there is nobody left to tell.
+/// Why data did not get to where it was to go: the first time.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Writes data for a person or a pipe. A reader that went away is no error: there is nobody left to tell. A full disk is: see [`lost`].
 pub fn out(text: &str) {
     let mut stdout = anstream::stdout().lock();
-    drop(writeln!(stdout, "{text}"));
+    if let Err(error) = writeln!(stdout, "{text}")
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        LOST.get_or_init(|| error.to_string());
+    }
+}
+
+/// Why not all data was written, if so.
+pub fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
 }
 
 /// Writes data, and says whether the reader is still there: what goes on for ever must end when nobody reads it.
@@ -63,7 +76,14 @@ pub fn prose(text: &str) {
     }
 }
 
-/// The same for a message that is no data.
+/// Writes a line of a list. On a terminal, what is wider goes on below its own column.
+pub fn entry(head: &str, text: &str) {
+    let room = columns().map(|columns| columns.saturating_sub(head.chars().count()).max(NARROWEST / 2));
+    let lines = room.map_or_else(|| vec![text.to_owned()], |room| wrap(text, room));
+    out(&format!("{head}{}", lines.join(&format!("\n{}", " ".repeat(head.chars().count())))));
+}
+
+/// Writes sentences that are no data.
 pub fn say(text: &str) {
     match columns_of_errors() {
         Some(columns) => err(&hang(text, columns)),

@@ -123,7 +123,7 @@ fn list(own: Option<&Path>, json: bool) {
             Err(error) => format!("cannot be used: {}", error.to_string().lines().next().unwrap_or_default()),
         };
         let whose = if origin == "built in" { String::new() } else { format!("  ({origin})") };
-        printer::out(&format!("{:width$}  {about}{whose}", one_line(name)));
+        printer::entry(&format!("{:width$}  ", one_line(name)), &format!("{about}{whose}"));
     }
 }
 

@@ -97,8 +97,11 @@ impl ProjectArgs {
                 let branch = branch.clone();
                 Ok((loaded, branch))
             }
-            Target::Unborn | Target::NoRepository => {
-                Err(Failure::usage("there is no target yet").next("make the first commit on the target branch"))
+            Target::Unborn => Err(Failure::usage("there is no target yet").next("make the first commit on the target branch")),
+            Target::NoRepository => {
+                let here = std::env::current_dir().unwrap_or_default();
+                Err(Failure::usage(format!("there is no git repository at {} or above it", one_line(&here.to_string_lossy())))
+                    .next("go into one, or make one: git init"))
             }
         }
     }

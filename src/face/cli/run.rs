@@ -8,7 +8,7 @@ use super::failure::{Exit, Failure};
 use super::live::{Lines, Live, Watched};
 use super::project::PlanArgs;
 use super::state::{self, State};
-use super::{printer, problems};
+use super::{printer, problems, workspace};
 use crate::agents::call::secrets_of_logins;
 use crate::base::id::StoryId;
 use crate::base::source::any_error;
@@ -24,7 +24,7 @@ use crate::sandbox::Engine;
 use crate::sandbox::plan::Facts;
 use crate::sandbox::toolchains::Surroundings;
 use crate::spec::load::{Form, USUAL};
-use crate::store::lock::RunnerLock;
+use crate::store::lock::{LockError, RunnerLock};
 use crate::workspace::git::Repository;
 
 #[derive(Debug, clap::Args)]
@@ -69,8 +69,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let root = files.root.clone();
     let state = State::at(&root)?;
     // Held until the very end: it dies with this process, however that ends.
-    let _lock = RunnerLock::take(&state.folder, state::now()).map_err(|error| {
-        Failure::new(Exit::Failure, error.to_string()).next("watch it with `cofferdam status`, or stop it there with Ctrl-C")
+    let _lock = RunnerLock::take(&state.folder, state::now()).map_err(|error| match error {
+        LockError::Held { .. } => {
+            Failure::new(Exit::Failure, error.to_string()).next("watch it with `cofferdam status`, or stop it there with Ctrl-C")
+        }
+        LockError::Io { .. } => state::unwritable(&error),
     })?;
     let store = state.store_to_write()?;
     let evidence = store.evidence();
@@ -166,7 +169,7 @@ struct Files<'a> {
 impl<'a> Files<'a> {
     fn open(args: &'a PlanArgs) -> Result<Self, Failure> {
         let loaded = args.project.load()?;
-        let repository = Repository::discover(&loaded.root).map_err(|error| Failure::usage(error.to_string()))?;
+        let repository = Repository::discover(&loaded.root).map_err(|error| workspace::failed(&error.into()))?;
         let target = match &loaded.target {
             Target::At { branch, .. } => format!("refs/heads/{branch}"),
             Target::Unborn | Target::NoRepository => {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::failure::{Exit, Failure};
 use crate::base::id::StoryId;
-use crate::base::text::one_line;
+use crate::base::text::{cut, one_line};
 use crate::base::{duration, suggest};
 use crate::config::load::Environment;
 use crate::event::{Actor, Event, Kind};
@@ -44,7 +44,10 @@ impl State {
     /// # Errors
     /// When this folder is in no repository, or it moved.
     pub(in crate::face) fn at(here: &Path) -> Result<Self, Failure> {
-        let fail = |error: PlaceError| Failure::new(Exit::Usage, error.to_string()).next(error.next());
+        let fail = |error: PlaceError| {
+            let exit = if matches!(error, PlaceError::Io(_)) { Exit::Failure } else { Exit::Usage };
+            Failure::new(exit, error.to_string()).next(error.next())
+        };
         let git = place::common_git_dir(here).map_err(fail)?;
         let states = states().map_err(fail)?;
         let folder = place::locate(&states, &git).map_err(fail)?;
@@ -89,11 +92,7 @@ impl State {
     /// When it cannot be made or opened.
     pub(in crate::face) fn store_to_write(&self) -> Result<Store, Failure> {
         let claimed = place::claim(&self.folder, &self.git);
-        claimed.map_err(|error| {
-            Failure::new(Exit::Failure, "the state folder cannot be written")
-                .because(&error)
-                .next("is there space on the disk, and may you write there?")
-        })?;
+        claimed.map_err(|error| unwritable(&error))?;
         Store::open(&self.folder).map_err(failure)
     }
 
@@ -111,6 +110,13 @@ impl State {
 
 fn states() -> Result<PathBuf, PlaceError> {
     place::state_home(std::env::var_os("XDG_STATE_HOME").as_deref(), std::env::var_os("HOME").as_deref())
+}
+
+/// The failure of whoever wants to write where nothing can be written.
+pub(in crate::face) fn unwritable(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Failure, "the state folder cannot be written")
+        .because(error)
+        .next("is there space on the disk, and may you write there? XDG_STATE_HOME names another place")
 }
 
 /// The failure for an error of the store.
@@ -151,7 +157,7 @@ pub(in crate::face) fn said(story: Option<StoryId>, kind: Kind) -> Event {
 /// # Errors
 /// When there is none: the nearest id is suggested.
 pub(in crate::face) fn story(store: Option<&Store>, typed: &str) -> Result<Story, Failure> {
-    let unknown = || Failure::usage(format!("there is no story `{}`", one_line(typed)));
+    let unknown = || Failure::usage(format!("there is no story `{}`", cut(&one_line(typed), 100)));
     let Some(store) = store else {
         return Err(unknown().why("nothing has run in this repository yet").next("cofferdam run"));
     };

@@ -236,7 +236,11 @@ fn text(story: &Story, because: &Because, moves: &[Transition], silent: Option<D
         ));
     }
     for (no, signature, said) in failures(story) {
-        lines.push(format!("  attempt {no} failed at {}: {}", one_line(&signature.join(", ")), cut(&one_line(&said), 160)));
+        lines.push(format!(
+            "  attempt {no} failed at {}: {}",
+            one_line(&signature.join(", ")),
+            cut(&one_line(&said.replace('\n', " ")), 160)
+        ));
     }
     for blocked in feedback::blocked_approaches(story) {
         lines.push(format!(

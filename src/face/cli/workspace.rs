@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::busy::Busy;
 use super::failure::{Exit, Failure};
 use super::project::ProjectArgs;
-use super::{door, exec, printer, profile};
+use super::{door, exec, printer, profile, state};
 use crate::base::text::{bytes_line, one_line, plural};
 use crate::config::Workspace as Settings;
 use crate::role::form::form;
@@ -166,6 +166,8 @@ pub(super) fn failed(error: &WorkspaceError) -> Failure {
         }
         WorkspaceError::NotEmpty { .. } => failure.next("name a folder that does not exist yet"),
         WorkspaceError::State(StateError::Busy { .. }) => failure.next("`cofferdam workspace list` shows which are busy"),
+        WorkspaceError::Git(GitError::NotFound { .. }) => failure.next("go into one, or make one: git init"),
+        WorkspaceError::State(StateError::Io(error)) => state::unwritable(error),
         _ => failure,
     }
 }
@@ -303,7 +305,7 @@ pub(super) fn tell(policy: &Policy, outcome: &Outcome, program: &OsString, verbo
         outcome.denials.iter().for_each(|denial| printer::err(&format!("cofferdam: {denial}")));
     }
     if verbose {
-        printer::err(&exec::receipt(outcome));
+        printer::say(&exec::receipt(outcome));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::store::fold::Overview;
 use crate::store::health::{Runner, Status};
 use crate::store::{Stored, StoryRow};
 use crate::story::facts::{Attempt, End};
-use crate::story::phase;
+use crate::story::{Story, phase};
 
 /// Texts of agents are cut here; what they really said is evidence.
 const LONGEST: usize = 600;

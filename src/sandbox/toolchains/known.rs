@@ -121,7 +121,7 @@ pub(super) struct Store {
     pub reason: &'static str,
 }
 
-pub(super) const STORES: [Store; 15] = [
+pub(super) const STORES: [Store; 19] = [
     Store {
         variable: Some(("CARGO_HOME", "registry")),
         home: ".cargo/registry",
@@ -164,10 +164,39 @@ pub(super) const STORES: [Store; 15] = [
         inside: ".gradle/wrapper",
         reason: "gradle versions of its wrapper",
     },
-    Store { variable: None, home: ".cache/yarn", inside: ".cache/yarn", reason: "packages that yarn has downloaded" },
+    // ~/.m2/settings.xml lies beside these two.
+    Store {
+        variable: Some(("MAVEN_USER_HOME", "wrapper")),
+        home: ".m2/wrapper",
+        inside: ".m2/wrapper",
+        reason: "maven versions of its wrapper",
+    },
+    Store {
+        variable: Some(("YARN_CACHE_FOLDER", "")),
+        home: ".cache/yarn",
+        inside: ".cache/yarn",
+        reason: "packages that yarn has downloaded",
+    },
+    // Of yarn 2 and later; ~/.yarnrc.yml lies outside.
+    Store {
+        variable: Some(("YARN_GLOBAL_FOLDER", "")),
+        home: ".yarn/berry",
+        inside: ".yarn/berry",
+        reason: "packages that yarn has downloaded",
+    },
+    Store { variable: None, home: ".cache/pnpm", inside: ".cache/pnpm", reason: "what pnpm knows about packages" },
+    Store {
+        variable: Some(("COREPACK_HOME", "")),
+        home: ".cache/node/corepack",
+        inside: ".cache/node/corepack",
+        reason: "versions of pnpm and yarn that corepack has downloaded",
+    },
     Store { variable: None, home: ".cache/composer", inside: ".cache/composer", reason: "packages that composer has downloaded" },
     Store { variable: None, home: ".nuget/packages", inside: ".nuget/packages", reason: "packages that NuGet has downloaded" },
 ];
+
+/// Where pnpm keeps packages, below its own folder: that of the variable, or of the user's data.
+pub(super) const PNPM: (&str, &str, &str) = ("PNPM_HOME", ".local/share/pnpm", "store");
 
 /// Programs that tools have downloaded into the cache folder; read-only is enough for them.
 pub(super) const DOWNLOADED: [(&str, &str); 2] =

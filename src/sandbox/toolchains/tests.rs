@@ -86,6 +86,53 @@ fn rust_is_granted_and_its_credentials_are_not() {
 }
 
 #[test]
+fn stores_of_pnpm_yarn_and_mavens_wrapper_are_caches_and_what_lies_beside_them_is_not_there() {
+    let view = Fake::host().with(&[
+        "/home/u/.local/share/pnpm/store/v10/files/",
+        "/home/u/.local/share/pnpm/pnpm",
+        "/home/u/.cache/pnpm/metadata/",
+        "/home/u/.cache/node/corepack/v1/",
+        "/home/u/.yarn/berry/cache/",
+        "/home/u/.yarnrc.yml = npmAuthToken: abc",
+        "/home/u/.m2/settings.xml",
+        "/home/u/.m2/wrapper/dists/",
+    ]);
+    let places = |found: &Found| {
+        let mut places: Vec<_> =
+            found.caches.iter().map(|cache| (cache.lower[0].display().to_string(), cache.inside.display().to_string())).collect();
+        places.sort();
+        places
+    };
+    let same = |below: &str| (format!("/home/u/{below}"), format!("/home/agent/{below}"));
+    let found = look(&view, &around("/usr/bin", &[]));
+    let expected = [".cache/node/corepack", ".cache/pnpm", ".local/share/pnpm/store", ".m2/wrapper", ".yarn/berry"].map(same);
+    assert_eq!(places(&found), expected);
+    assert!(tools(&found).is_empty(), "{:?}", tools(&found));
+    assert!(found.caches.iter().all(|cache| cache.upper == Upper::Private));
+
+    // With its programs on PATH, pnpm looks for the store beside them.
+    let found = look(&view, &around("/home/u/.local/share/pnpm:/usr/bin", &[("PNPM_HOME", "/home/u/.local/share/pnpm")]));
+    assert_eq!(tools(&found), ["/home/u/.local/share/pnpm"]);
+    let store = "/home/u/.local/share/pnpm/store".to_owned();
+    assert!(places(&found).contains(&(store.clone(), store)), "{:?}", places(&found));
+
+    let view = view.with(&["/data/berry/cache/", "/data/maven/wrapper/dists/", "/data/store/v10/", "/data/xdg/pnpm/store/"]);
+    let moved = [("YARN_GLOBAL_FOLDER", "/data/berry"), ("MAVEN_USER_HOME", "/data/maven"), ("npm_config_store_dir", "/data/store")];
+    let found = look(&view, &around("/usr/bin", &moved));
+    for pair in [("/data/berry", ".yarn/berry"), ("/data/maven/wrapper", ".m2/wrapper"), ("/data/store", ".local/share/pnpm/store")] {
+        let pair = (pair.0.to_owned(), format!("/home/agent/{}", pair.1));
+        assert!(places(&found).contains(&pair), "{pair:?}: {:?}", places(&found));
+    }
+    let found = look(&view, &around("/usr/bin", &[("XDG_DATA_HOME", "/data/xdg")]));
+    assert!(places(&found).iter().any(|(host, _)| host == "/data/xdg/pnpm/store"), "{:?}", places(&found));
+
+    // A store that somebody keeps keys in is none.
+    let view = Fake::host().with(&["/home/u/.ssh/store/v10/"]);
+    let found = look(&view, &around("/usr/bin", &[("npm_config_store_dir", "/home/u/.ssh/store")]));
+    assert!(found.caches.is_empty() && why(&found, "/home/u/.ssh/store").contains("not used as a cache"));
+}
+
+#[test]
 fn toolchains_that_were_moved_are_found_by_their_variables() {
     let view =
         Fake::host().with(&["/data/cargo/bin/cargo", "/data/cargo/credentials.toml", "/data/cargo/registry/", "/data/rustup/toolchains/"]);

@@ -29,7 +29,7 @@ use super::convert::{AutoCrlf, LineEnds};
 /// Why git could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    #[error("there is no git repository at {} or above it; go into one, or make one with `git init`", path.display())]
+    #[error("there is no git repository at {} or above it", path.display())]
     NotFound { path: PathBuf },
     #[error("{} belongs to another user; add it to git's `safe.directory`, or run as its owner", path.display())]
     Owner { path: PathBuf },

@@ -5,7 +5,7 @@ use ratatui_core::layout::Rect;
 
 use super::super::data::{Data, Item};
 use super::super::model::Screen;
-use super::super::text::age;
+use super::super::text::{age, clean, fit, wrap};
 use super::super::theme::{Tone, of_phase};
 use super::row::{Row, list, window};
 use crate::story::Phase;
@@ -13,6 +13,8 @@ use crate::story::Phase;
 const COLUMNS: [&str; 5] = ["Waiting", "At work", "Landing", "Needs you", "Done"];
 /// Narrower than this, columns beside each other hold nothing.
 const BESIDE: u16 = 70;
+/// A title goes on for so many lines at most.
+const TITLE_LINES: usize = 3;
 /// A card of this width has its state on one line with the rest.
 const WIDE: usize = 28;
 
@@ -56,6 +58,7 @@ pub(super) fn render(screen: &Screen, buffer: &mut Buffer, area: Rect) -> usize 
     let (column, at) = place(&columns, chosen, &screen.data, usize::MAX);
     let count = u16::try_from(COLUMNS.len()).unwrap_or(1);
     let width = (area.width - (count - 1)) / count;
+    let size = card_size(screen, &columns, usize::from(width), usize::from(area.height.saturating_sub(2)));
     for (c, (title, stories)) in COLUMNS.iter().zip(&columns).enumerate() {
         let x = area.x + u16::try_from(c).unwrap_or(0) * (width + 1);
         let narrow = Rect { x, width, ..area };
@@ -63,14 +66,26 @@ pub(super) fn render(screen: &Screen, buffer: &mut Buffer, area: Rect) -> usize 
         Row::of(tone, &format!("{title} {}", stories.len())).put(buffer, narrow, area.y, screen.look);
         Row::of(Tone::Dim, &"─".repeat(usize::from(width))).put(buffer, narrow, area.y + 1, screen.look);
         let below = Rect { y: area.y + 2, height: area.height.saturating_sub(2), ..narrow };
-        cards(screen, buffer, below, stories, (c == column && chosen.is_some()).then_some(at));
+        cards(screen, buffer, below, stories, size, (c == column && chosen.is_some()).then_some(at));
     }
     0
 }
 
-fn cards(screen: &Screen, buffer: &mut Buffer, area: Rect, stories: &[usize], chosen: Option<usize>) {
+/// How many lines a title may have, and how high a card is: the same in all columns, so that what stands beside each other is read across.
+fn card_size(screen: &Screen, columns: &[Vec<usize>], width: usize, height: usize) -> (usize, usize) {
+    let most = columns.iter().map(Vec::len).max().unwrap_or(0);
+    // A title goes on for as long as there is room below it.
+    let lines = (1..=TITLE_LINES).rev().find(|lines| most * (2 + lines + 1) <= height).unwrap_or(1);
+    // Where not all are seen, titles have one line and all cards are alike.
+    let looked_at = if most <= height { usize::MAX } else { 1 };
+    let high =
+        columns.iter().flatten().take(looked_at).map(|story| card(screen, &screen.data.stories[*story], width, lines, false).len()).max();
+    (lines, high.unwrap_or(1))
+}
+
+fn cards(screen: &Screen, buffer: &mut Buffer, area: Rect, stories: &[usize], (lines, high): (usize, usize), chosen: Option<usize>) {
     let width = usize::from(area.width);
-    let high = stories.first().map_or(1, |first| card(screen, &screen.data.stories[*first], width, false).len()).max(1);
+    let card = |story: &usize, is_chosen| card(screen, &screen.data.stories[*story], width, lines, is_chosen);
     // Air between the cards, where there is room for it.
     let airy = high + 1;
     let high = if stories.len() * airy <= usize::from(area.height) { airy } else { high };
@@ -81,7 +96,7 @@ fn cards(screen: &Screen, buffer: &mut Buffer, area: Rect, stories: &[usize], ch
     let shown = stories.iter().enumerate().skip(start).take(room);
     let mut rows = Vec::new();
     for (at, story) in shown {
-        rows.extend(card(screen, &screen.data.stories[*story], width, chosen == Some(at)));
+        rows.extend(card(story, chosen == Some(at)));
         rows.resize(rows.len().next_multiple_of(high), Row::new());
     }
     let (above, below) = (start, stories.len().saturating_sub(start + room));
@@ -92,12 +107,18 @@ fn cards(screen: &Screen, buffer: &mut Buffer, area: Rect, stories: &[usize], ch
     list(buffer, area, &rows, 0, screen.look);
 }
 
-fn card(screen: &Screen, item: &Item, width: usize, is_chosen: bool) -> Vec<Row> {
+fn card(screen: &Screen, item: &Item, width: usize, lines: usize, is_chosen: bool) -> Vec<Row> {
     let (id, title) = (&item.row.id, &item.row.title);
     let mark = if is_chosen { "▸" } else { " " };
     let tone = of_phase(item.phase.name());
     let head = |row: Row| row.to(width).chosen(is_chosen);
-    let (state, time) = (state(screen, item), elapsed(screen, item));
+    let (mut state, time) = (state(screen, item), elapsed(screen, item));
+    if let Phase::Merged { commit } = &item.phase
+        && width < WIDE
+    {
+        // As git shortens it.
+        state = format!("merged {}", &commit.short()[..7]);
+    }
     if width >= WIDE {
         let detail = if time.is_empty() { state } else { format!("{state}, {time}") };
         let first = Row::of(Tone::Plain, mark).say(Tone::Strong, id).say(Tone::Plain, &format!(" {title}"));
@@ -107,8 +128,15 @@ fn card(screen: &Screen, item: &Item, width: usize, is_chosen: bool) -> Vec<Row>
     // The age gives way to the id.
     let time = if gap > 0 { format!("{}{time}", " ".repeat(gap)) } else { String::new() };
     let first = Row::of(Tone::Plain, mark).say(Tone::Strong, id).say(Tone::Plain, &time);
-    // Cards of one column are equally high.
-    vec![head(first), Row::of(Tone::Plain, " ").say(tone, &state), Row::of(Tone::Plain, " ").say(Tone::Plain, title)]
+    let mut rows = vec![head(first), Row::of(Tone::Plain, " ").say(tone, &state)];
+    let limit = width.saturating_sub(1);
+    let mut title = wrap(&clean(title), limit);
+    if title.len() > lines {
+        let last = fit(&title.split_off(lines - 1).join(" "), limit);
+        title.push(last);
+    }
+    rows.extend(title.iter().map(|line| Row::of(Tone::Plain, " ").say(Tone::Plain, line)));
+    rows
 }
 
 /// Where it stands, in a few words.
