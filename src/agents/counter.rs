@@ -83,7 +83,7 @@ impl Counter {
             access: Access::Read,
             reason: "the client of cofferdam ask".to_owned(),
         });
-        policy.files.push(OwnFile { inside: token_file(), content: self.token.clone() });
+        policy.files.push(OwnFile { inside: token_file(), content: self.token.clone().into_bytes() });
         let path = policy.environment.iter_mut().find(|(name, _)| name == "PATH");
         match path {
             Some((_, path)) if path.is_empty() => *path = PROGRAMS.into(),

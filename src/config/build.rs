@@ -421,7 +421,7 @@ impl Reader<'_> {
 
     /// Whoever owns the machine decides what runs on it outside of a sandbox, and not whoever wrote the repository.
     fn refuse_theirs(&mut self, path: &str, what: &str) {
-        let theirs = |setting: &&Setting| matches!(setting.origin, super::layer::Origin::Target { .. });
+        let theirs = |setting: &&Setting| matches!(setting.origin, Origin::Target { .. });
         if let Some(setting) = self.settings.get(path).filter(theirs) {
             let next = format!("if you want it, set {path} in your own config.toml, or with --set");
             self.problems.push(setting.source.error("host-command", &setting.span, what, next));
