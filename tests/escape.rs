@@ -106,8 +106,8 @@ fn complaints(report: &Report) -> Vec<String> {
                 found.push(format!("{at}: {:?}: {} {:?}", line.verdict, line.attempt.long(), line.seen_outside));
             }
         }
-        if let ControlShown::Failed { attempt } = &line.control {
-            found.push(format!("{at}: the control should work outside and does not: {}", attempt.long()));
+        if let ControlShown::Failed { outside } = &line.control {
+            found.push(format!("{at}: the control should work outside and does not: {}", outside.long()));
         }
     }
     found.extend(report.seen_outside.iter().map(|what| format!("{} uid {}: seen outside: {what}", report.profile, report.uid)));

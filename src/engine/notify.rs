@@ -83,11 +83,12 @@ impl Notifier {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The last events are stored: they are told, in a bounded time.
-    pub fn finish(self) {
+    /// The last events are stored: they are told, in a bounded time. Returns what went wrong since it was asked last.
+    pub fn finish(self) -> Option<String> {
         self.over.store(true, Ordering::SeqCst);
         // One that panicked has told what it told.
         drop(self.thread.join());
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -159,8 +159,9 @@ pub async fn run(beginning: Beginning<'_>, signals: Signals) -> Result<Ended, Ru
     let ended = runner.go_on(&signals).await;
     let notifier = runner.notifier.take();
     let ended = runner.end(ended);
-    if let Some(notifier) = notifier {
-        tokio::task::block_in_place(|| notifier.finish());
+    // A short run ends before anybody looked: what its program did not take is said here.
+    if let Some(trouble) = notifier.and_then(|notifier| tokio::task::block_in_place(|| notifier.finish())) {
+        runner.watcher.say(&trouble);
     }
     ended
 }

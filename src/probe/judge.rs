@@ -60,7 +60,7 @@ pub enum ControlShown {
     /// Outside it needs root or a capability that the caller does not have.
     NeedsRights,
     /// It should have worked outside and did not: the sandbox's answer is worth less here.
-    Failed { attempt: Attempt },
+    Failed { outside: Attempt },
     /// Not run, and why.
     NotRun { why: String },
 }
@@ -121,7 +121,7 @@ pub fn control(attack: &Attack, attempt: Option<&Attempt>, rights: Rights) -> Co
             ControlShown::Arrives { errno: *errno }
         }
         Attempt::Inapplicable { why } => ControlShown::NotRun { why: why.clone() },
-        other => ControlShown::Failed { attempt: other.clone() },
+        other => ControlShown::Failed { outside: other.clone() },
     }
 }
 
@@ -171,7 +171,7 @@ impl ControlShown {
             Self::Arrives { errno } => format!("arrives: {}", errno_name(*errno)),
             Self::Absent { .. } => "not on host".to_owned(),
             Self::NeedsRights => "needs rights".to_owned(),
-            Self::Failed { attempt } => format!("fails: {}", attempt.short()),
+            Self::Failed { outside } => format!("fails: {}", outside.short()),
             Self::NotRun { .. } => "not run".to_owned(),
         }
     }
@@ -220,7 +220,7 @@ mod tests {
         let root_user = Rights { root: true, capabilities: 1 << 1 };
         assert_eq!(control(&ATTACK, Some(&works), user), ControlShown::Works);
         assert_eq!(control(&ATTACK, Some(&refused(libc::ENOSYS)), user), ControlShown::Absent { errno: libc::ENOSYS });
-        assert_eq!(control(&ATTACK, Some(&refused(libc::EPERM)), user), ControlShown::Failed { attempt: refused(libc::EPERM) });
+        assert_eq!(control(&ATTACK, Some(&refused(libc::EPERM)), user), ControlShown::Failed { outside: refused(libc::EPERM) });
         let root = ATTACK.control(Control::WorksForRoot);
         assert_eq!(control(&root, Some(&refused(libc::EPERM)), user), ControlShown::NeedsRights);
         assert_eq!(control(&root.needs(7), Some(&works), root_user), ControlShown::NeedsRights);

@@ -153,7 +153,13 @@ mod tests {
             uid: 0,
             kernel: "6.18".to_owned(),
             held: false,
-            attacks: vec![line("A-x", Verdict::Held, "EPROTONOSUPPORT and more"), line("B-y", Verdict::Broken, "it worked")],
+            attacks: vec![
+                line("A-x", Verdict::Held, "EPROTONOSUPPORT and more"),
+                Line {
+                    control: ControlShown::Failed { outside: Attempt::NoAnswer { why: "busy".to_owned() } },
+                    ..line("B-y", Verdict::Broken, "it worked")
+                },
+            ],
             seen_outside: Vec::new(),
         };
         let text = report.text();
