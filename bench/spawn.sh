@@ -7,6 +7,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 triple=$(rustc -vV | sed -n 's/^host: //p')
 gcc -O2 -o "$work/floor" bench/floor.c
-RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --quiet --target "$triple"
-COFFERDAM_BIN="$PWD/target/$triple/release/cofferdam" FLOOR_BIN="$work/floor" \
-    cargo bench --quiet --bench spawn
+# One set of flags for the program and for what drives it: its dependencies are built once.
+export RUSTFLAGS="-C target-feature=+crt-static"
+cargo build --release --quiet --locked --target "$triple"
+COFFERDAM_BIN="$(realpath "${CARGO_TARGET_DIR:-target}")/$triple/release/cofferdam" FLOOR_BIN="$work/floor" \
+    cargo bench --quiet --locked --target "$triple" --bench spawn

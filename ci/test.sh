@@ -55,7 +55,9 @@ if ! command -v cargo-nextest >/dev/null 2>&1; then
     exit "$status"
 fi
 status=0
-cargo nextest run --locked --no-fail-fast || status=$?
+# Half of the time tests wait: for limits, for each other's processes, for disks.
+processors=$(nproc)
+cargo nextest run --locked --no-fail-fast --test-threads $((processors + (processors + 1) / 2)) || status=$?
 
 # A test that found no kernel feature or program to test with says so by name; the runner hides what passing tests say, so it is said here.
 results=target/nextest/default/junit.xml
