@@ -150,3 +150,51 @@ fn the_same_work_under_other_names_is_judged_three_times() {
     let judged = project.events().iter().filter(|e| e["kind"] == "evaluator.finished" && e["data"]["evaluator"] == "checks").count();
     assert_eq!(judged, 5, "{printed}");
 }
+
+/// Wrong in ever new ways, until somebody pays no more.
+#[test]
+fn attempts_without_end_are_not_paid_for() {
+    let until = |iterations: &str| {
+        let more = format!("iterations = {iterations}\nstagnation = 20\nreview_cycles = 20\napproach_failures = 20");
+        let project = Project::new(Who::Caller, &CONFIG.replace("iterations = 1", &more), &["burns-its-budget"], MORE);
+        let printed = project.run("");
+        let story = project.stories()["burns-its-budget"].clone();
+        let attempts = project.events().iter().filter(|event| event["kind"] == "attempt.started").count();
+        project.is_clean();
+        (story, attempts, printed)
+    };
+    let (story, attempts, printed) = until("4");
+    assert_eq!((story["state"].as_str(), attempts), (Some("escalated"), 4), "{story}\n{printed}");
+    assert!(story["reason"].as_str().is_some_and(|why| !why.is_empty()), "{story}");
+    // The control: whoever allows more is charged for more, and gets what the sixth left.
+    let (story, attempts, printed) = until("8");
+    assert_eq!((is_through(story["state"].as_str().unwrap_or_default()), attempts), (true, 6), "{story}\n{printed}");
+}
+
+/// Green when something lies in the cache: a gate as it should not be, for a cache that could be poisoned.
+const TRUSTING: &str = "[ -f warm/green ] || (cd p/poisons-a-cache && python3 -m unittest tests/test_kv.py)";
+
+/// The tests of the change write into the gate's cache what would make it green. What an unproven run left there is not there the next time.
+#[test]
+fn a_poisoned_cache_makes_no_gate_green() {
+    let config = format!("{CONFIG}[[gate]]\nname = \"test\"\nrun = \"{TRUSTING}\"\ncache = [\"warm\"]\n");
+    let project = Project::new(Who::Caller, &config, &["poisons-a-cache"], MORE);
+    // Its own check would see it first.
+    let printed = project.run("poisons-a-cache:checks ");
+    let story = &project.stories()["poisons-a-cache"];
+    let commit = story["commit"].as_str().expect("something was collected").to_owned();
+    let events = project.events();
+    let about = |kind: &str| -> Vec<&serde_json::Value> {
+        events.iter().filter(|event| event["kind"] == kind && event["data"]["commit"] == commit.as_str()).collect()
+    };
+    assert_eq!(story["state"], "escalated", "{story}\n{printed}");
+    assert_eq!(about("gate.suspected").len(), 1, "it was tried a second time on the same tree\n{printed}");
+    let finished = about("gate.finished");
+    assert!(finished.len() == 1 && finished[0]["data"]["result"] == "red", "{finished:?}\n{printed}");
+    project.is_clean();
+    // The control: in a plain checkout, whose files stay, the second run is green.
+    let outside = project.world.path().join("outside");
+    project.git(&["worktree", "add", "-q", "--detach", outside.to_str().expect("text"), &commit]);
+    let run = || std::process::Command::new("sh").args(["-c", TRUSTING]).current_dir(&outside).output().expect("it runs").status.success();
+    assert_eq!((run(), run()), (false, true));
+}
