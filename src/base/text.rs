@@ -2,6 +2,22 @@
 
 use std::borrow::Cow;
 
+/// Text for a page of HTML, whatever it holds: no tag, no attribute, no control character, one line.
+pub fn escape_html(said: &str) -> String {
+    let mut escaped = String::with_capacity(said.len());
+    for c in one_line(said).chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
 /// Escapes control characters (also C1 and bidirectional overrides) so that a terminal shows them instead of obeying.
 /// Newlines and tabs are escaped too: the result is one line.
 pub fn one_line(text: &str) -> Cow<'_, str> {

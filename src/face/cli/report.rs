@@ -9,7 +9,7 @@ use super::printer;
 use super::show::{Shown, conclusion_word, next};
 use super::state::{self, State};
 use super::status::{by_phase, progress};
-use crate::base::text::{cut, one_line, plural};
+use crate::base::text::{cut, escape_html, one_line, plural};
 use crate::store::Store;
 use crate::story::budget::money;
 use crate::story::facts::End;
@@ -200,21 +200,6 @@ fn html_block(block: &Block) -> String {
             format!("<table>\n<tr>{head}</tr>\n{}</table>\n", rows.iter().map(row).collect::<String>())
         }
     }
-}
-
-fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in one_line(text).chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::super::cli::state::{clock, status_word};
 use super::super::cli::status::{by_phase, progress};
 use super::super::cli::why::Because;
 use crate::base::id::{EvidenceId, StoryId};
-use crate::base::text::{cut, one_line, plural};
+use crate::base::text::{cut, escape_html as text, one_line, plural};
 use crate::event::Verdict;
 use crate::store::fold::Overview;
 use crate::store::health::{Runner, Status};
@@ -27,22 +27,6 @@ pub(super) struct Seen<'a> {
     pub(super) rows: &'a [StoryRow],
     pub(super) news: &'a [Stored],
     pub(super) now: Timestamp,
-}
-
-/// Text, whatever it holds: no tag, no attribute, no control character, one line.
-fn text(said: &str) -> String {
-    let mut escaped = String::with_capacity(said.len());
-    for c in one_line(said).chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 fn add(page: &mut String, part: &str) {
