@@ -41,7 +41,8 @@ fn an_allowed_host_is_reached_by_name_with_a_proxy_and_without() {
         }
         // A certificate that is not trusted inside is the client's to refuse: the gateway does not stand between.
         let ran = world.sh(&strs(&options), &format!("curl -sS --max-time 20 {https}"));
-        assert_eq!(ran.code(), 60, "{}", ran.err());
+        // 60: not trusted. 77: a system that trusts nobody, because it has no certificates at all.
+        assert!(matches!(ran.code(), 60 | 77), "{}: {}", ran.code(), ran.err());
     }
 }
 
