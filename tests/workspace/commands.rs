@@ -320,7 +320,12 @@ fn check_refusals(world: &World) {
     refused(world, "git init -q --bare", "bare repository");
     refused(world, "git init -q", "no commit yet");
     refused(world, "git init -q --object-format=sha256 && git commit -q --allow-empty -m x", "SHA-256");
-    refused(world, "git init -q --ref-format=reftable && git commit -q --allow-empty -m x", "reftables");
+    let usage = std::process::Command::new("git").args(["init", "-h"]).output().expect("git runs");
+    if [usage.stdout, usage.stderr].concat().windows(10).any(|word| word == b"ref-format") {
+        refused(world, "git init -q --ref-format=reftable && git commit -q --allow-empty -m x", "reftables");
+    } else {
+        eprintln!("SKIPPED a repository with reftables is refused: this git cannot make one");
+    }
     refused(world, "git init -q && git commit -q --allow-empty -m x && git config remote.origin.promisor true", "partial clone");
     let unknown = world.run(&["workspace", "new", "S", "--base", "nowhere"]);
     assert_eq!(unknown.status.code(), Some(2));
@@ -366,7 +371,10 @@ fn a_base_that_is_rewritten_and_a_state_folder_that_is_deleted_lose_no_commit() 
         );
         let commit = world.collect("S")["commit"].as_str().unwrap().to_owned();
         assert!(world.git(&["fsck"]).is_empty());
-        fs_err::remove_dir_all(world.path("state")).unwrap();
+        // The overlay's own folders have no rights at all, for their owner neither.
+        let gone =
+            std::process::Command::new("sh").args(["-c", "chmod -R u+rwx \"$0\" && rm -rf \"$0\""]).arg(world.path("state")).status();
+        assert!(gone.expect("it runs").success());
         assert_eq!(world.git(&["show", &format!("{commit}:work")]), "work");
         world.ok(&["clean"]);
         assert_eq!(world.git(&["rev-parse", "refs/cofferdam/stories/S/1"]), commit);
