@@ -60,6 +60,14 @@ impl World {
         world
     }
 
+    /// Removes a folder of this user's. The overlay's own folders in it have no rights at all, for their owner neither.
+    #[track_caller]
+    pub(crate) fn take_away(&self, name: &str) {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "chmod -R u+rwx \"$0\" && rm -rf \"$0\""]).arg(self.path(name));
+        assert!(command.status().expect("it runs").success(), "{name}");
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
@@ -371,10 +379,7 @@ fn a_base_that_is_rewritten_and_a_state_folder_that_is_deleted_lose_no_commit() 
         );
         let commit = world.collect("S")["commit"].as_str().unwrap().to_owned();
         assert!(world.git(&["fsck"]).is_empty());
-        // The overlay's own folders have no rights at all, for their owner neither.
-        let gone =
-            std::process::Command::new("sh").args(["-c", "chmod -R u+rwx \"$0\" && rm -rf \"$0\""]).arg(world.path("state")).status();
-        assert!(gone.expect("it runs").success());
+        world.take_away("state");
         assert_eq!(world.git(&["show", &format!("{commit}:work")]), "work");
         world.ok(&["clean"]);
         assert_eq!(world.git(&["rev-parse", "refs/cofferdam/stories/S/1"]), commit);

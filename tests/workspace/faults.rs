@@ -126,7 +126,7 @@ fn a_state_folder_that_goes_away_in_the_middle_is_said_and_nothing_else_is_lost(
         let mut child = child.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut ready).unwrap();
-        fs_err::remove_dir_all(world.path("state")).unwrap();
+        world.take_away("state");
         let output = child.wait_with_output().unwrap();
         assert!(output.status.code().is_some() && !String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
         for args in

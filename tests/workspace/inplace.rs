@@ -119,8 +119,8 @@ fn what_is_no_honest_commit_is_not_taken() {
     everybody(|world| {
         for (at, (evil, why)) in [
         // A tree that holds a `.git`, one that names a parent folder, a gitlink, and an object that is not what its name says.
-        ("blob=$(echo x | git hash-object -w --stdin); tree=$(printf '100644 .git\\0' | cat - <(echo $blob | xxd -r -p) | git hash-object -w -t tree --literally --stdin)", "own directory"),
-        ("blob=$(echo x | git hash-object -w --stdin); tree=$(printf '100644 ..\\0' | cat - <(echo $blob | xxd -r -p) | git hash-object -w -t tree --literally --stdin)", "no file may be called so"),
+        ("blob=$(echo x | git hash-object -w --stdin); tree=$(printf '100644 .git\\0' | cat - <(echo $blob | perl -ne 'chomp; print pack q(H*), $_') | git hash-object -w -t tree --literally --stdin)", "own directory"),
+        ("blob=$(echo x | git hash-object -w --stdin); tree=$(printf '100644 ..\\0' | cat - <(echo $blob | perl -ne 'chomp; print pack q(H*), $_') | git hash-object -w -t tree --literally --stdin)", "no file may be called so"),
         ("tree=$(printf '160000 commit %s\\tsub\\n' $(git rev-parse HEAD) | git mktree)", "repository of its own"),
         ("tree=$(git rev-parse HEAD^{tree}); blob=$(echo y | git hash-object -w --stdin); other=$(echo z | git hash-object -w --stdin); tree=$(printf '100644 blob %s\\ty\\n' $blob | git mktree); \
           p() { echo .git/objects/$(echo $1 | cut -c1-2)/$(echo $1 | cut -c3-); }; chmod +w $(p $blob); cp -f $(p $other) $(p $blob)", "not taken"),
