@@ -63,7 +63,7 @@ impl World {
     /// Removes a folder of this user's. The overlay's own folders in it have no rights at all, for their owner neither.
     #[track_caller]
     pub(crate) fn take_away(&self, name: &str) {
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         command.args(["-c", "chmod -R u+rwx \"$0\" && rm -rf \"$0\""]).arg(self.path(name));
         assert!(command.status().expect("it runs").success(), "{name}");
     }
@@ -328,11 +328,14 @@ fn check_refusals(world: &World) {
     refused(world, "git init -q --bare", "bare repository");
     refused(world, "git init -q", "no commit yet");
     refused(world, "git init -q --object-format=sha256 && git commit -q --allow-empty -m x", "SHA-256");
-    let usage = std::process::Command::new("git").args(["init", "-h"]).output().expect("git runs");
+    let usage = Command::new("git").args(["init", "-h"]).output().expect("git runs");
     if [usage.stdout, usage.stderr].concat().windows(10).any(|word| word == b"ref-format") {
         refused(world, "git init -q --ref-format=reftable && git commit -q --allow-empty -m x", "reftables");
     } else {
-        eprintln!("SKIPPED a repository with reftables is refused: this git cannot make one");
+        drop(std::io::Write::write_all(
+            &mut std::io::stderr(),
+            b"SKIPPED a repository with reftables is refused: this git cannot make one\n",
+        ));
     }
     refused(world, "git init -q && git commit -q --allow-empty -m x && git config remote.origin.promisor true", "partial clone");
     let unknown = world.run(&["workspace", "new", "S", "--base", "nowhere"]);
