@@ -164,6 +164,10 @@ fn a_disk_fill_is_typed_in_the_workspace_and_in_private_folders() {
             world.sh(&["--disk", "64MiB"], script).expect(137, "disk");
         }
         world.sh(&["--disk", "64MiB", "--discard"], "dd if=/dev/zero of=big bs=1M count=500").expect(137, "disk");
+        // Too much is too much also for a command that ends well before anybody looks: 4 MiB are written in a moment.
+        for script in ["dd if=/dev/zero of=quick bs=1M count=4", "dd if=/dev/zero of=/tmp/quick bs=1M count=4; exit 0"] {
+            world.sh(&["--disk", "3MiB"], script).expect(137, "disk");
+        }
         // A sparse file takes no room, but its size is bounded as well.
         world.sh(&["--disk", "64MiB"], "truncate -s 1T sparse").expect(137, "disk");
     }

@@ -619,11 +619,12 @@ impl<'a> Running<'a> {
                 let by = signal.or_else(|| code.filter(|c| *c > 128).map(|c| c - 128));
                 let limits = &self.policy.limits;
                 let file_too_large = by == Some(libc::SIGXFSZ) && (limits.file_size.is_some() || limits.disk.is_some());
+                // As if it had been noticed a moment earlier: whoever ends between two looks has still lost what it could not write.
                 let (disk_full, files_full) = self.is_full();
-                if shown != 0 && files_full && !disk_full && !file_too_large {
+                if files_full && !disk_full && !file_too_large {
                     return (Cause::Files, exit_code::KILLED, *signal, Some("it made as many files as it may".to_owned()));
                 }
-                if shown != 0 && (file_too_large || disk_full) {
+                if (shown != 0 && file_too_large) || disk_full {
                     return (Cause::Disk, exit_code::KILLED, *signal, Some("a file or a private folder grew beyond its limit".to_owned()));
                 }
                 if limits.cpu_time.is_some() && matches!(by, Some(libc::SIGXCPU | libc::SIGKILL)) {

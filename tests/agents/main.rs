@@ -196,10 +196,14 @@ fn codex_implements_and_claude_reviews() {
 
 #[test]
 fn a_refusal_that_ends_is_waited_for_by_the_agent_itself() {
-    let Some(project) = Project::new("429 twice", "claude", "codex", "FAULT 429 2", "") else { return };
-    let printed = project.run();
-    assert!(through(&project.story()["state"]), "{}\n{printed}", project.story());
-    project.is_clean();
+    for (agent, other) in [("codex", "claude"), ("claude", "codex")] {
+        let Some(project) = Project::new("429 twice", agent, other, "FAULT 429 2", "") else { return };
+        let printed = project.run();
+        assert!(through(&project.story()["state"]), "{agent}: {}\n{printed}", project.story());
+        assert!(project.model.requests().len() >= 6, "control: nothing was refused: {:?}", project.model.requests());
+        assert!(project.events("provider.paused").is_empty(), "{agent}: {printed}");
+        project.is_clean();
+    }
 }
 
 #[test]
