@@ -69,7 +69,7 @@ as() { # USER COMMAND…
     if [ "$user" = root ]; then
         "$@"
     else
-        setpriv --reuid "$user" --regid "$user" --init-groups --inh-caps=-all --bounding-set=-all env HOME=/home/"$user" USER="$user" "$@"
+        setpriv --reuid "$user" --regid "$user" --init-groups --inh-caps=-all env HOME=/home/"$user" USER="$user" "$@"
     fi
 }
 status=0

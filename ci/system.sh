@@ -32,6 +32,8 @@ enter_system() { # ROOT
         touch "dev/$name"
         mount --bind "/dev/$name" "dev/$name"
     done
+    # As every machine and every container has one.
+    mknod dev/console c 5 1
     mkdir -p dev/shm dev/pts old
     mount -t tmpfs shm dev/shm
     mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
