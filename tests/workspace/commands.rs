@@ -525,8 +525,9 @@ fn what_an_agent_hides_from_its_own_git_is_collected() {
         let hidden = world.inside(
             "S",
             "git update-index --skip-worktree a; git update-index --assume-unchanged src/b; echo '*' > .git/info/exclude; git config core.excludesFile /dev/null; git config core.fileMode false; \
-             echo hidden > a; echo hidden > src/b; chmod +x src/c; echo new > new; touch -d '1 year ago' a src/b; git status --porcelain",
+             echo hidden > a; echo hidden > src/b; chmod +x src/c; echo new > new; touch -d '1 year ago' a src/b; git status --porcelain; git add -A; git diff --cached --name-only",
         );
+        // The control: git says nothing of it, and takes nothing when it is told to take everything.
         assert_eq!(hidden, "", "the attack itself does not work here");
         let collected = world.collect("S");
         let changed: Vec<_> = collected["changed"].as_array().unwrap().iter().map(|c| c["path"].as_str().unwrap()).collect();
@@ -559,6 +560,15 @@ fn the_attack_on_refs_works_in_a_plain_worktree() {
     assert_ne!(world.git(&["rev-parse", "refs/cofferdam/stories/other/1"]), other);
     assert!(!world.git(&["for-each-ref", "refs/replace"]).is_empty());
     assert_eq!(fs_err::read_to_string(world.main().join(".git/objects/info/alternates")).unwrap(), "/etc\n");
+    // The rest of it lies where the user's own git reads it, too.
+    let evil = world.git(&["rev-parse", "refs/heads/main"]);
+    for file in ["shallow", "info/grafts", "packed-refs"] {
+        let content = fs_err::read_to_string(world.main().join(".git").join(file)).unwrap();
+        assert!(content.contains(&evil), "{file}: {content}");
+    }
+    assert_eq!(world.git(&["rev-parse", "--is-shallow-repository"]), "true");
+    // His history is the agent's: what the target was before is not in it any more.
+    assert!(!world.git(&["log", "--format=%H", "refs/heads/main"]).contains(&main));
 }
 
 #[test]

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use super::commands::{everybody, everywhere};
-use super::support::bash;
+use super::commands::{World, everybody, everywhere};
+use super::support::{Overlay, bash, quote};
 
 /// A name, what the agent does (`$C` is the canary), and what somebody on the host does next.
 const RUNS: [(&str, &str, &str); 18] = [
@@ -134,12 +134,167 @@ fn in_place_without_us_the_git_directory_changes() {
         let inside = world.run(&["exec", "--quiet", "--", "sh", "-c", script]);
         let told = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(told(&inside).contains("/evil"), "{}", String::from_utf8_lossy(&inside.stderr));
-        let same = |copy: &Path| {
-            let done = bash(copy, "cat .git/config; ls .git/hooks .git/worktrees .git/modules .git/refs/heads; cat .git/info/attributes");
-            told(&done).contains("evil") || told(&done).contains("filter=x") || told(&done).contains("moved")
+        // Each by itself: that one of them arrives must not speak for the others.
+        let arrived = |place: &Path| {
+            let look = [
+                "grep -q /evil .git/config",
+                "grep -q evil .git/hooks/pre-commit",
+                "test -e .git/worktrees/x",
+                "test -e .git/modules/y",
+                "grep -q filter=x .git/info/attributes",
+                "test -e .git/refs/heads/moved",
+            ];
+            look.map(|look| (look, bash(place, look).status.success()))
         };
-        assert!(!same(&world.main()), "the real one changed");
+        for (look, arrived) in arrived(&world.main()) {
+            assert!(!arrived, "the real one changed: {look}");
+        }
         world.bash(&format!("cd ../copy; {script}"));
-        assert!(same(&world.path("copy")), "the attack itself does not work here");
+        for (look, arrived) in arrived(&world.path("copy")) {
+            assert!(arrived, "the attack itself does not work here: {look}");
+        }
     });
+}
+
+/// A folder that says that its content lies elsewhere, and a file that says that its bytes do: in the upper folder itself, for every kind of
+/// attribute that is named.
+const FORGE: &str = "import os, sys
+os.mkdir('shown')
+open('copy', 'w').truncate(7)
+for kind in sys.argv[1:]:
+    os.setxattr('shown', kind + '.overlay.redirect', b'/private')
+    os.setxattr('copy', kind + '.overlay.metacopy', b'')
+    os.setxattr('copy', kind + '.overlay.redirect', b'/token')
+";
+
+/// What an agent does that hides files without removing them: it forges the overlay's own marks.
+const HIDE: &str = "import os, stat
+os.makedirs('src', exist_ok=True)
+for work in [lambda: os.setxattr('src', 'user.overlay.opaque', b'y'), lambda: os.mknod('mark', 0o600 | stat.S_IFCHR, 0), lambda: os.rename('mark', 'a')]:
+    try: work()
+    except OSError as error: print(error)
+";
+
+/// An overlay of the repository's files as they are, whose upper folder anybody can write to.
+fn plain_overlay(world: &World, name: &str) -> Overlay {
+    let overlay = Overlay::new(&world.main(), &world.path(name));
+    // In it the tests' user mounts, and the user of this world writes.
+    assert!(bash(&overlay.upper, "chmod 777 .").status.success());
+    overlay
+}
+
+#[test]
+fn forged_attributes_lead_elsewhere_on_a_plain_overlay_and_nowhere_in_a_workspace() {
+    everybody(|world| {
+        world.bash("mkdir private; echo SECRET > private/s; echo SECRET > token; git add -A; git commit -q -m private");
+        // The kind that a kernel obeys in redirects is its own administrator's to set: not a user's, nor of root in a namespace.
+        let trusted = world.bash("touch ../probe; python3 -c \"import os; os.setxattr('../probe', 'trusted.overlay.probe', b'y')\"");
+        let (trusted, beside_root) = (trusted.status.success(), world.user.is_some());
+        let kinds = if trusted { "user trusted" } else { "user" };
+        let forge = |upper: &Path| {
+            let done = world.bash(&format!("cd {} && python3 -c \"{FORGE}\" {kinds}", upper.display()));
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        };
+        const LOOK: &str = "cat shown/s copy 2>/dev/null; true";
+
+        // The control: whoever mounts an overlay with what the kernel offers is shown what the upper folder never held.
+        let overlay = plain_overlay(world, "plain");
+        forge(&overlay.upper);
+        if !trusted && !beside_root {
+            say("SKIPPED forged redirects on a plain overlay: only the kernel's own root can set what a kernel obeys\n");
+        }
+        if trusted {
+            match overlay.run_with("redirect_dir=on,metacopy=on,index=off", LOOK) {
+                Ok(shown) => assert_eq!(String::from_utf8_lossy(&shown.stdout), "SECRET\nSECRET\n", "the attack itself does not work here"),
+                Err(why) => say(&format!("SKIPPED forged redirects on a plain overlay: this kernel follows none: {why}\n")),
+            }
+        }
+
+        // The same in the upper folder of a story, as if an agent had reached it.
+        world.ok(&["workspace", "new", "S"]);
+        let upper = world.bash("ls -d ../state/cofferdam/*/stories/S/upper").stdout;
+        forge(&world.main().join(String::from_utf8(upper).unwrap().trim_end()));
+        assert_eq!(world.inside("S", LOOK).matches("SECRET").count(), 0, "an attribute was obeyed");
+        assert_eq!(world.inside("S", "cat private/s token"), "SECRET\nSECRET\n");
+        let collected = world.collect("S");
+        let findings = collected["findings"].as_array().unwrap();
+        assert!(findings.iter().any(|f| f["rule"] == "overlay-attribute" && f["path"] == "shown" && f["kept"] == false), "{collected}");
+        let holds = world.git(&["grep", "-a", "--name-only", "-e", "SECRET", collected["ref"].as_str().unwrap()]);
+        assert!(holds.lines().count() == 2 && !holds.contains("copy") && !holds.contains("shown"), "{holds}");
+    });
+}
+
+#[test]
+fn forged_marks_hide_files_on_a_plain_overlay_and_none_in_a_workspace() {
+    everybody(|world| {
+        // The control: in an upper folder that an agent reaches, two marks take away what nobody removed.
+        const LOOK: &str = "cat a src/b src/c 2>/dev/null; true";
+        let overlay = plain_overlay(world, "plain");
+        assert_eq!(overlay.run(LOOK).stdout, b"a\nb\nc\n");
+        let done = world.bash(&format!("cd {} && python3 -c \"{HIDE}\"", overlay.upper.display()));
+        assert_eq!(String::from_utf8_lossy(&done.stdout), "", "the attack itself does not work here");
+        assert_eq!(String::from_utf8_lossy(&overlay.run(LOOK).stdout), "", "the attack itself does not work here");
+
+        // An agent has the merged view: there they are refused, or names like any other.
+        world.ok(&["workspace", "new", "S"]);
+        // Not one that somebody installed for himself: a sandbox shows what belongs to the system.
+        world.inside("S", &format!("PATH=/usr/bin:/bin:$PATH python3 -c \"{HIDE}\""));
+        assert_eq!(world.inside("S", LOOK), "a\nb\nc\n");
+        let collected = world.collect("S");
+        assert_eq!(collected["changed"].as_array().unwrap().len(), 0, "{collected}");
+    });
+}
+
+/// What some file system takes for `.git`, each in a folder of its own.
+const SPELLINGS: [&str; 7] = [".GIT", ".Git", ".git ", ".git.", "git~1", ".g\u{200c}it", ".git::$INDEX_ALLOCATION"];
+
+/// Makes `$1` a git directory that runs a program, made of files alone, so that a tree can hold it.
+const EVIL: &str = "evil() { mkdir -p \"$1/objects\" \"$1/refs\"; touch \"$1/objects/keep\" \"$1/refs/keep\"; echo 'ref: refs/heads/x' > \"$1/HEAD\"; \
+    printf '[core]\\n\\trepositoryformatversion = 0\\n\\tfsmonitor = \"touch %s; false\"\\n' \"$C\" > \"$1/config\"; }; ";
+
+#[test]
+fn every_spelling_of_a_git_directory_travels_in_plain_git_and_in_no_collected_tree() {
+    everybody(|world| {
+        // Git treats all users alike: the control is shown once.
+        for (at, name) in SPELLINGS.iter().enumerate().filter(|_| world.user.is_none()) {
+            let (canary, quoted) = (world.path("home").join(format!("canary{at}")), quote(name.as_bytes()));
+            // The control: plain git keeps such a tree, and says itself that it is a git directory elsewhere.
+            let script = format!(
+                "set -e; C={}; {EVIL} git init -q ../plain{at}; cd ../plain{at}; evil d; git add d; \
+                 tree=$(printf '040000 tree %s\\t%s\\0' $(git write-tree --prefix=d/) {quoted} | git mktree -z); git tag evil $(git commit-tree -m evil $tree); \
+                 git fsck --strict 2>&1 | grep $tree",
+                canary.display()
+            );
+            let said = world.bash(&script);
+            let told = String::from_utf8_lossy(&said.stdout).into_owned();
+            assert!(told.contains("hasDotgit"), "{name:?}: {told}{}", String::from_utf8_lossy(&said.stderr));
+            // It lays it down where its guards are off, as nobody's are on who never thought of another file system; but for another case, which
+            // it refuses everywhere: that one comes with whatever else copies files.
+            let lay = "git -c core.protectHFS=false -c core.protectNTFS=false --work-tree=out checkout -q -f evil -- .";
+            let lay = if name.eq_ignore_ascii_case(".git") { format!("! {lay} && cp -r d out/{quoted}") } else { lay.to_owned() };
+            // This file system does not fold names: the renaming is what another one does to them. Then git obeys.
+            let folded = format!("set -e; cd ../plain{at}; mkdir out; {lay}; mv out/{quoted} out/.git; cd out; git status; true");
+            let done = world.bash(&folded);
+            assert!(canary.exists(), "{name:?} does not work here: {}", String::from_utf8_lossy(&done.stderr));
+            fs_err::remove_file(&canary).unwrap();
+        }
+        world.ok(&["workspace", "new", "S"]);
+        let make: String = SPELLINGS.iter().enumerate().map(|(at, name)| format!("evil d{at}/{}; ", quote(name.as_bytes()))).collect();
+        let script = format!("set -e; C={}; {EVIL} {make} for d in d?; do echo x > $d/beside; done", world.path("home/canary").display());
+        world.ok(&["workspace", "exec", "S", "--", "bash", "-c", &script]);
+        let collected = world.collect("S");
+        let left_out = collected["findings"].as_array().unwrap().iter().filter(|f| f["rule"] == "git-directory" && f["kept"] == false);
+        let left_out: Vec<_> = left_out.map(|f| f["path"].as_str().unwrap().split('/').next().unwrap().to_owned()).collect();
+        let folders: Vec<_> = (0..SPELLINGS.len()).map(|at| format!("d{at}")).collect();
+        assert_eq!(left_out, folders, "{collected}");
+        // What stands beside them is there, in a tree that git's own judge finds nothing in.
+        let listed = world.git(&["ls-tree", "-r", "--name-only", collected["ref"].as_str().unwrap()]);
+        let beside: Vec<_> = folders.iter().map(|folder| format!("{folder}/beside")).collect();
+        assert_eq!(listed.lines().filter(|path| path.starts_with('d')).collect::<Vec<_>>(), beside);
+        assert_eq!(world.git(&["fsck", "--strict"]), "");
+    });
+}
+
+fn say(line: &str) {
+    drop(std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()));
 }

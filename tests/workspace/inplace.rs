@@ -86,6 +86,53 @@ fn what_could_run_on_the_host_later_is_named() {
     });
 }
 
+/// What an agent changes in a repository that runs in other hands: `$C` is what it touches then.
+const LATER: &str = "set -e; printf 'all:\\n\\ttouch %s\\n' $C.make > Makefile; printf '{\"scripts\": {\"test\": \"touch %s\"}}' $C.npm > package.json; \
+    echo touch $C.direnv > .envrc; printf '{\"tasks\": [{\"command\": \"touch %s\"}]}' $C.code > .vscode/tasks.json; \
+    printf 'jobs: {x: {steps: [{run: touch %s}]}}' $C.ci > .github/workflows/ci.yml; git init -q nested; git -C nested config core.fsmonitor \"touch $C.nested; false\"";
+
+/// And what runs it, of what is on every machine.
+const HANDS: &str = "make; git -C nested status";
+
+#[test]
+fn what_runs_later_without_a_word_outside_is_named_by_us() {
+    everybody(|world| {
+        world.bash(
+            "mkdir -p .vscode .github/workflows; echo 'all:' > Makefile; echo {} > package.json; echo : > .envrc; echo {} > .vscode/tasks.json; echo 'jobs: {}' > .github/workflows/ci.yml; \
+             git add -A; git commit -q -m files; cp -a . ../copy",
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let named = ["Makefile", "package.json", ".envrc", ".vscode/tasks.json", ".github/workflows/ci.yml", "nested/.git"];
+        let canary = |place: &str, what: &str| world.path("home").join(format!("{place}.{what}"));
+        let script = |place: &str| format!("C={}; {LATER}", world.path("home").join(place).display());
+        let ran = |place: &str| ["make", "nested"].map(|what| canary(place, what).exists());
+
+        // The control: outside the same command changes the same files, nobody says anything, and what it left runs in the next hands.
+        let outside = world.bash(&format!("cd ../copy; exec sh -c '{}'", script("outside").replace('\'', "'\\''")));
+        let said = String::from_utf8_lossy(&[outside.stdout, outside.stderr].concat()).into_owned();
+        assert!(outside.status.success() && said.is_empty(), "{said}");
+        assert_eq!(ran("outside"), [false; 2]);
+        world.bash(&format!("cd ../copy; {HANDS}"));
+        assert_eq!(ran("outside"), [true; 2], "the attack itself does not work here");
+
+        // A run that changes nothing of the kind has nothing to say.
+        let (code, _, told) =
+            run(world, &[], "echo more >> a; echo new > src/new; cat Makefile .envrc package.json > /dev/null; touch notes.txt");
+        assert_eq!(code, Some(0), "{told}");
+        assert!(named.iter().all(|name| !told.contains(name)) && !told.contains("look at these"), "{told}");
+
+        let (code, _, told) = run(world, &[], &script("inside"));
+        assert_eq!(code, Some(0), "{told}");
+        for name in named {
+            assert!(told.contains(&format!("  {name}: ")), "{name}: {told}");
+        }
+        // They are the caller's files, and would run as outside: what stands between is that they were named before anybody's hands were there.
+        assert_eq!(ran("inside"), [false; 2]);
+        world.bash(HANDS);
+        assert_eq!(ran("inside"), [true; 2]);
+    });
+}
+
 #[test]
 fn the_git_directory_can_be_read_only_or_hidden() {
     everybody(|world| {
