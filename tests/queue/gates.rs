@@ -68,6 +68,33 @@ fn what_is_not_in_the_commit_takes_no_part() {
     assert_eq!(world.run(&["gate", "ignored"]).code(), 0, "the file is in this commit");
 }
 
+/// The agent's own tree is green because of a file that git ignores, and whoever checks there lets it through; what would land is not.
+#[test]
+fn an_ignored_file_makes_the_agents_tree_green_and_not_what_would_land() {
+    // Whoever is done has built something; the one with a file that is ignored, the other with one that is part of the work.
+    let check = "for story in A B; do ! test -e $story || test -e $story.tmp || test -e $story.made || exit 1; done";
+    let (cheat, honest) = ("echo work > A; echo built > A.tmp", "echo work > B; echo built > B.made");
+    let project = Project::new(World::new(None), &gate("test", check, ""), &[("A", cheat), ("B", honest)]);
+    // The control: the same agent in a plain worktree, and the same check in what it left. What git would commit of it is red.
+    let outside = format!(
+        "git worktree add -q --detach ../dirty; cd ../dirty; ./agent.sh A; sh -c '{check}' && echo green; git status --porcelain --ignored; git clean -q -f -d -X; sh -c '{check}' || echo red"
+    );
+    assert_eq!(project.world.sh(&outside), "green\n?? A\n!! A.tmp\nred");
+    project.world.sh("git worktree remove --force ../dirty");
+
+    project.run(3);
+    let states = project.states();
+    assert!(states["A"] != "merged" && states["B"] == "merged", "{states:?}");
+    let results = project.events("gate.finished");
+    let of = |story: &str| {
+        results.iter().filter(|event| event["story"] == story).map(|event| event["data"]["result"].clone()).collect::<Vec<_>>()
+    };
+    // However often it is asked, in a workspace where the file still lies.
+    assert!(!of("A").is_empty() && of("A").iter().all(|result| result == "red"), "{results:#?}");
+    assert!(of("B").iter().any(|result| result == "pass"), "{results:#?}");
+    assert_eq!(project.world.sh("git ls-tree --name-only main -- A A.tmp B B.made"), "B\nB.made");
+}
+
 #[test]
 fn a_gate_cannot_leave_anything_for_the_next() {
     let world = World::new(None);
