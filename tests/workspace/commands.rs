@@ -567,7 +567,7 @@ fn the_attack_on_refs_works_in_a_plain_worktree() {
         assert!(content.contains(&evil), "{file}: {content}");
     }
     assert_eq!(world.git(&["rev-parse", "--is-shallow-repository"]), "true");
-    // His history is the agent's: what the target was before is not in it any more.
+    // The user's history is the agent's: what the target was before is not in it any more.
     assert!(!world.git(&["log", "--format=%H", "refs/heads/main"]).contains(&main));
 }
 

@@ -8,7 +8,7 @@ use super::commands::{World, everybody, everywhere};
 use super::support::{Overlay, bash, quote};
 
 /// A name, what the agent does (`$C` is the canary), and what somebody on the host does next.
-const RUNS: [(&str, &str, &str); 18] = [
+const RUNS: [(&str, &str, &str); 19] = [
     ("fsmonitor", "git config core.fsmonitor \"touch $C; false\"", "git status"),
     ("hook", "d=$(git rev-parse --git-common-dir)/hooks; mkdir -p $d; hook $d/pre-commit", "git commit -q --allow-empty -m x"),
     ("hooks path", "mkdir -p hooks; hook hooks/post-checkout; git config core.hooksPath $PWD/hooks", "git checkout -q HEAD"),
@@ -38,6 +38,7 @@ const RUNS: [(&str, &str, &str); 18] = [
         "git status",
     ),
     ("file for a folder", "evil; rm -rf .git; echo 'gitdir: evil/.git' > .git", "git status"),
+    ("folder for a folder", "evil; rm -rf .git; mv evil/.git .git", "git status"),
     ("link for a folder", "evil; rm -rf .git; ln -s evil/.git .git", "git status"),
     ("common folder", "evil; echo $PWD/evil/.git > $(git rev-parse --git-dir)/commondir", "git status"),
 ];
