@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# `git status` in a plain checkout against the first and the second one in a workspace, in turns, on a synthetic repository.
+# `git status` in a plain checkout against the first and the second one in a workspace, and one after twenty files changed, in turns, on a
+# synthetic repository.
 #
 #   bench/status.sh [FILES]        default: 100000
 #
-# COFFERDAM names the program (default: target/release/cofferdam; git does the work, so any build will do), ROUNDS how often each is measured
+# COFFERDAM names the program (default: target/release/cofferdam), ROUNDS how often each is measured
 # (default: 9; medians are shown), WORK where the repository is made (default: a new folder in /var/tmp).
 set -euo pipefail
 
@@ -22,19 +23,26 @@ awk -v n="$files" 'BEGIN { for (i = 0; i < n; i++) { if (i % 50 == 0) { d = spri
 printf '*.o\n' > .gitignore
 git add -A && git commit -q -m base && git gc -q
 
-# Milliseconds of a first and a second `git status`, then microseconds of processor time of both.
+# Milliseconds of a first and a second `git status`, and of one after changes, each with its processor time.
 measure='
-import os, resource, subprocess, time
-def once():
+import glob, os, resource, subprocess, time
+def once(changed=0):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.monotonic()
     said = subprocess.run(["git", "status", "--porcelain"], check=True, capture_output=True).stdout
     wall = time.monotonic() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert said == b"", said
+    assert said.count(b"\n") == changed, said
     return wall * 1000, (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
 first, second = once(), once()
-print("%.1f %.1f %.1f %.1f" % (first + second))'
+files = sorted(glob.glob("src/m*/p*/*.txt"))[::-(-len(glob.glob("src/m*/p*/*.txt")) // 20)]
+kept = [open(path).read() for path in files]
+for path in files:
+    open(path, "a").write("more\n")
+third = once(len(files))
+for path, text in zip(files, kept):
+    open(path, "w").write(text)
+print("%.1f %.1f %.1f %.1f %.1f %.1f" % (first + second + third))'
 
 git worktree add -q --detach "$work/plain"
 git -C "$work/plain" status > /dev/null
@@ -52,5 +60,7 @@ row() { printf '| %s | %s ms | %s ms | %s |\n' "$1" "$2" "$3" "$(awk -v a="$3" -
 printf '%s files, load %s\n\n| `git status` | plain checkout | inside | ratio |\n| --- | --- | --- | --- |\n' "$files" "$(cut -d' ' -f1 /proc/loadavg)"
 row 'the first one' "$(median "$work/plain.times" 1)" "$(median "$work/inside.times" 1)"
 row 'the second one' "$(median "$work/plain.times" 3)" "$(median "$work/inside.times" 3)"
+row 'after 20 changes' "$(median "$work/plain.times" 5)" "$(median "$work/inside.times" 5)"
 row 'the first one, processor time' "$(median "$work/plain.times" 2)" "$(median "$work/inside.times" 2)"
 row 'the second one, processor time' "$(median "$work/plain.times" 4)" "$(median "$work/inside.times" 4)"
+row 'after 20 changes, processor time' "$(median "$work/plain.times" 6)" "$(median "$work/inside.times" 6)"

@@ -19,6 +19,7 @@ need python3 python3
 need pgrep procps
 hint ip iproute2
 hint jq jq
+hint make make
 hint tmux tmux
 [ -e /etc/ssl/certs/ca-certificates.crt ] || optional="$optional ca-certificates"
 if [ "${1:-}" = --missing ]; then

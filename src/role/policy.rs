@@ -169,6 +169,7 @@ pub fn with_files(mut policy: Policy, files: Files, mode: WorkspaceMode) -> Poli
         Files::Story(mounts) => {
             policy.workspace = mounts.workspace;
             policy.grants.extend(mounts.grants);
+            policy.files.extend(mounts.files);
         }
     }
     policy

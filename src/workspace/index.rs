@@ -211,6 +211,7 @@ impl<'a> Spliced<'a> {
         extension(b"IEOT", &blocks)?;
         extension(b"TREE", &write_trees(folders))?;
         extension(b"UNTR", &untracked::extension(folders, around))?;
+        extension(b"FSMN", &untracked::unchanged_since(&around.token))?;
         // The end of the entries, and a sum of which extensions follow: always the last one, and not part of that sum.
         tail.extend_from_slice(b"EOIE");
         tail.extend_from_slice(&24_u32.to_be_bytes());
@@ -230,6 +231,40 @@ impl<'a> Spliced<'a> {
     }
 }
 
+/// The paths of an index of version 2 or 3, in their order. `None` for one of another form, or with parts of it elsewhere.
+pub fn paths(index: &[u8]) -> Option<Vec<&[u8]>> {
+    let known = index.starts_with(b"DIRC") && matches!(number(index, 4)?, 2 | 3);
+    let count = known.then_some(number(index, 8)?)?;
+    let mut paths = Vec::with_capacity((count as usize).min(index.len() / FIELDS));
+    let mut at = HEADER;
+    for _ in 0..count {
+        let flags = u16::from_be_bytes(index.get(at + 60..at + 62)?.try_into().ok()?);
+        let fields = if flags & 0x4000 == 0 { FIELDS } else { FIELDS + 2 };
+        let path = path_of(index.get(at + fields..)?, flags)?;
+        paths.push(path);
+        at += (fields + path.len() + 8) & !7;
+    }
+    let end = index.len().checked_sub(NAME_BYTES)?;
+    while at < end {
+        let name = index.get(at..at + 4)?;
+        // A lower-case one changes what the entries mean.
+        if name[0].is_ascii_lowercase() {
+            return None;
+        }
+        at += 8 + number(index, at + 4)? as usize;
+    }
+    (at == end).then_some(paths)
+}
+
+/// The path that begins there.
+fn path_of(rest: &[u8], flags: u16) -> Option<&[u8]> {
+    let length = match usize::from(flags & 0xfff) {
+        0xfff => rest.iter().position(|byte| *byte == 0)?,
+        length => length,
+    };
+    rest.get(..length)
+}
+
 struct Entry<'a> {
     mode: u32,
     path: &'a [u8],
@@ -245,14 +280,10 @@ fn entry(index: &[u8], at: usize) -> Option<Entry<'_>> {
     if flags & 0x4000 != 0 {
         return None;
     }
-    let rest = &index[at + FIELDS..];
-    let length = match usize::from(flags & 0xfff) {
-        0xfff => rest.iter().position(|byte| *byte == 0)?,
-        length => length,
-    };
+    let path = path_of(&index[at + FIELDS..], flags)?;
     // One to eight zeros end an entry at a multiple of eight.
     let mode = number(fields, 24)?;
-    Some(Entry { mode, path: rest.get(..length)?, id: fields[40..60].try_into().ok()?, end: at + ((FIELDS + length + 8) & !7) })
+    Some(Entry { mode, path, id: fields[40..60].try_into().ok()?, end: at + ((FIELDS + path.len() + 8) & !7) })
 }
 
 fn name_of(file: &IndexFile) -> Option<Name> {
@@ -366,7 +397,7 @@ mod tests {
     const EMPTY: &[u8] = b"DIRC\0\0\0\x02\0\0\0\0TREE\0\0\0\x19\x000 0\ntttttttttttttttttttt\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
     fn around() -> Surroundings {
-        Surroundings { worktree: "/w".to_owned(), system: "Linux".to_owned(), exclude: Name::default() }
+        Surroundings { worktree: "/w".to_owned(), system: "Linux".to_owned(), exclude: Name::default(), token: "t".to_owned() }
     }
 
     fn trees(paths: &[&str]) -> HashMap<Vec<u8>, Name> {

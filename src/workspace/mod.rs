@@ -18,6 +18,7 @@ pub mod collect;
 mod compact;
 pub mod convert;
 pub mod encoding;
+pub mod fsmonitor;
 pub mod git;
 pub mod glob;
 pub mod ignore;

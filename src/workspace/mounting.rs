@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::base::Layers;
 use super::checkout::Backend;
+use super::fsmonitor;
 use super::private_git::{self, History};
 use super::removal;
 use super::state;
 use super::stories::{Story, Upper, WorkspaceError, Workspaces};
-use crate::sandbox::policy::{self, Access, Grant, Limits, Network, Policy, Tier, WorkspaceSource};
+use crate::sandbox::policy::{self, Access, Grant, Limits, Network, OwnFile, Policy, Tier, WorkspaceSource};
 use crate::sandbox::profile::WorkspaceMode;
 use crate::sandbox::{Cause, Engine};
 
@@ -17,6 +18,7 @@ use crate::sandbox::{Cause, Engine};
 pub struct Mounts {
     pub workspace: policy::Workspace,
     pub grants: Vec<Grant>,
+    pub files: Vec<OwnFile>,
 }
 
 impl Workspaces {
@@ -37,7 +39,19 @@ impl Workspaces {
                 WorkspaceSource::Folder(folder.join("tree"))
             }
         };
-        Ok(Mounts { workspace: policy::Workspace { source, inside, access }, grants })
+        // All that differs from the base lies in one folder, as far as nothing is written to memory over it.
+        let changes = match &source {
+            WorkspaceSource::Overlay { upper: policy::Upper::Folders { upper, .. }, .. } => Some(upper),
+            WorkspaceSource::Overlay { lower, .. } if access == Access::Read => lower.first(),
+            _ => None,
+        };
+        let mut files = Vec::new();
+        if let Some(changes) = changes {
+            let (shown, made) = fsmonitor::furnish(changes, &inside, story.base_id()?)?;
+            grants.extend(shown);
+            files = made;
+        }
+        Ok(Mounts { workspace: policy::Workspace { source, inside, access }, grants, files })
     }
 
     fn overlay(&self, story: &Story, mode: WorkspaceMode) -> Result<WorkspaceSource, WorkspaceError> {

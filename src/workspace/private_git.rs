@@ -16,6 +16,7 @@ use nix::sys::time::TimeSpec;
 
 use super::base::{BaseError, Layer, Stack};
 use super::changes::{self, Change, Stopped};
+use super::fsmonitor;
 use super::git::{self, GitError, IndexFile, Oid, Repository, mode};
 use super::index::{self, Name};
 use super::state::{self, State};
@@ -116,7 +117,7 @@ fn make(
     }
     let place = path.join(state::unique(".git-"));
     fs_err::create_dir(&place)?;
-    let around = |lists: &Path| surroundings(repository, lists);
+    let around = |lists: &Path| surroundings(repository, lists, parse(&layer.commit)?);
     let root =
         || Ok::<_, BaseError>(Stamp { seconds: root_time(repository, parse(&layer.commit)?)?, size: fs_err::metadata(&place)?.size() });
     let built = match (below, lists) {
@@ -245,7 +246,7 @@ fn stamps_of(root: &Path) -> io::Result<HashMap<Vec<u8>, Stamp>> {
 }
 
 /// What git will find where it looks. `lists` is the part that holds `info/exclude`.
-fn surroundings(repository: &Repository, lists: &Path) -> Result<Surroundings, BaseError> {
+fn surroundings(repository: &Repository, lists: &Path, base: Oid) -> Result<Surroundings, BaseError> {
     let mut listed = fs_err::read(lists.join(".git/info/exclude"))?;
     // Git names what it parses, and that ends with a line.
     if !listed.is_empty() {
@@ -254,7 +255,7 @@ fn surroundings(repository: &Repository, lists: &Path) -> Result<Surroundings, B
     let mut exclude = Name::default();
     exclude.copy_from_slice(git::blob_name(&listed)?.as_bytes());
     let system = nix::sys::utsname::uname().map(|host| host.sysname().to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Surroundings { worktree: folder_inside(repository).to_string_lossy().into_owned(), system, exclude })
+    Ok(Surroundings { worktree: folder_inside(repository).to_string_lossy().into_owned(), system, exclude, token: fsmonitor::token(base) })
 }
 
 /// Where a workspace lies inside: the same for every story of a repository, so that build caches stay valid.
@@ -301,7 +302,8 @@ pub(super) fn whole_skeleton(repository: &Repository, git: &Path) -> Result<(), 
         super::convert::AutoCrlf::Input => "input",
     };
     let eol = if ends.native_crlf { "crlf" } else { "native" };
-    fs_err::write(git.join("config"), format!("{CONFIG}[core]\n\tautocrlf = {autocrlf}\n\teol = {eol}\n"))?;
+    // The include comes first, so that what an agent sets itself comes after it.
+    fs_err::write(git.join("config"), format!("{}{CONFIG}[core]\n\tautocrlf = {autocrlf}\n\teol = {eol}\n", fsmonitor::INCLUDE))?;
     // What the collection leaves out, the agent's own `git status` leaves out too.
     fs_err::write(git.join("info/exclude"), repository.ignore_lists().join(&b'\n'))?;
     fs_err::write(git.join("info/attributes"), repository.attribute_lists().join(&b'\n'))?;

@@ -26,6 +26,8 @@ pub struct Surroundings {
     pub system: String,
     /// The name of the content of `info/exclude`, as git names it there.
     pub exclude: Name,
+    /// What every entry is unchanged since, as whoever tells git of changes will say ([`super::fsmonitor`]).
+    pub token: String,
 }
 
 /// The extension's content: nothing untracked is in any folder.
@@ -59,6 +61,18 @@ pub fn extension(folders: &[Folder], around: &Surroundings) -> Vec<u8> {
         out.extend_from_slice(&id);
     }
     out.push(0);
+    out
+}
+
+/// The content of the extension `FSMN`: every entry is as it was at the token.
+pub fn unchanged_since(token: &str) -> Vec<u8> {
+    let mut none = Vec::new();
+    bits(std::iter::empty(), &mut none);
+    let mut out = 2_u32.to_be_bytes().to_vec();
+    out.extend_from_slice(token.as_bytes());
+    out.push(0);
+    out.extend_from_slice(&(none.len() as u32).to_be_bytes());
+    out.extend_from_slice(&none);
     out
 }
 
@@ -186,7 +200,7 @@ mod tests {
             stamp: Stamp { seconds, size: 4096 },
         };
         let folders: Vec<_> = ["", "a", "a/b", "a/c", "a/c/d", "a-b", "z"].iter().zip(1..).map(|(path, at)| folder(path, at)).collect();
-        let around = Surroundings { worktree: "/w".repeat(100), system: "Linux".to_owned(), exclude: [9; 20] };
+        let around = Surroundings { worktree: "/w".repeat(100), system: "Linux".to_owned(), exclude: [9; 20], token: String::new() };
         let content = extension(&folders, &around);
         let read = stamps(&content).expect("our own");
         assert_eq!(read, folders.iter().map(|folder| (folder.path.clone(), folder.stamp)).collect::<Vec<_>>());

@@ -66,7 +66,7 @@ use failure::{Exit, Failure};
 
 use crate::base::duration;
 use crate::sandbox::{helper, sys};
-use crate::workspace::unpack;
+use crate::workspace::{fsmonitor, unpack};
 
 #[derive(Debug, Parser)]
 #[command(name = "cofferdam", version, about = "Run untrusted coding agents in parallel; land only what has been proven.")]
@@ -189,6 +189,11 @@ pub fn main() -> ExitCode {
     // Before anything else: this process must stay as small and single-threaded as it was born.
     if std::env::args_os().nth(1).is_some_and(|first| first == helper::COMMAND) {
         return if helper::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    // Inside a sandbox: git asks by this name.
+    if fsmonitor::is_asked(std::env::args_os().next()) {
+        let answered = fsmonitor::answer(std::env::args_os().skip(1), std::io::stdout().lock());
+        return if matches!(answered, Ok(true)) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == unpack::COMMAND) {
         return unpack::serve(std::env::args_os().skip(2));
