@@ -66,6 +66,7 @@ if [ -f "$results" ]; then
     number() { sed -n "s/^<testsuites [^>]* $1=\"\([0-9]*\)\".*/\1/p" "$results" | head -n 1; }
     skipped=$(grep -o 'SKIPPED [^&<]*' "$results" | sort -u || true)
     [ -z "$skipped" ] || printf '%s\n' "$skipped"
+    sed -n '/<testcase /h; /<flakyFailure /{g; s/.* name="\([^"]*\)".*/FLAKY \1: it failed, and passed once more/p}' "$results"
     failed=$(( $(number failures) + $(number errors) ))
     echo
     echo "$(( $(number tests) - failed )) passed, $failed failed, $(printf '%s' "$skipped" | grep -c . || true) skipped"

@@ -41,14 +41,16 @@ pub(super) fn token(base: Oid) -> String {
     format!("cofferdam:{base}")
 }
 
-/// What a sandbox gets in which a story's upper folder takes the writes.
-pub(super) fn furnish(upper: &Path, inside: &Path, base: Oid) -> io::Result<(Vec<Grant>, Vec<OwnFile>)> {
+/// What a sandbox gets in which a story's upper folder takes the writes. Nothing when this program was replaced since it began: git looks at
+/// everything then.
+pub(super) fn furnish(upper: &Path, inside: &Path, base: Oid) -> (Vec<Grant>, Vec<OwnFile>) {
     let place = Path::new(PLACE);
+    let Some(program) = std::env::current_exe().ok().filter(|program| program.is_file()) else { return Default::default() };
     let grant =
         |host: PathBuf, name: &str, reason: &str| Grant { host, inside: place.join(name), access: Access::Read, reason: reason.to_owned() };
     let grants = vec![
         grant(upper.to_owned(), "upper", "what the story changed, for its own git"),
-        grant(std::env::current_exe()?, PROGRAM, "tells the story's own git what changed"),
+        grant(program, PROGRAM, "tells the story's own git what changed"),
     ];
     let file = |name: &str, content: Vec<u8>| OwnFile { inside: place.join(name), content };
     let files = vec![
@@ -56,7 +58,7 @@ pub(super) fn furnish(upper: &Path, inside: &Path, base: Oid) -> io::Result<(Vec
         file("token", token(base).into_bytes()),
         file("workspace", inside.as_os_str().as_bytes().to_vec()),
     ];
-    Ok((grants, files))
+    (grants, files)
 }
 
 /// Is it this that the program was started as?

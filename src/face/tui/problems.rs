@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::data::{Data, Item};
 use crate::base::graph::reachable;
 use crate::event::{Landing, StopReason};
+use crate::face::cli::state::ago;
 use crate::face::cli::why::because;
 use crate::store::health::{Runner, Status};
 use crate::story::{Phase, wanted};
@@ -77,7 +78,8 @@ fn of_the_run(data: &Data, runner: &Runner, now: Timestamp) -> Vec<Problem> {
     match runner.status {
         Status::Hung => {
             let kill = runner.pid.map(|pid| format!("kill {pid}, then ")).unwrap_or_default();
-            say("runner hangs", "its heartbeat is older than two minutes".to_owned(), Some(format!("{kill}cofferdam run")));
+            let last = runner.heartbeat.map_or_else(|| "it has no heartbeat".to_owned(), |last| format!("its last heartbeat was {}", ago(last)));
+            say("runner hangs", last, Some(format!("{kill}cofferdam run")));
         }
         Status::Error => {
             let why = runner.detail.clone().unwrap_or_else(|| "the last run ended with an error".to_owned());
