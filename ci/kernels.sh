@@ -46,12 +46,12 @@ words=("$@")
 
 case_ "6.1 delegated" "full v2 2" --kernel 6.1 --user dev --delegate
 case_ "6.12 delegated" "full v2 6" --kernel backports --user dev --delegate
-case_ "newest delegated" "full v2 10" --kernel newest --user dev --delegate
+case_ "newest delegated" "full v2 10+" --kernel newest --user dev --delegate
 case_ "6.1 login session" "full supervised 2" --kernel 6.1 --user dev
 case_ "6.12 login session" "full supervised 6" --kernel backports --user dev
-case_ "newest login session" "full supervised 10" --kernel newest --user dev
+case_ "newest login session" "full supervised 10+" --kernel newest --user dev
 case_ "6.12 root" "full v2 6" --kernel backports --user root
-case_ "newest root" "full v2 10" --kernel newest --user root
+case_ "newest root" "full v2 10+" --kernel newest --user root
 case_ "newest root units" "units" --kernel newest --user root
 case_ "5.10 refuses" "refuses-old" --kernel 5.10 --user dev --delegate
 case_ "6.12 landlock switched off" "refuses-no-landlock" --kernel backports --user dev --append lsm=yama
