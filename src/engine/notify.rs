@@ -68,11 +68,16 @@ impl Notifier {
             root: root.to_owned(),
             notify: notify.clone(),
             key: key.map(|key| ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes())),
-            told: last_told(folder).unwrap_or(now),
+            told: now,
             over: over.clone(),
             ending: None,
             trouble: trouble.clone(),
         };
+        match last_told(folder) {
+            Some(told) => teller.told = told,
+            // Or a first run whose program takes nothing would leave no place for the next one to begin at.
+            None => teller.write_down(),
+        }
         let thread =
             std::thread::Builder::new().name("notify".to_owned()).spawn(move || teller.work()).map_err(|error| error.to_string())?;
         Ok(Some(Self { over, trouble, thread }))
@@ -196,5 +201,24 @@ impl Teller {
                 Err(error) => return Err(error.to_string()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notify(command: &[&str]) -> Notify {
+        Notify { command: command.iter().map(|word| (*word).to_owned()).collect(), secret: None, on: vec!["run".to_owned()] }
+    }
+
+    #[test]
+    fn where_the_first_run_began_is_known_to_the_next_whatever_was_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let begin = |now| Notifier::start(folder.path(), folder.path(), &notify(&["false"]), now).expect("started").expect("wanted");
+        begin(7).finish();
+        assert_eq!(last_told(folder.path()), Some(7));
+        begin(9).finish();
+        assert_eq!(last_told(folder.path()), Some(7), "what came meanwhile is still to be told");
     }
 }

@@ -78,7 +78,8 @@ fn of_the_run(data: &Data, runner: &Runner, now: Timestamp) -> Vec<Problem> {
     match runner.status {
         Status::Hung => {
             let kill = runner.pid.map(|pid| format!("kill {pid}, then ")).unwrap_or_default();
-            let last = runner.heartbeat.map_or_else(|| "it has no heartbeat".to_owned(), |last| format!("its last heartbeat was {}", ago(last)));
+            let last =
+                runner.heartbeat.map_or_else(|| "it has no heartbeat".to_owned(), |last| format!("its last heartbeat was {}", ago(last)));
             say("runner hangs", last, Some(format!("{kill}cofferdam run")));
         }
         Status::Error => {
