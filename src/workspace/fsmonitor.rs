@@ -196,6 +196,10 @@ fn gone(workspace: &Path, index: &[&[u8]], out: &mut Out) -> io::Result<()> {
             if !names.contains(&path[start..end]) || (is_folder && end == path.len()) {
                 out.path(answered, b"")?;
                 out.path(answered, b"/")?;
+                if is_folder {
+                    // It is there, and so may be what the index names in it.
+                    answered = b"";
+                }
                 break;
             }
             if !is_folder {
