@@ -29,6 +29,18 @@ pub struct Report {
     pub question: Option<String>,
 }
 
+impl Report {
+    /// With what another one says beside it.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            summary: self.summary.or(other.summary),
+            message: self.message.or(other.message),
+            question: self.question.or(other.question),
+        }
+    }
+}
+
 /// Reads `contract.json`.
 ///
 /// # Errors

@@ -119,11 +119,12 @@ impl RunFolder {
         }
     }
 
-    /// Keeps what it said, where nothing inside can write: the commit is named by it.
+    /// Keeps what it said, where nothing inside can write: the commit is named by it. What it did not say may stand in the file that it left.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn keep_report(&self, report: Report) -> Result<Report, String> {
+    pub fn keep_report(&self, said: Report) -> Result<Report, String> {
+        let report = said.or(self.report().ok().flatten().unwrap_or_default());
         let text = serde_json::json!({"summary": report.summary, "message": report.message, "question": report.question});
         self.write(SAID, text.to_string().as_bytes()).map_err(|e| format!("what it said cannot be kept: {e}"))?;
         Ok(report)
@@ -165,6 +166,21 @@ impl RunFolder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_said_stands_in_the_file_that_was_left() {
+        let dir = tempfile::tempdir().expect("dir");
+        let folder = RunFolder::create(&dir.path().join("run")).expect("made");
+        let left = dir.path().join("run/out/report.json");
+        fs::write(&left, r#"{"summary": "left", "message": "kv: delete"}"#).expect("written");
+        let said = Report { summary: Some("said".to_owned()), question: Some("why?".to_owned()), message: None };
+        let report = Report { message: Some("kv: delete".to_owned()), ..said.clone() };
+        assert_eq!(folder.keep_report(said.clone()), Ok(report.clone()));
+        assert_eq!(folder.report(), Ok(Some(report)), "the commit is called so too");
+        let folder = RunFolder::create(&dir.path().join("run")).expect("made");
+        fs::write(&left, "{").expect("written");
+        assert_eq!(folder.keep_report(said.clone()), Ok(said), "a file that cannot be read takes nothing from what was said");
+    }
 
     #[test]
     fn only_small_regular_files_are_answers() {

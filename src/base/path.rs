@@ -1,4 +1,8 @@
-//! Paths inside a repository, as people write them: relative, with `/`, never out of the tree.
+//! Paths as others write them: people's inside a repository are relative, with `/`, and never out of the tree.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 /// Why a text is no path inside the tree.
 pub fn flaw(path: &str) -> Option<&'static str> {
@@ -92,6 +96,30 @@ pub fn globs_may_meet(a: &str, b: &str) -> bool {
             fixed(a).iter().zip(&fixed(b)).all(|(x, y)| x == y)
         }
     }
+}
+
+/// A path as the kernel's lists of mounts write it: space, tab, newline and backslash as three octal digits.
+pub fn of_mount(field: &str) -> PathBuf {
+    let bytes = field.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1..at + 4).filter(|_| byte == b'\\');
+        let value = digits
+            .filter(|d| d.iter().all(|c| (b'0'..=b'7').contains(c)))
+            .and_then(|d| u8::try_from(d.iter().fold(0_u32, |sum, c| sum * 8 + u32::from(c - b'0'))).ok());
+        match value {
+            Some(value) => {
+                out.push(value);
+                at += 4;
+            }
+            None => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(out))
 }
 
 #[cfg(test)]

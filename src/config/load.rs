@@ -254,18 +254,24 @@ fn follow(
     })
 }
 
-/// The gates that the file of a commit names, with nothing but the built-in layer below it.
+/// The gates that the file of a commit names.
 ///
 /// # Errors
-/// The first thing that is wrong with the file.
+/// The first thing that is wrong with them, or with how the file is written.
 pub fn gates_at(root: &Path, commit: &str) -> Result<Vec<Gate>, Problem> {
     let nothing = || Problem::anywhere("git", "there is no repository", "run this in a repository");
     let repository = open(root)?.ok_or_else(nothing)?;
-    let Some(source) = committed(&repository, commit, commit)? else { return Ok(Vec::new()) };
+    committed(&repository, commit, commit)?.map_or_else(|| Ok(Vec::new()), |source| gates_of(&source))
+}
+
+/// A list is of one layer, so the gates are all here. What else the file says may be completed by layers that are not read here, such as a
+/// command that a repository must not name: whether that fits together is not asked.
+fn gates_of(source: &Source) -> Result<Vec<Gate>, Problem> {
     let mut settings = Settings::new();
     let (built_in, _) = layer::read(&Source::new("built-in default.toml", include_str!("default.toml")), &Origin::BuiltIn);
     layer::put(&mut settings, built_in);
-    let (own, mut problems) = layer::read(&source, &Origin::File);
+    let (mut own, mut problems) = layer::read(source, &Origin::File);
+    own.retain(|setting| setting.path.starts_with("gate["));
     layer::put(&mut settings, own);
     let (config, more) = build::build(&settings);
     problems.extend(more);
@@ -340,6 +346,26 @@ fn text(name: &str, bytes: &[u8]) -> Result<Source, Problem> {
             let before = Source::new(name, &String::from_utf8_lossy(&bytes[..error.valid_up_to()]));
             let end = before.text.len();
             Err(before.error("encoding", &(end..end), "this is no UTF-8 text from here on", "save the file as UTF-8"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_are_read_whatever_other_layers_have_to_complete() {
+        let gates = |rest: &str| gates_of(&Source::new(FILE, &format!("[[gate]]\nname = \"test\"\nrun = \"make\"\n{rest}")));
+        // What a repository must not name, or leaves to whoever runs it, stands in a person's own file.
+        for rest in
+            ["[ci]\nprovider = \"command\"\n", "[agents.implementer]\nmodel = \"m\"\n", "[agents.implementer]\nadapter = \"command\"\n"]
+        {
+            let names: Vec<String> = gates(rest).expect("gates").into_iter().map(|gate| gate.name).collect();
+            assert_eq!(names, ["test"], "{rest}");
+        }
+        for wrong in ["[[gate]]\nname = \"test\"\nrun = \"true\"\n", "[[gate]]\nname = \"x\"\n", "[run]\nno_such = 1\n", "[["] {
+            assert!(gates(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -256,8 +256,8 @@ impl Kept {
 pub fn about(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).abs();
     let span = jiff::Span::try_from(seconds).unwrap_or_default();
-    let largest = if seconds.as_hours() >= 48 { Unit::Hour } else { Unit::Minute };
-    let rounded = span.round(SpanRound::new().largest(Unit::Hour).smallest(largest)).unwrap_or(span);
+    let smallest = if seconds.as_hours() >= 48 { Unit::Hour } else { Unit::Minute };
+    let rounded = span.round(SpanRound::new().largest(Unit::Hour).smallest(smallest)).unwrap_or(span);
     match (rounded.get_hours(), rounded.get_minutes()) {
         (0, 0) => "less than a minute".to_owned(),
         (0, minutes) => format!("{minutes} min"),

@@ -5,12 +5,16 @@
 
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::base::id::hex_text;
 use crate::base::text::one_line;
@@ -44,6 +48,7 @@ struct Teller {
     root: PathBuf,
     notify: Notify,
     key: Option<ring::hmac::Key>,
+    patience: Duration,
     told: u64,
     over: Arc<AtomicBool>,
     /// Since when it is over.
@@ -68,11 +73,17 @@ impl Notifier {
             root: root.to_owned(),
             notify: notify.clone(),
             key: key.map(|key| ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes())),
-            told: last_told(folder).unwrap_or(now),
+            patience: PATIENCE,
+            told: now,
             over: over.clone(),
             ending: None,
             trouble: trouble.clone(),
         };
+        match last_told(folder) {
+            Some(told) => teller.told = told,
+            // Or a first run whose program takes nothing would leave no place for the next one to begin at.
+            None => teller.write_down(),
+        }
         let thread =
             std::thread::Builder::new().name("notify".to_owned()).spawn(move || teller.work()).map_err(|error| error.to_string())?;
         Ok(Some(Self { over, trouble, thread }))
@@ -107,7 +118,8 @@ impl Teller {
                 return;
             }
             for event in &events {
-                if self.wants(event) && !self.tell(event) {
+                // One that takes its time with each event may have been left many of them.
+                if self.is_late() || (self.wants(event) && !self.tell(event)) {
                     return;
                 }
                 self.told = event.seq;
@@ -121,6 +133,11 @@ impl Teller {
                 self.write_down();
             }
         }
+    }
+
+    /// The run is over, and so is the time that is left to tell of it.
+    fn is_late(&mut self) -> bool {
+        self.over.load(Ordering::SeqCst) && self.ending.get_or_insert_with(Instant::now).elapsed() >= AT_THE_END
     }
 
     fn write_down(&self) {
@@ -158,7 +175,7 @@ impl Teller {
             }
             let until = Instant::now() + pause;
             while Instant::now() < until {
-                if self.over.load(Ordering::SeqCst) && self.ending.get_or_insert_with(Instant::now).elapsed() >= AT_THE_END {
+                if self.is_late() {
                     return false;
                 }
                 std::thread::sleep(LOOK.min(pause));
@@ -177,7 +194,8 @@ impl Teller {
             let signature = hex_text(ring::hmac::sign(key, said.as_bytes()).as_ref());
             command.env("COFFERDAM_SIGNATURE", format!("sha256={signature}"));
         }
-        let mut child = command.spawn().map_err(|error| format!("{} cannot be started: {error}", one_line(program)))?;
+        // A group of its own, so that whatever it started ends with it when it hangs.
+        let mut child = command.process_group(0).spawn().map_err(|error| format!("{} cannot be started: {error}", one_line(program)))?;
         if let Some(mut to) = child.stdin.take() {
             // A program that reads nothing may be content with the name of the event; a long event must not wait for it.
             std::thread::spawn(move || drop(to.write_all(said.as_bytes())));
@@ -187,14 +205,82 @@ impl Teller {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(status)) => return Err(format!("{} ended with {status}", one_line(program))),
-                Ok(None) if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+                Ok(None) if begun.elapsed() < self.patience => std::thread::sleep(Duration::from_millis(10)),
                 Ok(None) => {
-                    drop(child.kill());
+                    // It is not reaped yet, so the group is still its own.
+                    let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
                     drop(child.wait());
-                    return Err(format!("{} did not end within 30 s", one_line(program)));
+                    return Err(format!("{} did not end within {} s", one_line(program), self.patience.as_secs()));
                 }
                 Err(error) => return Err(error.to_string()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::event::{Actor, Event, Kind};
+
+    fn notify(command: &[&str]) -> Notify {
+        Notify { command: command.iter().map(|word| (*word).to_owned()).collect(), secret: None, on: vec!["run".to_owned()] }
+    }
+
+    #[test]
+    fn where_the_first_run_began_is_known_to_the_next_whatever_was_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let begin = |now| Notifier::start(folder.path(), folder.path(), &notify(&["false"]), now).expect("started").expect("wanted");
+        begin(7).finish();
+        assert_eq!(last_told(folder.path()), Some(7));
+        begin(9).finish();
+        assert_eq!(last_told(folder.path()), Some(7), "what came meanwhile is still to be told");
+    }
+
+    fn teller(folder: &Path, command: &[&str]) -> Teller {
+        Teller {
+            folder: folder.to_owned(),
+            root: folder.to_owned(),
+            notify: notify(command),
+            key: None,
+            patience: PATIENCE,
+            told: 0,
+            over: Arc::default(),
+            ending: None,
+            trouble: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn what_many_events_are_told_of_when_the_run_is_over_is_bounded_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut store = Store::open(folder.path()).expect("a store");
+        let event = || Event { at: Timestamp::UNIX_EPOCH, run: None, story: None, actor: Actor::Runner, kind: Kind::RunResumed {} };
+        store.append(vec![event(), event()]).expect("stored");
+        let long_ago = Instant::now().checked_sub(AT_THE_END).expect("a moment");
+        let mut teller = Teller { over: Arc::new(AtomicBool::new(true)), ending: Some(long_ago), ..teller(folder.path(), &["true"]) };
+        teller.work();
+        assert_eq!(teller.told, 0, "its time was up");
+        (teller.over, teller.ending) = (Arc::new(AtomicBool::new(true)), None);
+        teller.work();
+        assert_eq!(teller.told, 2);
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended_with_whatever_it_started() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut store = Store::open(folder.path()).expect("a store");
+        store
+            .append(vec![Event { at: Timestamp::UNIX_EPOCH, run: None, story: None, actor: Actor::Runner, kind: Kind::RunResumed {} }])
+            .expect("stored");
+        let hangs = teller(folder.path(), &["/bin/sh", "-c", "(sleep 1; touch late) & wait"]);
+        let hangs = Teller { patience: Duration::from_millis(100), ..hangs };
+        let events = hangs.news();
+        let why = hangs.try_once(&events[0]).expect_err("it hangs");
+        assert!(why.contains("did not end"), "{why}");
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!folder.path().join("late").exists(), "what it started goes on");
     }
 }

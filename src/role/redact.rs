@@ -42,11 +42,12 @@ pub struct Secrets {
 impl Secrets {
     /// Known values, each with a name that may be shown.
     pub fn new(known: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
-        let mut known: Vec<_> = known
-            .into_iter()
-            .map(|(name, value)| (value.trim_ascii().to_vec(), name))
-            .filter(|(value, _)| (SHORTEST..=OVERLAP).contains(&value.len()))
-            .collect();
+        let mut parts = Vec::new();
+        for (name, value) in known {
+            // One that is longer than the overlap, as the token of a login may be, is as many as it takes.
+            parts.extend(value.trim_ascii().chunks(OVERLAP).map(|part| (part.to_vec(), name.clone())));
+        }
+        let mut known: Vec<_> = parts.into_iter().filter(|(value, _)| value.len() >= SHORTEST).collect();
         known.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.cmp(b)));
         known.dedup_by(|a, b| a.0 == b.0);
         Self { known }
@@ -177,6 +178,10 @@ mod tests {
         assert_eq!(shown("task-0123456789abcdefghij risk-free"), "task-0123456789abcdefghij risk-free", "a word is no token");
         let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nMIIE\nabcd\n-----END OPENSSH PRIVATE KEY-----\nafter\n";
         assert_eq!(shown(key), "[redacted: a private key]\nafter\n");
+        let login: String = (0..OVERLAP).map(|n| format!("{n:04x}")).collect();
+        let long = Secrets::new([("a login".to_owned(), login.clone().into_bytes())]);
+        let said = String::from_utf8(long.text(format!("it is {login}!").as_bytes())).expect("text");
+        assert_eq!(said.replace("[redacted: a login]", ""), "it is !");
         assert!(Secrets::is_secret_name("OPENAI_API_KEY") && Secrets::is_secret_name("token") && !Secrets::is_secret_name("KEYBOARD"));
     }
 

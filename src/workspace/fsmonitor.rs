@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use super::git::Oid;
 use super::index;
+use crate::base::path::of_mount;
 use crate::sandbox::policy::{Access, Grant, OwnFile};
 use crate::sandbox::sys;
 
@@ -95,11 +96,13 @@ fn is_workspace(place: &Path) -> bool {
     let path = Path::new(OsStr::from_bytes(&path));
     let id = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return false };
-    let covered = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .any(|mount| mount != path.as_os_str() && Path::new(mount).starts_with(path));
-    id(path).is_some() && id(path) == id(Path::new(".")) && !covered
+    id(path).is_some() && id(path) == id(Path::new(".")) && !is_covered(path, &mounts)
+}
+
+/// Is something mounted below a folder?
+fn is_covered(folder: &Path, mounts: &str) -> bool {
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(of_mount);
+    points.any(|point| point != folder && point.starts_with(folder))
 }
 
 /// The index that git reads.
@@ -196,6 +199,10 @@ fn gone(workspace: &Path, index: &[&[u8]], out: &mut Out) -> io::Result<()> {
             if !names.contains(&path[start..end]) || (is_folder && end == path.len()) {
                 out.path(answered, b"")?;
                 out.path(answered, b"/")?;
+                if is_folder {
+                    // It is there, and so may be what the index names in it.
+                    answered = b"";
+                }
                 break;
             }
             if !is_folder {
@@ -261,6 +268,16 @@ mod tests {
         gone(place.path(), &index.map(str::as_bytes), &mut out).expect("looked");
         let said = String::from_utf8(out.answer).expect("text").replace('\0', " ");
         assert_eq!(said, "a/b a/b/ a/b/gone a/b/gone/ a/gone a/gone/ gone gone/ gone.too gone.too/ ");
+    }
+
+    #[test]
+    fn a_mount_over_a_part_of_it_is_seen_whatever_the_folder_is_called() {
+        for name in ["plain", "with\\040a\\040space"] {
+            let folder = of_mount(&format!("/workspace/{name}"));
+            let line = |below: &str| format!("36 35 0:28 / /workspace/{name}{below} rw,nosuid - overlay overlay rw\n");
+            assert!(!is_covered(&folder, &(line("") + &line("-beside"))), "{name}");
+            assert!(is_covered(&folder, &(line("") + &line("/target"))), "{name}");
+        }
     }
 
     #[test]

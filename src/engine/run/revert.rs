@@ -67,7 +67,7 @@ impl Runner<'_> {
         let open = self.view.stories().find_map(|story| Some((story.id.clone(), story.revert.clone()?)));
         let Some((story, revert)) = open else {
             let is_new = self.red_target && !self.repairs && self.keeping.tried.as_ref() != Some(tip);
-            return Ok(is_new && self.prepare_revert(tip));
+            return if is_new { self.prepare_revert(tip) } else { Ok(false) };
         };
         if revert.base != *tip {
             // It may have landed, and the runner died before it could say so.
@@ -98,10 +98,11 @@ impl Runner<'_> {
         self.tell(story, Kind::RevertDropped { candidate: revert.candidate.clone(), why: why.to_owned() }).map(drop)
     }
 
-    fn prepare_revert(&mut self, tip: &CommitId) -> bool {
-        let Ok(landed) = self.last_landings(tip) else { return false };
+    fn prepare_revert(&mut self, tip: &CommitId) -> Result<bool, RunError> {
+        let landed = self.last_landings(tip)?;
+        let stop = Arc::new(Stop::new()?);
         self.keeping.tried = Some(tip.clone());
-        let Some(last) = landed.last().cloned() else { return false };
+        let Some(last) = landed.last().cloned() else { return Ok(false) };
         let tickets: Vec<_> = landed
             .iter()
             .filter_map(|one| {
@@ -113,9 +114,8 @@ impl Runner<'_> {
         let fallen = self.keeping.fallen_at.clone().unwrap_or_else(|| last.tip.clone());
         let gates = self.gates(&[When::Always, When::Post]);
         let (help, shop, tip) = (self.help(), self.shop.clone(), tip.clone());
-        self.keeping.reverting = true;
-        let Ok(stop) = Stop::new().map(Arc::new) else { return false };
         self.keeping.others.push(stop.clone());
+        self.keeping.reverting = true;
         self.keeping.make(move || {
             crash::point("a revert is prepared");
             let (at, why, evidence) = match at_fault(&shop, &stop, &gates, &landed, &fallen, &said) {
@@ -135,7 +135,7 @@ impl Runner<'_> {
             };
             Done::Reverting(Reverting::Prepared { tip, trouble })
         });
-        true
+        Ok(true)
     }
 
     /// What landed last, up to the target's tip, oldest first. Empty when the tip is none of ours.

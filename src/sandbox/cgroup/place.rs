@@ -1,8 +1,8 @@
 //! Where this process stands in the host's cgroup hierarchies, read from two files of `/proc`. Pure.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
+
+use crate::base::path::of_mount;
 
 /// Which controllers one directory can limit or count with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Mount {
             _ => return None,
         };
         let mut mount = mount.split(' ').skip(3);
-        let (root, point) = (unescape(mount.next()?), unescape(mount.next()?));
+        let (root, point) = (of_mount(mount.next()?), of_mount(mount.next()?));
         let options = kind.nth(1).unwrap_or_default().split(',').map(str::to_owned).collect();
         Some(Self { v2, root, point, options })
     }
@@ -111,30 +111,6 @@ impl Mount {
         let own = if below.as_os_str().is_empty() { self.point.clone() } else { self.point.join(below) };
         Some(Place { mount: self.point.clone(), own, controllers })
     }
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> PathBuf {
-    let bytes = field.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digits = bytes.get(at + 1..at + 4).filter(|_| byte == b'\\');
-        let value = digits
-            .filter(|d| d.iter().all(|c| (b'0'..=b'7').contains(c)))
-            .and_then(|d| u8::try_from(d.iter().fold(0_u32, |sum, c| sum * 8 + u32::from(c - b'0'))).ok());
-        match value {
-            Some(value) => {
-                out.push(value);
-                at += 4;
-            }
-            None => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
 }
 
 /// The start time of a process, in clock ticks after boot: field 22 of `/proc/PID/stat`. With the pid it names one process for ever.
