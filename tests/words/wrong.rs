@@ -137,6 +137,11 @@ fn what_could_not_be_written_is_not_a_success() {
     let output = run("\"$1\" config show >/dev/full");
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("standard output could not be written\n  because: No space left on device"), "{}", err(&output));
+    // What goes on until nobody reads ends there too, and not as if all had been said.
+    assert_eq!(run("\"$1\" gate").status.code(), Some(0), "something happened");
+    let output = run("\"$1\" log >/dev/full");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("standard output could not be written\n  because: No space left on device"), "{}", err(&output));
     // A reader that has seen enough is none of our business.
     let output = run("(\"$1\" config show; echo $? >code) | head -n 1; cat code");
     assert!(out(&output).ends_with("0\n"), "{}{}", out(&output), err(&output));
