@@ -449,6 +449,18 @@ fn evidence_is_shown_checked_and_taken_along() {
 }
 
 #[test]
+fn an_export_of_a_stranger_says_nothing_to_the_terminal() {
+    let r = Repository::new();
+    let folder = r.dir.path().join("export");
+    std::fs::create_dir(&folder).expect("made");
+    for list in ["no list\u{202e}\n".to_owned(), format!("{}  a\u{202e}/b\n", "0".repeat(64))] {
+        std::fs::write(folder.join("SHA256SUMS"), list).expect("written");
+        let said = r.run(&["evidence", "verify", "--from", folder.to_str().expect("text")]);
+        assert!(said.code == 1 && said.err.contains("SHA256SUMS") && !said.err.contains('\u{202e}'), "{}", said.err);
+    }
+}
+
+#[test]
 fn the_report_is_one_page_without_foreign_markup() {
     let r = Repository::filled();
     let markdown = r.ok(&["report"]);
