@@ -359,6 +359,9 @@ fn events_are_chosen_by_kind_and_words_and_shown_in_three_forms() {
     let last = lines(&["log", "--kind", "gate.finished", "-n", "1", "--json"]);
     assert_eq!(last.first(), gates.last(), "the last of those that are wanted");
     assert_eq!(r.run(&["log", "--format", "json", "--json"]).code, 2);
+    for part in [["--kind", "story"], ["--search", "x"], ["--format", "compact"]] {
+        assert_eq!(r.run(&["log", "--verify", part[0], part[1]]).code, 2, "the whole chain holds, or it does not");
+    }
 }
 
 #[test]

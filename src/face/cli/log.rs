@@ -43,13 +43,13 @@ pub struct Args {
     #[arg(long, conflicts_with = "format")]
     json: bool,
     /// Recompute the hash chain and say where it breaks
-    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story"])]
+    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story", "kind", "search", "format"])]
     verify: bool,
     /// With --verify: this hash, noted earlier, must be in the chain
     #[arg(long, value_name = "HASH", requires = "verify")]
     contains: Option<String>,
     /// Make the cached views anew from the events
-    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story", "verify"])]
+    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story", "kind", "search", "format", "verify"])]
     rebuild: bool,
 }
 
