@@ -96,6 +96,14 @@ fn an_agent_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_run_warns_once() {
+    let world = places();
+    shell(&world, "base", "echo '# not committed' >>cofferdam.toml");
+    let (_, said) = at(&world, "base", &["run"], &[]);
+    assert_eq!(said.matches("is not the one on main, and only that one holds").count(), 1, "{said}");
+}
+
+#[test]
 fn odd_surroundings_are_told_from_odd_inputs() {
     let world = places();
     for home in ["", "relative"] {

@@ -108,9 +108,15 @@ impl ProjectArgs {
 
     /// The project around the current folder and its configuration. Warnings are printed.
     pub fn load(&self) -> Result<Loaded, Failure> {
+        let loaded = self.load_silently()?;
+        problems::print(&loaded.warnings);
+        Ok(loaded)
+    }
+
+    /// The same for who goes on to [`PlanArgs::check`], which finds the warnings again.
+    pub fn load_silently(&self) -> Result<Loaded, Failure> {
         match self.try_load()? {
             Ok(loaded) => {
-                problems::print(&loaded.warnings);
                 printer::detail(|| format!("the configuration is that of {}", origin(&loaded, self.file())));
                 Ok(loaded)
             }
