@@ -104,6 +104,16 @@ fn a_run_warns_once() {
 }
 
 #[test]
+fn when_all_has_landed_or_was_cancelled_nothing_is_said_to_be_held_up() {
+    let world = places();
+    at(&world, "base", &["run"], &[]);
+    let (code, said) = at(&world, "base", &["cancel", "US-1"], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, said) = at(&world, "base", &["next"], &[]);
+    assert_eq!(said, "Nothing is left to start: every story of the plan has landed, or was cancelled.\n");
+}
+
+#[test]
 fn odd_surroundings_are_told_from_odd_inputs() {
     let world = places();
     for home in ["", "relative"] {
