@@ -464,6 +464,20 @@ fn an_export_of_a_stranger_says_nothing_to_the_terminal() {
 }
 
 #[test]
+fn what_no_run_has_seen_yet_is_not_called_done() {
+    let r = Repository::new();
+    drop(r.store());
+    assert!(r.ok(&["why"]).contains("No story is known before the first run.\n  next: cofferdam next"), "{}", r.ok(&["why"]));
+    let r = Repository::filled();
+    for story in ["US-2", "US-3"] {
+        r.ok(&["cancel", story]);
+    }
+    assert!(r.ok(&["why"]).contains("every story that is known is merged") && r.ok(&["why"]).contains("next: cofferdam next"));
+    let said = r.run(&["show", "written-just-now"]);
+    assert!(said.code == 2 && said.err.contains("known from the next run on"), "{}", said.err);
+}
+
+#[test]
 fn the_report_is_one_page_without_foreign_markup() {
     let r = Repository::filled();
     let markdown = r.ok(&["report"]);

@@ -286,7 +286,13 @@ fn everything(store: Option<&Store>, runner: &Runner, as_json: bool) -> Result<(
         return Ok(());
     }
     if reasons.is_empty() {
-        printer::out("Nothing is left to do: every story is merged, or ended in another way.");
+        // What was written since is in no event yet.
+        printer::prose(if phases.is_empty() {
+            "No story is known before the first run.\n  next: cofferdam next shows what a run would start"
+        } else {
+            "Nothing is left to do: every story that is known is merged, or ended in another way.\n  \
+             next: cofferdam next shows whether the plan has new ones"
+        });
     }
     for (story, because) in &reasons {
         let next = because.next.as_deref().map(|next| format!("\n    next: {}", one_line(next))).unwrap_or_default();
