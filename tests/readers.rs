@@ -464,6 +464,22 @@ fn an_export_of_a_stranger_says_nothing_to_the_terminal() {
 }
 
 #[test]
+fn a_revert_that_waits_for_a_word_is_told_wherever_somebody_looks() {
+    let r = Repository::filled();
+    let say = |kind| Event { at: jiff::Timestamp::now(), run: None, story: "US-1".parse().ok(), actor: Actor::Runner, kind };
+    let why = "the gate test is red".to_owned();
+    let (candidate, base) = (commit(12), commit(9));
+    let prepared = Kind::RevertPrepared { candidate, tree: tree(12), landed: base.clone(), base, why, evidence: None };
+    r.store().append_one(say(prepared)).expect("prepared");
+    assert!(r.ok(&["why"]).contains("the gates of its revert run"));
+    assert!(r.ok(&["status", "--all"]).contains("1 waits for a human"), "nobody decides about what is not green");
+    r.store().append_one(say(Kind::RevertReady { candidate: commit(12) })).expect("ready");
+    assert!(r.ok(&["why"]).contains("next: cofferdam approve US-1"), "{}", r.ok(&["why"]));
+    assert!(r.json(&["why", "--json"])["stories"].as_array().expect("a list").iter().any(|story| story["id"] == "US-1"));
+    assert!(r.ok(&["status", "--all"]).contains("2 wait for a human"), "{}", r.ok(&["status", "--all"]));
+}
+
+#[test]
 fn what_no_run_has_seen_yet_is_not_called_done() {
     let r = Repository::new();
     drop(r.store());

@@ -276,7 +276,9 @@ fn everything(store: Option<&Store>, runner: &Runner, as_json: bool) -> Result<(
     };
     let (overview, phases) = surroundings(store)?;
     let now = state::now();
-    let open = store.all_facts().map_err(state::failure)?.into_iter().filter(|story| !phase(story).is_terminal());
+    // A landing that turned out red has a revert, and somebody who decides about it.
+    let is_open = |story: &Story| !phase(story).is_terminal() || overview.reverts.contains_key(&story.id);
+    let open = store.all_facts().map_err(state::failure)?.into_iter().filter(is_open);
     let reasons: Vec<(Story, Because)> =
         open.map(|story| (because(&story, &phases, &overview, runner, now), story)).map(|(because, story)| (story, because)).collect();
     if as_json {
