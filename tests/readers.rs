@@ -353,6 +353,9 @@ fn events_are_chosen_by_kind_and_words_and_shown_in_three_forms() {
     let family = lines(&["log", "--kind", "story", "--format", "compact"]);
     assert!(family.len() > 5 && family.iter().all(|line| line.contains(" story.")), "{family:?}");
     assert_eq!(lines(&["log", "--kind", "stor"]), Vec::<String>::new(), "a family is a whole word");
+    let said = |kind: &str| r.run(&["log", "--kind", kind]).err;
+    assert!(said("stor").contains("did you mean `story`?") && said("gate.finnished").contains("did you mean `gate.finished`?"));
+    assert_eq!(said("story") + &said("gate.") + &said("run.paused"), "", "a kind without events is one all the same");
     let found = lines(&["log", "--search", "WHICH <B>PORT", "--format", "compact"]);
     assert!(!found.is_empty() && found.iter().all(|line| line.contains("US-2")) && !found.concat().contains('\u{1b}'), "{found:?}");
     assert_eq!(lines(&["log", "--search", "nobody said this"]), Vec::<String>::new());

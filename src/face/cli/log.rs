@@ -9,8 +9,9 @@ use super::failure::{Exit, Failure};
 use super::printer;
 use super::state::{self, State, clock};
 use crate::base::columns::hang;
+use crate::base::suggest;
 use crate::base::text::{cut, one_line, plural};
-use crate::event::{AttemptEnd, GateResult, Kind, Verdict};
+use crate::event::{AttemptEnd, CATALOG, GateResult, Kind, Verdict};
 use crate::store::{Filter, Store, Stored};
 use crate::story::budget::{self, money};
 
@@ -118,6 +119,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let story = args.story.as_deref().map(|typed| state::story(Some(&store), typed)).transpose()?;
+    if let Some(unknown) = args.kind.as_deref().and_then(unknown_kind) {
+        printer::say(&unknown);
+    }
     let columns = printer::columns();
     // The last ones of those that are wanted: all have to be looked at.
     let chooses = args.kind.is_some() || args.search.is_some();
@@ -150,6 +154,17 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         (filter.since, filter.last) = (last, None);
         std::thread::sleep(POLL);
     }
+}
+
+/// What is said of a kind that this program does not write. It may be in the store all the same: a newer one wrote it.
+fn unknown_kind(typed: &str) -> Option<String> {
+    let wanted = typed.trim_end_matches('.');
+    let names = || CATALOG.iter().flat_map(|kind| [Some(kind.name), kind.name.split_once('.').map(|(family, _)| family)]).flatten();
+    if names().any(|name| name == wanted) {
+        return None;
+    }
+    let near = suggest::nearest(wanted, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Some(format!("No kind of event that is known here is called `{}`{near}", cut(&one_line(wanted), 100)))
 }
 
 /// A follower may be there before anything is.
