@@ -65,6 +65,8 @@ fn what_is_wrong_is_said_with_what_to_do_next() {
         ("base", &["statsu"], 2, &["unrecognized subcommand 'statsu'", "'status'"]),
         ("base", &["log", "--since", "yesterday"], 2, &["write the number of an event, as the first column"]),
         ("base", &["log", "-n", "few"], 2, &["write how many events, such as 20"]),
+        ("base", &["log", "-n", "-1"], 2, &["write how many events, such as 20"]),
+        ("base", &["log", "--since", "-1"], 2, &["write the number of an event, as the first column"]),
         ("base", &["watch"], 2, &["there is no terminal to draw on", "next: cofferdam status"]),
         ("base", &["demo", "--keep", "stories"], 2, &["is not an empty folder", "next: name a folder that is empty"]),
         ("base", &["completions", "tcsh"], 2, &["possible values: bash"]),

@@ -26,10 +26,10 @@ pub struct Args {
     #[arg(short, long)]
     follow: bool,
     /// Only events after this number
-    #[arg(long, value_name = "SEQ", default_value_t = 0, value_parser = number)]
+    #[arg(long, value_name = "SEQ", default_value_t = 0, value_parser = number, allow_negative_numbers = true)]
     since: u64,
     /// Only the last N events
-    #[arg(short = 'n', long = "last", value_name = "N", value_parser = count)]
+    #[arg(short = 'n', long = "last", value_name = "N", value_parser = count, allow_negative_numbers = true)]
     last: Option<u64>,
     /// Only events of this kind, or of a whole family: `attempt.ended`, `story`
     #[arg(long, value_name = "KIND")]
