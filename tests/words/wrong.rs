@@ -98,6 +98,13 @@ fn an_agent_that_is_not_there_is_named() {
 }
 
 #[test]
+fn an_event_that_is_never_told_is_warned_of() {
+    let world = places();
+    let (code, said) = at(&world, "base", &["lint", "--set", "notify.on=[\"story\", \"story.blokced\"]"], &[]);
+    assert!(code == Some(0) && said.contains("did you mean `story.blocked`?") && said.contains("1 warning"), "{said}");
+}
+
+#[test]
 fn a_run_warns_once() {
     let world = places();
     shell(&world, "base", "echo '# not committed' >>cofferdam.toml");

@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let story = args.story.as_deref().map(|typed| state::story(Some(&store), typed)).transpose()?;
-    if let Some(unknown) = args.kind.as_deref().and_then(unknown_kind) {
+    if let Some(unknown) = args.kind.as_deref().and_then(|kind| unknown_kind(kind.trim_end_matches('.'))) {
         printer::say(&unknown);
     }
     let columns = printer::columns();
@@ -157,8 +157,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 /// What is said of a kind that this program does not write. It may be in the store all the same: a newer one wrote it.
-fn unknown_kind(typed: &str) -> Option<String> {
-    let wanted = typed.trim_end_matches('.');
+pub(super) fn unknown_kind(wanted: &str) -> Option<String> {
     let names = || CATALOG.iter().flat_map(|kind| [Some(kind.name), kind.name.split_once('.').map(|(family, _)| family)]).flatten();
     if names().any(|name| name == wanted) {
         return None;
