@@ -353,12 +353,18 @@ fn events_are_chosen_by_kind_and_words_and_shown_in_three_forms() {
     let family = lines(&["log", "--kind", "story", "--format", "compact"]);
     assert!(family.len() > 5 && family.iter().all(|line| line.contains(" story.")), "{family:?}");
     assert_eq!(lines(&["log", "--kind", "stor"]), Vec::<String>::new(), "a family is a whole word");
+    let said = |kind: &str| r.run(&["log", "--kind", kind]).err;
+    assert!(said("stor").contains("did you mean `story`?") && said("gate.finnished").contains("did you mean `gate.finished`?"));
+    assert_eq!(said("story") + &said("gate.") + &said("run.paused"), "", "a kind without events is one all the same");
     let found = lines(&["log", "--search", "WHICH <B>PORT", "--format", "compact"]);
     assert!(!found.is_empty() && found.iter().all(|line| line.contains("US-2")) && !found.concat().contains('\u{1b}'), "{found:?}");
     assert_eq!(lines(&["log", "--search", "nobody said this"]), Vec::<String>::new());
     let last = lines(&["log", "--kind", "gate.finished", "-n", "1", "--json"]);
     assert_eq!(last.first(), gates.last(), "the last of those that are wanted");
     assert_eq!(r.run(&["log", "--format", "json", "--json"]).code, 2);
+    for part in [["--kind", "story"], ["--search", "x"], ["--format", "compact"]] {
+        assert_eq!(r.run(&["log", "--verify", part[0], part[1]]).code, 2, "the whole chain holds, or it does not");
+    }
 }
 
 #[test]
@@ -446,6 +452,48 @@ fn evidence_is_shown_checked_and_taken_along() {
     assert_eq!(r.run(&["evidence", "show", &id]).code, 1);
     std::fs::remove_file(&path).expect("removed");
     assert!(r.run(&["evidence", "verify", "US-1"]).err.contains("not there"));
+}
+
+#[test]
+fn an_export_of_a_stranger_says_nothing_to_the_terminal() {
+    let r = Repository::new();
+    let folder = r.dir.path().join("export");
+    std::fs::create_dir(&folder).expect("made");
+    for list in ["no list\u{202e}\n".to_owned(), format!("{}  a\u{202e}/b\n", "0".repeat(64))] {
+        std::fs::write(folder.join("SHA256SUMS"), list).expect("written");
+        let said = r.run(&["evidence", "verify", "--from", folder.to_str().expect("text")]);
+        assert!(said.code == 1 && said.err.contains("SHA256SUMS") && !said.err.contains('\u{202e}'), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_revert_that_waits_for_a_word_is_told_wherever_somebody_looks() {
+    let r = Repository::filled();
+    let say = |kind| Event { at: jiff::Timestamp::now(), run: None, story: "US-1".parse().ok(), actor: Actor::Runner, kind };
+    let why = "the gate test is red".to_owned();
+    let (candidate, base) = (commit(12), commit(9));
+    let prepared = Kind::RevertPrepared { candidate, tree: tree(12), landed: base.clone(), base, why, evidence: None };
+    r.store().append_one(say(prepared)).expect("prepared");
+    assert!(r.ok(&["why"]).contains("the gates of its revert run"));
+    assert!(r.ok(&["status", "--all"]).contains("1 waits for a human"), "nobody decides about what is not green");
+    r.store().append_one(say(Kind::RevertReady { candidate: commit(12) })).expect("ready");
+    assert!(r.ok(&["why"]).contains("next: cofferdam approve US-1"), "{}", r.ok(&["why"]));
+    assert!(r.json(&["why", "--json"])["stories"].as_array().expect("a list").iter().any(|story| story["id"] == "US-1"));
+    assert!(r.ok(&["status", "--all"]).contains("2 wait for a human"), "{}", r.ok(&["status", "--all"]));
+}
+
+#[test]
+fn what_no_run_has_seen_yet_is_not_called_done() {
+    let r = Repository::new();
+    drop(r.store());
+    assert!(r.ok(&["why"]).contains("No story is known before the first run.\n  next: cofferdam next"), "{}", r.ok(&["why"]));
+    let r = Repository::filled();
+    for story in ["US-2", "US-3"] {
+        r.ok(&["cancel", story]);
+    }
+    assert!(r.ok(&["why"]).contains("every story that is known is merged") && r.ok(&["why"]).contains("next: cofferdam next"));
+    let said = r.run(&["show", "written-just-now"]);
+    assert!(said.code == 2 && said.err.contains("known from the next run on"), "{}", said.err);
 }
 
 #[test]

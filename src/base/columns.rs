@@ -42,7 +42,12 @@ pub fn pad(text: &str, limit: usize) -> String {
 
 /// A clean text as lines of at most so many columns, broken at spaces where there are any.
 pub fn wrap(text: &str, limit: usize) -> Vec<String> {
-    let limit = limit.max(1);
+    wrap_from(text, limit, limit)
+}
+
+/// The same with a first line of its own width.
+fn wrap_from(text: &str, first: usize, below: usize) -> Vec<String> {
+    let mut limit = first.max(1);
     let mut lines = Vec::new();
     let (mut line, mut used) = (String::new(), 0);
     for word in text.split(' ') {
@@ -52,7 +57,7 @@ pub fn wrap(text: &str, limit: usize) -> Vec<String> {
             used += 1;
         } else if used > 0 {
             lines.push(std::mem::take(&mut line));
-            used = 0;
+            (used, limit) = (0, below.max(1));
         }
         // A word longer than a line is broken where the line ends. A character wider than the line stands alone on it.
         while width(rest) > limit {
@@ -64,7 +69,7 @@ pub fn wrap(text: &str, limit: usize) -> Vec<String> {
             let at = end.map_or(rest.len(), |(at, _)| at).max(rest.chars().next().map_or(0, char::len_utf8));
             let (head, tail) = rest.split_at(at);
             lines.push(head.to_owned());
-            rest = tail;
+            (rest, limit) = (tail, below.max(1));
         }
         line.push_str(rest);
         used += width(rest);
@@ -86,14 +91,10 @@ pub fn hang(text: &str, limit: usize) -> String {
         let words = line.trim_start_matches(' ');
         let indent = (line.len() - words.len()).min(limit / 2);
         let below = (indent + 4).min(limit / 2);
-        let mut wrapped = wrap(words, limit.saturating_sub(indent)).into_iter();
-        let Some(first) = wrapped.next() else { continue };
-        lines.push(format!("{:indent$}{first}", ""));
-        // What is left is wrapped anew: its lines are shorter.
-        let rest: Vec<String> = wrapped.collect();
-        if !rest.is_empty() {
-            lines.extend(wrap(&rest.join(" "), limit.saturating_sub(below)).into_iter().map(|line| format!("{:below$}{line}", "")));
-        }
+        let wrapped = wrap_from(words, limit.saturating_sub(indent), limit.saturating_sub(below)).into_iter();
+        lines.extend(
+            wrapped.enumerate().map(|(at, line)| format!("{:1$}{line}", "", if at == 0 { indent } else { below }).trim_end().to_owned()),
+        );
     }
     lines.join("\n")
 }
@@ -115,6 +116,11 @@ mod tests {
         assert_eq!(wrap("", 3), [""]);
         assert_eq!(wrap("漢字", 1), ["漢", "字"]);
         assert_eq!(hang("  next: one two three four\nshort", 16), "  next: one two\n      three four\nshort");
+        // A hash is copied as it stands: nothing comes between the parts of a word but the end of a line.
+        assert_eq!(
+            hang("  commit 0123456789abcdef0123 kept", 12),
+            "  commit\n      012345\n      6789ab\n      cdef01\n      23\n      kept"
+        );
     }
 
     proptest! {

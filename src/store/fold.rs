@@ -76,6 +76,13 @@ pub struct Revert {
     pub approved: bool,
 }
 
+impl Revert {
+    /// Is it green, and nobody has approved it yet?
+    pub fn waits_for_human(&self) -> bool {
+        self.ready && !self.approved
+    }
+}
+
 /// What was spent by one role and model on one story. An empty story is the run itself.
 pub type SpendKey = (String, String, String);
 

@@ -412,10 +412,11 @@ impl Workspaces {
         said.map_or(title.clone(), |said| format!("{title}\n\n{said}"))
     }
 
-    /// The change so far as a patch; nothing of it is kept.
-    pub fn diff(&self, story: &Story, _held: &Lock, limits: Limits) -> Result<Vec<u8>, WorkspaceError> {
+    /// The change so far as a patch, since a commit or since the workspace began; nothing of it is kept.
+    pub fn diff(&self, story: &Story, _held: &Lock, since: Option<Oid>, limits: Limits) -> Result<Vec<u8>, WorkspaceError> {
+        let from = since.map_or_else(|| story.tree_id(), |commit| Ok(self.repository.tree_of(commit)?))?;
         let (quarantine, collected) = self.look(story, limits)?;
-        let patch = quarantine.patch(story.tree_id()?, collected.tree)?;
+        let patch = quarantine.patch(from, collected.tree)?;
         quarantine.abandon()?;
         Ok(patch)
     }

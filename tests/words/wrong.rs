@@ -65,6 +65,8 @@ fn what_is_wrong_is_said_with_what_to_do_next() {
         ("base", &["statsu"], 2, &["unrecognized subcommand 'statsu'", "'status'"]),
         ("base", &["log", "--since", "yesterday"], 2, &["write the number of an event, as the first column"]),
         ("base", &["log", "-n", "few"], 2, &["write how many events, such as 20"]),
+        ("base", &["log", "-n", "-1"], 2, &["write how many events, such as 20"]),
+        ("base", &["log", "--since", "-1"], 2, &["write the number of an event, as the first column"]),
         ("base", &["watch"], 2, &["there is no terminal to draw on", "next: cofferdam status"]),
         ("base", &["demo", "--keep", "stories"], 2, &["is not an empty folder", "next: name a folder that is empty"]),
         ("base", &["completions", "tcsh"], 2, &["possible values: bash"]),
@@ -93,6 +95,31 @@ fn an_agent_that_is_not_there_is_named() {
     assert!(said.contains("the agent could not be started: `./missing`: No such file or directory"), "{said}");
     let (_, why) = at(&world, "base", &["why", "US-1"], &[]);
     assert!(why.contains("./missing") && why.contains("next"), "{why}");
+}
+
+#[test]
+fn an_event_that_is_never_told_is_warned_of() {
+    let world = places();
+    let (code, said) = at(&world, "base", &["lint", "--set", "notify.on=[\"story\", \"story.blokced\"]"], &[]);
+    assert!(code == Some(0) && said.contains("did you mean `story.blocked`?") && said.contains("1 warning"), "{said}");
+}
+
+#[test]
+fn a_run_warns_once() {
+    let world = places();
+    shell(&world, "base", "echo '# not committed' >>cofferdam.toml");
+    let (_, said) = at(&world, "base", &["run"], &[]);
+    assert_eq!(said.matches("is not the one on main, and only that one holds").count(), 1, "{said}");
+}
+
+#[test]
+fn when_all_has_landed_or_was_cancelled_nothing_is_said_to_be_held_up() {
+    let world = places();
+    at(&world, "base", &["run"], &[]);
+    let (code, said) = at(&world, "base", &["cancel", "US-1"], &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, said) = at(&world, "base", &["next"], &[]);
+    assert_eq!(said, "Nothing is left to start: every story of the plan has landed, or was cancelled.\n");
 }
 
 #[test]
@@ -135,6 +162,11 @@ fn what_could_not_be_written_is_not_a_success() {
         command.env("HOME", world.home()).output().expect("a shell")
     };
     let output = run("\"$1\" config show >/dev/full");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("standard output could not be written\n  because: No space left on device"), "{}", err(&output));
+    // What goes on until nobody reads ends there too, and not as if all had been said.
+    assert_eq!(run("\"$1\" gate").status.code(), Some(0), "something happened");
+    let output = run("\"$1\" log >/dev/full");
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("standard output could not be written\n  because: No space left on device"), "{}", err(&output));
     // A reader that has seen enough is none of our business.

@@ -4,9 +4,12 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::failure::{Exit, Failure};
+use super::state::State;
 use super::{printer, workspace};
 use crate::base::text::bytes_line;
+use crate::workspace::git::Oid;
 use crate::workspace::rules::Limits;
+use crate::workspace::stories::Story;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -20,7 +23,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let workspaces = workspace::open()?;
     let story = workspaces.story(&args.story).map_err(|e| workspace::failed(&e))?;
     let held = workspace::hold_quiet(&workspaces, &story)?;
-    let patch = workspaces.diff(&story, &held, Limits::default()).map_err(|e| workspace::failed(&e))?;
+    let patch = workspaces.diff(&story, &held, beginning(&story), Limits::default()).map_err(|e| workspace::failed(&e))?;
     drop(held);
     if std::io::stdout().is_terminal() {
         // A stranger's lines: the terminal must show them, not obey them.
@@ -31,4 +34,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new(Exit::Failure, "the patch could not be written").because(&error));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the story began, when its workspace stands on an earlier attempt: a repair is only the last part of what it changed.
+fn beginning(story: &Story) -> Option<Oid> {
+    let facts = State::find().ok()?.store().ok()??.story(&story.story.parse().ok()?).ok()??;
+    let mut changes = facts.attempts.iter().filter_map(|attempt| attempt.change.as_ref());
+    changes.find(|change| change.commit.as_str() == story.base)?.base.as_str().parse().ok()
 }

@@ -9,8 +9,9 @@ use super::failure::{Exit, Failure};
 use super::printer;
 use super::state::{self, State, clock};
 use crate::base::columns::hang;
+use crate::base::suggest;
 use crate::base::text::{cut, one_line, plural};
-use crate::event::{AttemptEnd, GateResult, Kind, Verdict};
+use crate::event::{AttemptEnd, CATALOG, GateResult, Kind, Verdict};
 use crate::store::{Filter, Store, Stored};
 use crate::story::budget::{self, money};
 
@@ -25,10 +26,10 @@ pub struct Args {
     #[arg(short, long)]
     follow: bool,
     /// Only events after this number
-    #[arg(long, value_name = "SEQ", default_value_t = 0, value_parser = number)]
+    #[arg(long, value_name = "SEQ", default_value_t = 0, value_parser = number, allow_negative_numbers = true)]
     since: u64,
     /// Only the last N events
-    #[arg(short = 'n', long = "last", value_name = "N", value_parser = count)]
+    #[arg(short = 'n', long = "last", value_name = "N", value_parser = count, allow_negative_numbers = true)]
     last: Option<u64>,
     /// Only events of this kind, or of a whole family: `attempt.ended`, `story`
     #[arg(long, value_name = "KIND")]
@@ -43,13 +44,13 @@ pub struct Args {
     #[arg(long, conflicts_with = "format")]
     json: bool,
     /// Recompute the hash chain and say where it breaks
-    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story"])]
+    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story", "kind", "search", "format"])]
     verify: bool,
     /// With --verify: this hash, noted earlier, must be in the chain
     #[arg(long, value_name = "HASH", requires = "verify")]
     contains: Option<String>,
     /// Make the cached views anew from the events
-    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story", "verify"])]
+    #[arg(long, conflicts_with_all = ["follow", "since", "last", "story", "kind", "search", "format", "verify"])]
     rebuild: bool,
 }
 
@@ -118,6 +119,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let story = args.story.as_deref().map(|typed| state::story(Some(&store), typed)).transpose()?;
+    if let Some(unknown) = args.kind.as_deref().and_then(|kind| unknown_kind(kind.trim_end_matches('.'))) {
+        printer::say(&unknown);
+    }
     let columns = printer::columns();
     // The last ones of those that are wanted: all have to be looked at.
     let chooses = args.kind.is_some() || args.search.is_some();
@@ -150,6 +154,16 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         (filter.since, filter.last) = (last, None);
         std::thread::sleep(POLL);
     }
+}
+
+/// What is said of a kind that this program does not write. It may be in the store all the same: a newer one wrote it.
+pub(super) fn unknown_kind(wanted: &str) -> Option<String> {
+    let names = || CATALOG.iter().flat_map(|kind| [Some(kind.name), kind.name.split_once('.').map(|(family, _)| family)]).flatten();
+    if names().any(|name| name == wanted) {
+        return None;
+    }
+    let near = suggest::nearest(wanted, names()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Some(format!("No kind of event that is known here is called `{}`{near}", cut(&one_line(wanted), 100)))
 }
 
 /// A follower may be there before anything is.

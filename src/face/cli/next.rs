@@ -33,10 +33,13 @@ pub fn run(args: NextArgs) -> Result<ExitCode, Failure> {
     for story in &choice.start {
         printer::prose(&line(*story));
     }
-    if choice.start.is_empty() {
-        printer::err("Nothing can start now; cofferdam blocked says what holds it up.");
-    }
     let waiting = choice.not.iter().filter(|(_, r)| !matches!(r, Reason::Landed | Reason::Cancelled));
+    if choice.start.is_empty() {
+        printer::err(match waiting.clone().next() {
+            Some(_) => "Nothing can start now; cofferdam blocked says what holds it up.",
+            None => "Nothing is left to start: every story of the plan has landed, or was cancelled.",
+        });
+    }
     if args.all {
         for (story, reason) in waiting {
             printer::prose(&format!("- {}: {reason}", line(*story)));

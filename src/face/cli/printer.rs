@@ -34,12 +34,7 @@ static LOST: OnceLock<String> = OnceLock::new();
 
 /// Writes data for a person or a pipe. A reader that went away is no error: there is nobody left to tell. A full disk is: see [`lost`].
 pub fn out(text: &str) {
-    let mut stdout = anstream::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{text}")
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        LOST.get_or_init(|| error.to_string());
-    }
+    out_or_gone(text);
 }
 
 /// Why not all data was written, if so.
@@ -50,7 +45,13 @@ pub fn lost() -> Option<&'static str> {
 /// Writes data, and says whether the reader is still there: what goes on for ever must end when nobody reads it.
 pub fn out_or_gone(text: &str) -> bool {
     let mut stdout = anstream::stdout().lock();
-    writeln!(stdout, "{text}").is_ok()
+    let written = writeln!(stdout, "{text}");
+    if let Err(error) = &written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        LOST.get_or_init(|| error.to_string());
+    }
+    written.is_ok()
 }
 
 /// The columns of the terminal that standard output is. None for a pipe or a file.

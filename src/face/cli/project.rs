@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::failure::{Exit, Failure};
 use super::{printer, problems, standing};
-use crate::base::source::{Problem, any_error};
+use crate::base::source::{Level, Problem, any_error};
 use crate::base::text::one_line;
 use crate::config::StartOn;
 use crate::config::load::{Environment, Loaded, Options, Target, load};
@@ -108,9 +108,15 @@ impl ProjectArgs {
 
     /// The project around the current folder and its configuration. Warnings are printed.
     pub fn load(&self) -> Result<Loaded, Failure> {
+        let loaded = self.load_silently()?;
+        problems::print(&loaded.warnings);
+        Ok(loaded)
+    }
+
+    /// The same for who goes on to [`PlanArgs::check`], which finds the warnings again.
+    pub fn load_silently(&self) -> Result<Loaded, Failure> {
         match self.try_load()? {
             Ok(loaded) => {
-                problems::print(&loaded.warnings);
                 printer::detail(|| format!("the configuration is that of {}", origin(&loaded, self.file())));
                 Ok(loaded)
             }
@@ -132,6 +138,11 @@ impl PlanArgs {
         };
         checked.problems.extend(loaded.warnings.iter().cloned());
         let config = &loaded.config;
+        // The configuration knows nothing of events: whoever misspells one would wait for a word that never comes.
+        checked.problems.extend(config.notify.on.iter().filter_map(|on| super::log::unknown_kind(on)).map(|what| Problem {
+            level: Level::Warning,
+            ..Problem::anywhere("unknown-kind", what, "look at notify.on; docs/event-catalog.md has all kinds")
+        }));
         match self.read(&loaded) {
             Ok(read) => {
                 let rules = lint::Rules {

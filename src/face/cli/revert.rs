@@ -115,7 +115,7 @@ fn standing(story: &StoryId, revert: &Revert) -> (&'static str, String) {
 }
 
 /// A prepared revert in one line.
-pub(super) fn line(story: &StoryId, revert: &Revert) -> String {
+pub(in crate::face) fn line(story: &StoryId, revert: &Revert) -> String {
     let (state, waits_for) = standing(story, revert);
     let (story, why) = (one_line(story.as_str()), one_line(&revert.why));
     format!("{state}: {} takes back {story} ({why}), and waits for {waits_for}", revert.candidate.short())

@@ -168,7 +168,7 @@ struct Files<'a> {
 
 impl<'a> Files<'a> {
     fn open(args: &'a PlanArgs) -> Result<Self, Failure> {
-        let loaded = args.project.load()?;
+        let loaded = args.project.load_silently()?;
         let repository = Repository::discover(&loaded.root).map_err(|error| workspace::failed(&error.into()))?;
         let target = match &loaded.target {
             Target::At { branch, .. } => format!("refs/heads/{branch}"),

@@ -168,7 +168,7 @@ pub(in crate::face) fn story(store: Option<&Store>, typed: &str) -> Result<Story
     let rows = store.stories().map_err(failure)?;
     let next = match suggest::nearest(typed, rows.iter().map(|row| row.id.as_str())) {
         Some(near) => format!("did you mean {}?", one_line(near)),
-        None => "cofferdam status lists the stories there are".to_owned(),
+        None => "cofferdam status lists the stories there are; one that was just written is known from the next run on".to_owned(),
     };
     Err(unknown().next(next))
 }

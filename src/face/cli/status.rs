@@ -53,11 +53,11 @@ fn everywhere(as_json: bool) -> Result<ExitCode, Failure> {
     let mut documents = Vec::new();
     for (state, is_there) in State::all()? {
         let place = state.repository().display().to_string();
-        let looked = || -> Result<(Runner, Vec<StoryRow>), Failure> {
-            let rows = state.store()?.map(|store| store.stories().map_err(state::failure)).transpose()?.unwrap_or_default();
-            Ok((state.runner()?, rows))
+        let looked = || -> Result<(Runner, Overview, Vec<StoryRow>), Failure> {
+            let Some(store) = state.store()? else { return Ok((state.runner()?, Overview::default(), Vec::new())) };
+            Ok((state.runner()?, store.overview().map_err(state::failure)?, store.stories().map_err(state::failure)?))
         };
-        let (runner, rows) = match looked() {
+        let (runner, overview, rows) = match looked() {
             Ok(looked) => looked,
             Err(failure) => {
                 let line = format!("{}  cannot be read: {}", one_line(&place), one_line(&failure.what));
@@ -66,7 +66,8 @@ fn everywhere(as_json: bool) -> Result<ExitCode, Failure> {
             }
         };
         let (merged, total) = progress(&rows);
-        let waiting = rows.iter().filter(|row| row.next.is_some()).count();
+        let reverts = overview.reverts.values().filter(|revert| revert.waits_for_human()).count();
+        let waiting = rows.iter().filter(|row| row.next.is_some()).count() + reverts;
         let asks = if waiting > 0 { format!(", {} for a human", plural(waiting as u64, "waits", "wait")) } else { String::new() };
         let gone = if is_there { "" } else { "  (the repository is gone)" };
         let line = format!("{}  {}; {merged} of {total} merged{asks}{gone}", one_line(&place), runner_line(&runner));

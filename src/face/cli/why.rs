@@ -276,7 +276,9 @@ fn everything(store: Option<&Store>, runner: &Runner, as_json: bool) -> Result<(
     };
     let (overview, phases) = surroundings(store)?;
     let now = state::now();
-    let open = store.all_facts().map_err(state::failure)?.into_iter().filter(|story| !phase(story).is_terminal());
+    // A landing that turned out red has a revert, and somebody who decides about it.
+    let is_open = |story: &Story| !phase(story).is_terminal() || overview.reverts.contains_key(&story.id);
+    let open = store.all_facts().map_err(state::failure)?.into_iter().filter(is_open);
     let reasons: Vec<(Story, Because)> =
         open.map(|story| (because(&story, &phases, &overview, runner, now), story)).map(|(because, story)| (story, because)).collect();
     if as_json {
@@ -286,7 +288,13 @@ fn everything(store: Option<&Store>, runner: &Runner, as_json: bool) -> Result<(
         return Ok(());
     }
     if reasons.is_empty() {
-        printer::out("Nothing is left to do: every story is merged, or ended in another way.");
+        // What was written since is in no event yet.
+        printer::prose(if phases.is_empty() {
+            "No story is known before the first run.\n  next: cofferdam next shows what a run would start"
+        } else {
+            "Nothing is left to do: every story that is known is merged, or ended in another way.\n  \
+             next: cofferdam next shows whether the plan has new ones"
+        });
     }
     for (story, because) in &reasons {
         let next = because.next.as_deref().map(|next| format!("\n    next: {}", one_line(next))).unwrap_or_default();

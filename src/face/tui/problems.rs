@@ -7,6 +7,7 @@ use crate::base::graph::reachable;
 use crate::event::{Landing, StopReason};
 use crate::face::cli::state::ago;
 use crate::face::cli::why::because;
+use crate::store::fold::Revert;
 use crate::store::health::{Runner, Status};
 use crate::story::{Phase, wanted};
 
@@ -34,7 +35,7 @@ pub(super) fn problems(data: &Data, now: Timestamp) -> Vec<Problem> {
         let holds: Vec<usize> =
             reachable(&data.graph.dependents, at).into_iter().filter(|s| *s != at && !over(&data.stories[*s])).collect();
         // What was ended on purpose is nobody's business, unless something still waits for it.
-        if over(item) && holds.is_empty() {
+        if over(item) && holds.is_empty() && !has_revert(data, item) {
             continue;
         }
         let because = because(&item.story, &data.phases, &data.overview, runner, now);
@@ -58,8 +59,14 @@ pub(super) fn problems(data: &Data, now: Timestamp) -> Vec<Problem> {
     found
 }
 
+/// It landed, turned out red, and what takes it back waits for a word.
+fn has_revert(data: &Data, item: &Item) -> bool {
+    data.overview.reverts.get(&item.story.id).is_some_and(Revert::waits_for_human)
+}
+
 fn needs_somebody(data: &Data, at: usize, item: &Item) -> bool {
     match &item.phase {
+        Phase::Merged { .. } => has_revert(data, item),
         Phase::Blocked(_) | Phase::Escalated { .. } | Phase::Stagnated { .. } | Phase::Cancelled { .. } | Phase::Reverted { .. } => true,
         Phase::Pending { .. } => {
             !item.story.spec.automatable && data.graph.after[at].iter().all(|before| data.stories[*before].phase.satisfies_dependents())

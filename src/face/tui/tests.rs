@@ -412,6 +412,27 @@ fn keys_that_act_ask_first_and_then_wish_what_the_commands_do() {
 }
 
 #[test]
+fn a_revert_that_waits_for_a_word_is_a_problem_until_it_has_one() {
+    let mut world = World::filled();
+    let why = "the gate test is red".to_owned();
+    let (base, landed) = (commit(101), commit(101));
+    world.say(
+        "US-1",
+        Kind::RevertPrepared { candidate: commit(12), tree: crate::story::harness::tree(12), base, landed, why, evidence: None },
+    );
+    let asked = |world: &World| {
+        let screen = world.screen();
+        let next: Vec<_> = screen.problems.iter().filter_map(|problem| problem.next.clone()).collect();
+        next.contains(&"cofferdam approve US-1".to_owned())
+    };
+    assert!(!asked(&world), "its gates run");
+    world.say("US-1", Kind::RevertReady { candidate: commit(12) });
+    assert!(asked(&world));
+    world.say("US-1", Kind::StoryApproved { commit: commit(12), without_gates: Vec::new() });
+    assert!(!asked(&world));
+}
+
+#[test]
 fn the_root_that_holds_the_most_comes_first_among_the_problems() {
     let screen = World::filled().screen();
     let names: Vec<(&str, usize)> = screen

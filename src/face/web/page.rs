@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::cli::log::{end_word, gate_word, summary, verdict_word};
+use super::super::cli::revert;
 use super::super::cli::show::{Shown, conclusion_word, next};
 use super::super::cli::state::{clock, status_word};
 use super::super::cli::status::{by_phase, progress};
@@ -129,14 +130,21 @@ pub(super) fn overview(root: &str, seen: &Seen<'_>) -> String {
         ),
     );
     let waiting = rows.iter().filter(|row| row.next.is_some());
+    let reverts = overview.reverts.iter().filter(|(_, revert)| revert.waits_for_human());
+    let reverts: String = reverts
+        .map(|(story, of)| {
+            let next = format!("cofferdam approve {story}");
+            asks(&story_link(root, story.as_str()), "revert", &revert::line(story, of), Some(&next))
+        })
+        .collect();
     let waiting: String = waiting
         .map(|row| {
             let (reason, question) = (row.reason.as_deref().unwrap_or("waits"), row.question.as_deref().unwrap_or_default());
             asks(&story_link(root, &row.id), reason, question, row.next.as_deref())
         })
         .collect();
-    if !waiting.is_empty() {
-        add(&mut main, &format!("<h2>Waiting for a human</h2>\n{waiting}"));
+    if !waiting.is_empty() || !reverts.is_empty() {
+        add(&mut main, &format!("<h2>Waiting for a human</h2>\n{reverts}{waiting}"));
     }
     let lines: Vec<Vec<String>> = rows
         .iter()
@@ -228,7 +236,27 @@ fn of_attempt(root: &str, story: &Story, attempt: &Attempt) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::fold::Revert;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_revert_that_is_ready_waits_for_a_human() {
+        let shown = |ready, approved| {
+            let candidate = "1".repeat(40).parse().expect("an id");
+            let revert = Revert { candidate, why: "<b>red".to_owned(), ready, approved };
+            let reverts = [("US-1".parse().expect("an id"), revert)].into();
+            let overview = Overview { reverts, ..Overview::default() };
+            let runner = Runner { status: Status::Stopped, pid: None, heartbeat: None, detail: None };
+            let seen = Seen { project: "p", runner: &runner, overview: &overview, rows: &[], news: &[], now: Timestamp::UNIX_EPOCH };
+            super::overview("/r/", &seen)
+        };
+        let page = shown(true, false);
+        assert!(page.contains("Waiting for a human") && page.contains("<code>cofferdam approve US-1</code>"), "{page}");
+        assert!(page.contains("/r/story/US-1") && page.contains("&lt;b&gt;red") && !page.contains("<b>"), "{page}");
+        for (ready, approved) in [(false, false), (true, true)] {
+            assert!(!shown(ready, approved).contains("Waiting for a human"));
+        }
+    }
 
     proptest! {
         #[test]

@@ -109,7 +109,7 @@ struct Checked {
 pub(super) fn verify_from(folder: &Path, as_json: bool) -> Result<ExitCode, Failure> {
     let checked = check(folder).map_err(|why| {
         Failure::new(Exit::Failure, format!("{} is no export that can be checked", folder.display()))
-            .why(why)
+            .why(one_line(&why))
             .next("name the folder that `cofferdam evidence export` made")
     })?;
     let landed = checked.audit.landed.as_ref();
