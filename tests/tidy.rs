@@ -127,7 +127,7 @@ const PURE: &[&str] = &[
     "src/engine/sync.rs",
     "src/engine/turn.rs",
     "src/engine/view.rs",
-    "src/role/redact.rs",
+    "src/base/redact.rs",
     "src/egress/rule.rs",
     "src/egress/address.rs",
     "src/egress/http1.rs",

@@ -28,6 +28,8 @@ const TOKEN: &str = ".cofferdam/token";
 
 /// Who asks waits its turn behind so many.
 const MOST_AT_ONCE: usize = 8;
+/// Between two looks when nobody can be let in.
+const BREATH: Duration = Duration::from_millis(50);
 /// A request that is not whole by then is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much is read at once.
@@ -74,11 +76,18 @@ impl Counter {
     /// # Errors
     /// When a place for it cannot be made, or this program's own file is not found.
     pub fn furnish(&self, folder: &RunFolder, policy: &mut Policy) -> io::Result<()> {
+        let program = std::env::current_exe()?;
+        if !program.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "this program was replaced since it began; end the run and begin it again",
+            ));
+        }
         folder.write("socket", b"")?;
         folder.write(&format!("bin/{PROGRAM}"), b"")?;
         policy.socket = Some(SOCKET.into());
         policy.grants.push(Grant {
-            host: std::env::current_exe()?,
+            host: program,
             inside: Path::new(PROGRAMS).join(PROGRAM),
             access: Access::Read,
             reason: "the client of cofferdam ask".to_owned(),
@@ -157,12 +166,17 @@ impl Counter {
             // While nobody is heard, nobody runs out of time.
             goes_on && (!open || now < one.since + PATIENCE)
         });
-        if first == 2
-            && happened.get(1) == Some(&true)
-            && let Ok((stream, _)) = listener.accept()
-            && stream.set_nonblocking(true).is_ok()
-        {
-            asking.push(Asking { stream, line: Vec::new(), since: Instant::now() });
+        if first == 2 && happened.get(1) == Some(&true) {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    if stream.set_nonblocking(true).is_ok() {
+                        asking.push(Asking { stream, line: Vec::new(), since: Instant::now() });
+                    }
+                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                // Without a descriptor to be had it goes on waiting, and would be found waiting again at once.
+                Err(_) => std::thread::sleep(BREATH),
+            }
         }
         true
     }

@@ -9,6 +9,7 @@ pub mod id;
 pub mod name;
 pub mod path;
 pub mod reach;
+pub mod redact;
 pub mod size;
 pub mod source;
 pub mod suggest;

@@ -5,7 +5,7 @@
 //!        └──────────── layer: checked against keys ────────────┘ ─▶ merged settings ─▶ build ─▶ Config
 //! ```
 //!
-//! All but [`load`] is pure. The target branch's file comes from its commit, never from a work tree: an agent that edits the
+//! All but [`load`] and [`secrets`] is pure. The target branch's file comes from its commit, never from a work tree: an agent that edits the
 //! file changes nothing about its own verification.
 
 pub mod build;
@@ -13,6 +13,7 @@ pub mod keys;
 pub mod layer;
 pub mod load;
 pub mod schema;
+pub mod secrets;
 pub mod value;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use super::gate::{self, Definition, Ended, Key, Seen};
 use super::gate_memory::{Memory, Record};
 use super::gate_network::{Door, Open};
+use crate::base::redact::{Redactor, Secrets};
 use crate::base::text::bytes_line;
+use crate::config::secrets::known_secrets;
 use crate::config::{Config, Limits as ConfigLimits, Role};
 use crate::egress::{Grant, Tally};
 use crate::report::{self, Counts, ReportError};
@@ -96,6 +98,8 @@ pub struct Gates<'a> {
     network: Vec<String>,
     /// Keys that the gateway puts in.
     grants: Vec<Grant>,
+    /// What no log of a gate may keep: a host may say back what it was sent.
+    secrets: Secrets,
     memory: Memory,
     caches: Caches,
 }
@@ -123,13 +127,15 @@ impl<'a> Gates<'a> {
         let state = State::of(&repository)?;
         let memory = Memory::of(&state)?;
         let limits = config.limits.get(&Role::Gate).copied().unwrap_or_default();
+        let around = Surroundings::of_process();
         let caches = Caches::of(&state, Bounds { bytes: config.workspace.caches, ..Bounds::default() })?;
         Ok(Self {
             engine,
             repository,
             state,
             evidence,
-            around: Surroundings::of_process(),
+            secrets: known_secrets(&around.variables, config),
+            around,
             limits,
             network: config.network.get(&Role::Gate).cloned().unwrap_or_default(),
             grants: Vec::new(),
@@ -312,7 +318,7 @@ impl<'a> Gates<'a> {
         policy.caches.extend(warm.iter().map(|(run, path)| run.mount(policy.workspace.inside.join(path))));
         let unopened = |source| GateError::Gateway { gate: gate.name.clone(), source };
         let door = Door::of(&mut policy, &self.grants).map_err(unopened)?;
-        let log = Log::new(self.evidence.writer()?);
+        let log = Log::new(self.evidence.writer()?, self.secrets.clone());
         let started = Instant::now();
         let command = self.engine.sandbox(&policy).command("/bin/sh").args(["-c", gate.run.as_str()].map(OsString::from));
         let mut running = command.stdout(log.destination()).stderr(log.destination()).spawn()?;
@@ -516,13 +522,27 @@ struct Log(Arc<Mutex<LogParts>>);
 
 struct LogParts {
     writer: Option<EvidenceWriter>,
+    redactor: Redactor,
     tail: Vec<u8>,
     failed: Option<io::Error>,
 }
 
+impl LogParts {
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(Err(error)) = self.writer.as_mut().map(|writer| writer.write_all(bytes)) {
+            // A gate whose log cannot be kept has no result; it is said at the end.
+            self.failed = Some(error);
+            self.writer = None;
+        }
+        self.tail.extend_from_slice(bytes);
+        let over = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..over);
+    }
+}
+
 impl Log {
-    fn new(writer: EvidenceWriter) -> Self {
-        Self(Arc::new(Mutex::new(LogParts { writer: Some(writer), tail: Vec::new(), failed: None })))
+    fn new(writer: EvidenceWriter, secrets: Secrets) -> Self {
+        Self(Arc::new(Mutex::new(LogParts { writer: Some(writer), redactor: Redactor::new(secrets), tail: Vec::new(), failed: None })))
     }
 
     fn destination(&self) -> Destination {
@@ -537,18 +557,14 @@ impl Log {
 
     fn take(&self, bytes: &[u8]) {
         let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Err(error)) = parts.writer.as_mut().map(|writer| writer.write_all(bytes)) {
-            // A gate whose log cannot be kept has no result; it is said at the end.
-            parts.failed = Some(error);
-            parts.writer = None;
-        }
-        parts.tail.extend_from_slice(bytes);
-        let over = parts.tail.len().saturating_sub(TAIL);
-        parts.tail.drain(..over);
+        let clean = parts.redactor.push(bytes);
+        parts.keep(&clean);
     }
 
     fn finish(self) -> io::Result<(crate::base::id::EvidenceId, String)> {
         let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = parts.redactor.finish();
+        parts.keep(&rest);
         if let Some(error) = parts.failed.take() {
             return Err(error);
         }

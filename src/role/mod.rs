@@ -10,23 +10,23 @@ pub mod form;
 pub mod network;
 pub mod policy;
 pub mod process;
-pub mod redact;
 pub mod stop;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::config::{Config, Role, Secret};
+use crate::config::secrets::known_secrets;
+use crate::config::{Config, Role};
 use crate::sandbox::Engine;
 use crate::sandbox::toolchains::Surroundings;
 use crate::store::Evidence;
 use crate::workspace::stories::{WorkspaceError, Workspaces};
 
+pub use crate::base::redact::Secrets;
 pub use network::Purse;
 pub use policy::{Files, PolicyError, policy};
 pub use process::{Process, ProcessError, Ran};
-pub use redact::Secrets;
 pub use stop::Stop;
 
 /// What programs say that they are, each asked once.
@@ -65,7 +65,7 @@ pub struct Workshop {
 
 impl Workshop {
     pub fn new(engine: Engine, evidence: Evidence, around: Surroundings, root: &Path, config: Arc<Config>) -> Self {
-        let secrets = known_secrets(&around, &config);
+        let secrets = known_secrets(&around.variables, &config);
         Self {
             engine,
             evidence,
@@ -134,17 +134,4 @@ fn built_in_profile(role: Role) -> &'static str {
         Role::Gate => "gate",
         Role::Planner | Role::Reviewer | Role::Diagnoser => "reviewer",
     }
-}
-
-/// Values that must never be kept: what the environment and the configuration call a secret.
-fn known_secrets(around: &Surroundings, config: &Config) -> Secrets {
-    let named = |name: &str| around.variables.get(name).map(|value| (name.to_owned(), value.as_encoded_bytes().to_vec()));
-    let variables = around.variables.keys().filter(|name| Secrets::is_secret_name(name)).filter_map(|name| named(name));
-    let credentials = config.credentials.iter().filter_map(|credential| match &credential.from {
-        Secret::Env(name) => named(name),
-        Secret::File(path) => Some((format!("the credential of {}", credential.host), fs_err::read(path).ok()?)),
-        // Whoever runs the command knows the value; it is not run only to keep its answer out.
-        Secret::Command(_) => None,
-    });
-    Secrets::new(variables.chain(credentials))
 }

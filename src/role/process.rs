@@ -7,9 +7,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::network::{Open, Purse};
-use super::redact::Redactor;
 use super::{Stop, Workshop};
 use crate::base::id::EvidenceId;
+use crate::base::redact::Redactor;
 use crate::base::text::one_line;
 use crate::egress::Tally;
 use crate::sandbox::{Destination, Outcome, Policy, SandboxError};

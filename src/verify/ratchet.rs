@@ -9,6 +9,8 @@ use crate::event::Finding;
 
 /// What of a command is shown.
 const SHOWN: usize = 200;
+/// More than this is not asked of a human at once. Fewer than are kept of an evaluator's findings: what is not kept would not be asked.
+const MOST: usize = 40;
 
 /// The gates that the change takes away or weakens, each as something that a human must approve by its name.
 pub fn losses(before: &[Gate], after: &[Gate]) -> Report {
@@ -19,6 +21,11 @@ pub fn losses(before: &[Gate], after: &[Gate]) -> Report {
         for text in new.map_or_else(|| vec![format!("the gate `{name}` goes")], |new| weaker(&name, old, new)) {
             report.approvals.push(Finding { text, path: Some(FILE.to_owned()), gate: Some(old.name.clone()), ..Finding::default() });
         }
+    }
+    let lost = report.approvals.len();
+    if lost > MOST {
+        let text = format!("it takes {lost} things from the gates: no more than {MOST} in one change, so that each can be looked at");
+        return Report { findings: vec![Finding { text, path: Some(FILE.to_owned()), ..Finding::default() }], ..Report::default() };
     }
     report
 }
@@ -72,6 +79,14 @@ mod tests {
         let report = losses(&[gate("test"), gate("lint")], after);
         assert_eq!(report.verdict(), if report.approvals.is_empty() { Verdict::Pass } else { Verdict::NeedsApproval });
         report.approvals.into_iter().map(|loss| (loss.gate.expect("named"), loss.text)).collect()
+    }
+
+    #[test]
+    fn nothing_goes_unasked_in_a_crowd() {
+        let gates: Vec<_> = (0..=MOST).map(|number| gate(&format!("g{number}"))).collect();
+        assert_eq!(losses(&gates[..MOST], &[]).approvals.len(), MOST);
+        let many = losses(&gates, &[]);
+        assert!(many.verdict() == Verdict::Fail && many.findings[0].text.contains("41 things"), "{many:?}");
     }
 
     #[test]

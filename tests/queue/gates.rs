@@ -207,6 +207,24 @@ fn the_same_proof_is_never_paid_for_twice_and_another_definition_is_another_proo
 }
 
 #[test]
+fn no_log_of_a_gate_keeps_a_secret_that_is_said_back() {
+    let world = World::new(None);
+    world.commit(&gate("say", "printf 'it is hunter2%s\\n' -and-longer", ""));
+    let said = |token: &str| {
+        let output = world.command(&["gate", "--json", "--fresh"]).env("DEPLOY_TOKEN", token).output().expect("it runs");
+        let document = serde_json::from_slice(&output.stdout).expect("JSON");
+        result(&document, "say")["log_tail"].as_str().expect("a log").to_owned()
+    };
+    assert_eq!(said("another-of-them"), "it is hunter2-and-longer", "control: it is said, and nobody calls it a secret");
+    fs_err::remove_dir_all(world.path("home/.local/state/cofferdam")).expect("removed");
+    assert_eq!(said("hunter2-and-longer"), "it is [redacted: DEPLOY_TOKEN]");
+    let kept = world.state().into_iter().filter(|path| path.is_file());
+    let holds =
+        |path: &std::path::PathBuf| fs_err::read(path).is_ok_and(|bytes| bytes.windows(18).any(|part| part == b"hunter2-and-longer"));
+    assert_eq!(kept.filter(holds).collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
 fn an_interrupted_gate_is_neither_red_nor_remembered() {
     let world = World::new(None);
     let mark = format!("3131{}", std::process::id());

@@ -96,6 +96,10 @@ const HANDS: &str = "make; git -C nested status";
 
 #[test]
 fn what_runs_later_without_a_word_outside_is_named_by_us() {
+    if std::process::Command::new("make").arg("--version").output().is_err() {
+        drop(std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED what runs later on the host: make is not installed\n"));
+        return;
+    }
     everybody(|world| {
         world.bash(
             "mkdir -p .vscode .github/workflows; echo 'all:' > Makefile; echo {} > package.json; echo : > .envrc; echo {} > .vscode/tasks.json; echo 'jobs: {}' > .github/workflows/ci.yml; \
