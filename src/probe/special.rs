@@ -284,7 +284,7 @@ fn overlay_layers(_: &Stage) -> Tried {
             }
         }
     }
-    // What they are made of lies below a cover, as far as it did not go with the old root.
+    // What they are made of went with the old root.
     for place in text.lines().filter_map(|line| line.split(' ').nth(4)) {
         let parts = (0..overlays).flat_map(|number| ["u", "w", "f", "0"].map(|part| format!("{place}/{number}/{part}")));
         if let Some(part) = parts.into_iter().find(|part| fs::symlink_metadata(part).is_ok()) {

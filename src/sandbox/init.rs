@@ -68,12 +68,6 @@ fn live(hull: &Hull, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), F
     for step in &hull.steps {
         world.perform(step, Vec::new(), None).map_err(|error| Failed { step: step.to_string(), error })?;
     }
-    if hull.privileged
-        && let Some(root) = &mut world.root
-    {
-        // Whatever of the host is shown from here on was opened by root and comes with its orders.
-        root.enter().map_err(|error| Failed { step: "the old root".to_owned(), error })?;
-    }
     // The usual filter is made while there is nothing else to do.
     world.filter(plan::USUAL_FILTER).map_err(begin)?;
     loop {
@@ -249,7 +243,7 @@ impl World {
     }
 
     fn enter(&mut self, terminal: bool) -> io::Result<()> {
-        self.root.take().ok_or_else(|| io::Error::other("there is no root to enter"))?.close()?;
+        self.root.take().ok_or_else(|| io::Error::other("there is no root to enter"))?.enter()?;
         let open = |path: &str, flags| sys::open_at(sys::cwd(), &CString::new(path)?, flags, 0);
         self.handed.push((Handed::Processes, open("/proc", libc::O_DIRECTORY)?));
         self.handed.push((Handed::Private, open("/tmp", libc::O_DIRECTORY)?));

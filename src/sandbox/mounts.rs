@@ -16,9 +16,6 @@ use super::sys;
 /// Attributes of every mount inside: no set-user-id programs, no devices.
 const CONFINED: u64 = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
 
-/// Where the stage lies in a root that was entered before it was needed.
-const STAGE: &str = "/.stage";
-
 /// Host folders that a privileged parent opened for one step, in the order in which the step needs them. Empty: open them here.
 pub(super) type Prepared = Vec<OwnedFd>;
 
@@ -31,8 +28,6 @@ pub(super) struct Root {
     own: HashSet<PathBuf>,
     options: (Option<u64>, Option<u64>),
     stage: Option<Stage>,
-    /// Is this the root already, and the old one gone?
-    entered: bool,
     /// The payload's: while the root is built, modes are meant as they are written.
     umask: Mode,
 }
@@ -51,7 +46,7 @@ enum Made {
     Before,
 }
 
-/// Where the parts of overlays are put together; gone, or covered, before the sandbox starts.
+/// Where the parts of overlays are put together; gone before the sandbox starts.
 #[derive(Debug)]
 struct Stage {
     root: OwnedFd,
@@ -73,7 +68,7 @@ impl Root {
         let root = sys::new_filesystem(c"tmpfs", &[(c"mode", Some(c"0755"))], CONFINED)?;
         sys::move_mount(root.as_fd(), sys::cwd(), c"/")?;
         let device = fstat(&root)?.st_dev;
-        Ok(Self { root, device, own: HashSet::new(), options: (None, None), stage: None, entered: false, umask })
+        Ok(Self { root, device, own: HashSet::new(), options: (None, None), stage: None, umask })
     }
 
     /// Bounds what the root and the private folders hold, and what takes the writes of overlays.
@@ -156,21 +151,13 @@ impl Root {
             }
         };
         let tree = if folder {
-            self.cover()?
+            self.folder(Path::new("/.masked"), 0o555)?;
+            sys::open_tree(self.root.as_fd(), c".masked", sys::OPEN_TREE_CLONE)?
         } else {
-            let tree = prepared.into_iter().next().map_or_else(|| open_source(Path::new("/dev/null")), Ok)?;
-            sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
-            tree
+            prepared.into_iter().next().map_or_else(|| open_source(Path::new("/dev/null")), Ok)?
         };
-        sys::move_mount_onto(tree.as_fd(), at.as_fd())
-    }
-
-    /// An empty folder that hides another one.
-    fn cover(&mut self) -> io::Result<OwnedFd> {
-        self.folder(Path::new("/.masked"), 0o555)?;
-        let tree = sys::open_tree(self.root.as_fd(), c".masked", sys::OPEN_TREE_CLONE)?;
         sys::mount_setattr(tree.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)?;
-        Ok(tree)
+        sys::move_mount_onto(tree.as_fd(), at.as_fd())
     }
 
     pub(super) fn device(&mut self, name: &str, prepared: Prepared) -> io::Result<()> {
@@ -311,41 +298,20 @@ impl Root {
     fn stage(&mut self) -> io::Result<&mut Stage> {
         if self.stage.is_none() {
             let root = memory(self.options.0, self.options.1)?;
-            if self.entered {
-                self.folder(Path::new(STAGE), 0o700)?;
-                self.attach(&root, Path::new(STAGE), true)?;
-            } else {
-                // In the old root, whose `/proc` nobody needs any more: it goes with it, in one go.
-                sys::move_mount(root.as_fd(), sys::cwd(), c"/proc")?;
-            }
+            // In the old root, whose `/proc` nobody needs any more: it goes with it, in one go.
+            sys::move_mount(root.as_fd(), sys::cwd(), c"/proc")?;
             self.stage = Some(Stage { root, used: 0 });
         }
         self.stage.as_mut().ok_or_else(|| io::Error::other("no stage"))
     }
 
-    /// Makes this root the root and drops the old one, which waits for every processor of the host: before there is anything else to do, when
-    /// nothing of the host will be opened from here.
-    pub(super) fn enter(&mut self) -> io::Result<()> {
-        if self.entered {
-            return Ok(());
-        }
+    /// Makes this root the root, drops the old one, and closes it for writing.
+    pub(super) fn enter(self) -> io::Result<()> {
+        nix::sys::stat::umask(self.umask);
         nix::unistd::fchdir(&self.root)?;
         nix::unistd::pivot_root(".", ".")?;
         umount2(".", MntFlags::MNT_DETACH)?;
-        self.entered = true;
-        Ok(nix::unistd::chdir("/")?)
-    }
-
-    /// Enters it, and closes it for writing.
-    pub(super) fn close(mut self) -> io::Result<()> {
-        let early = self.entered;
-        self.enter()?;
-        if early && self.stage.is_some() {
-            // What the overlays are made of needs no name any more. Taking it off would wait for every processor; nobody inside can.
-            let cover = self.cover()?;
-            sys::move_mount(cover.as_fd(), self.root.as_fd(), &c_path(relative(Path::new(STAGE)))?)?;
-        }
-        nix::sys::stat::umask(self.umask);
+        nix::unistd::chdir("/")?;
         sys::mount_setattr(self.root.as_fd(), 0, sys::MOUNT_ATTR_RDONLY, None)
     }
 
