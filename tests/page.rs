@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -143,6 +144,21 @@ impl Drop for Ends {
     }
 }
 
+/// A process that ends with its test, and everybody whom it started: they write to its folder until they are gone.
+struct EndsWithAll(Child);
+
+impl Drop for EndsWithAll {
+    fn drop(&mut self) {
+        let all = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        _ = nix::sys::signal::killpg(all, nix::sys::signal::Signal::SIGKILL);
+        drop(self.0.wait());
+        let end = Instant::now() + Duration::from_secs(10);
+        while nix::sys::signal::killpg(all, None).is_ok() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
 /// A page that is served.
 struct Page {
     process: Ends,
@@ -277,7 +293,7 @@ fn nothing_that_an_agent_wrote_is_more_than_text() {
 
 /// A browser, driven over a pair of pipes.
 struct Browser {
-    _process: Ends,
+    _process: EndsWithAll,
     to: fs_err::File,
     from: BufReader<fs_err::File>,
     next: u64,
@@ -300,11 +316,12 @@ impl Browser {
         }
         let options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --remote-debugging-pipe";
         let script = format!("exec {program} {options} --user-data-dir={0}/data about:blank 3<{0}/to 4>{0}/from", folder.path().display());
-        let process =
-            Command::new("sh").args(["-c", &script]).env("HOME", folder.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).env("HOME", folder.path()).env("TMPDIR", folder.path()).process_group(0);
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let to = fs_err::OpenOptions::new().write(true).open(&pipes[0]).expect("it reads");
         let from = BufReader::new(fs_err::File::open(&pipes[1]).expect("it writes"));
-        Some(Self { _process: Ends(process.expect("it starts")), to, from, next: 0, session: None, _folder: folder })
+        Some(Self { _process: EndsWithAll(process.expect("it starts")), to, from, next: 0, session: None, _folder: folder })
     }
 
     fn ask(&mut self, method: &str, params: Value) -> Value {
