@@ -77,6 +77,7 @@ fn sixty_four_at_once_do_not_disturb_each_other() {
     let (engine, policy) = (engine(&world), policy(&world));
     // Once: what is made once and kept is there before it is counted.
     engine.sandbox(&policy).command("true").output(0).expect("it runs");
+    engine.rest();
     let before = count();
     std::thread::scope(|scope| {
         let runs: Vec<_> = (0..64)
@@ -136,6 +137,21 @@ fn a_dropped_run_is_dead() {
     common::soon("the payload", || processes_with(&sleep).len() >= 2);
     drop(running);
     assert_eq!(processes_with(&sleep), Vec::<String>::new());
+}
+
+/// The sandbox's first process may still be on its way out then, and nobody else.
+#[test]
+fn nobody_is_alive_when_it_is_over() {
+    let _turn = turn();
+    let world = World::new(Who::Caller);
+    let (engine, policy) = (engine(&world), policy(&world));
+    let sleep = format!("6{}.77", std::process::id());
+    for _ in 0..20 {
+        let script = format!("for i in 1 2 3 4; do setsid sleep {sleep} >/dev/null 2>&1 & done; exit 3");
+        let finished = engine.sandbox(&policy).command("sh").args(["-c", &script]).output(1024).expect("it runs");
+        assert_eq!(processes_with(&sleep), Vec::<String>::new());
+        assert_eq!((finished.outcome.exit_code, finished.outcome.processes_left), (3, 0));
+    }
 }
 
 #[test]

@@ -4,13 +4,14 @@
 //! while the last one is in use; `cofferdam exec` has one built while it still reads its profile. A hull is used once, by whoever wants
 //! exactly its steps; else it is thrown away, and nothing but time is lost.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::cgroup::{Cgroups, Group, Mode};
 use super::command::{Sandbox, SandboxError, io_error};
@@ -20,11 +21,16 @@ use super::message;
 use super::plan::{self, Facts, Namespace, Plan, Step};
 use super::policy::{Grant, Limits, Policy, Tier};
 use super::prepare::{self, Owners};
-use super::sys;
+use super::{reaper, sys};
+
+/// So many may be about to end, with their descriptors and groups, while nobody wants another sandbox.
+const MOST_LEAVING: usize = 4;
 
 /// What sandboxes of one process share.
 #[derive(Debug)]
 pub struct Engine {
+    /// Sandboxes in which nobody is left but a first process that is about to end.
+    leaving: Mutex<VecDeque<Hold>>,
     forker: Forker,
     pub facts: Facts,
     /// Found when they are needed first: a sandbox can be begun before.
@@ -92,12 +98,12 @@ impl Vessel {
         self.pid
     }
 
-    pub(super) fn is_child(&self) -> bool {
-        self.child
-    }
-
     pub(super) fn has_pid_namespace(&self) -> bool {
         self.hull.has(Namespace::Pid)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// What is left of a plan for it; `None` when it was built for another one, or has ended.
@@ -130,6 +136,47 @@ impl Drop for Vessel {
         let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
         while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
         self.reap();
+    }
+}
+
+/// A sandbox as the kernel holds it: its first process, and the group of everybody else. Dropping it ends who is alive, waits for that, and
+/// takes the group away.
+#[derive(Debug)]
+pub(super) struct Hold {
+    /// Before its group, which must be empty to go.
+    pub(super) vessel: Vessel,
+    pub(super) group: Group,
+}
+
+impl Hold {
+    pub(super) fn kill(&self) {
+        if self.vessel.has_pid_namespace() {
+            // With its first process the kernel ends the whole namespace.
+            drop(sys::pidfd_send_signal(self.vessel.pidfd(), libc::SIGKILL));
+        } else {
+            // Init ends everything below it when it hears that we are gone; the group makes sure.
+            let _ = shutdown(self.vessel.control.as_raw_fd(), Shutdown::Both);
+            drop(self.group.kill());
+        }
+    }
+
+    /// Without a pid namespace init's end is not everybody's: whoever it left behind is ended here.
+    pub(super) fn end_orphans(&self) {
+        if !self.vessel.has_pid_namespace() {
+            drop(self.group.kill());
+            if self.vessel.child {
+                // We are the next reaper above init.
+                reaper::end_descendants();
+            }
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.vessel.ended {
+            self.kill();
+        }
     }
 }
 
@@ -228,8 +275,9 @@ impl Engine {
     }
 
     fn new(facts: Facts, forker: Forker) -> Self {
-        // The forker is dropped first: groups of hulls go before the place they stand in.
-        Self { forker, facts, cgroups: OnceLock::new(), owners: Mutex::default() }
+        // In this order they are dropped: groups go before the place they stand in.
+        let leaving = Mutex::default();
+        Self { leaving, forker, facts, cgroups: OnceLock::new(), owners: Mutex::default() }
     }
 
     /// Where groups are made, without those that a killed cofferdam left there.
@@ -258,8 +306,10 @@ impl Engine {
         line.answered()
     }
 
-    /// Throws away what was built ahead: for a process that will run nothing for a while.
+    /// Throws away what was built ahead, and waits for what is about to end: for a process that will run nothing for a while.
     pub fn rest(&self) {
+        let gone = std::mem::take(&mut *held(&self.leaving));
+        drop(gone);
         match &self.forker {
             Forker::Here(early) => drop(held(early).take()),
             Forker::Helper(line) => {
@@ -268,6 +318,21 @@ impl Engine {
                 line.spare = None;
             }
         }
+    }
+
+    /// Nobody is left in this sandbox but its first process, which ends by itself: waited for before the next one is complete, or when this
+    /// engine goes.
+    pub(super) fn let_go(&self, hold: Hold) {
+        if matches!(self.forker, Forker::Here(_)) {
+            // There may be no next one, and there is nothing better to do until it has ended.
+            hold.group.clear();
+        }
+        let mut leaving = held(&self.leaving);
+        leaving.push_back(hold);
+        let oldest = (leaving.len() > MOST_LEAVING).then(|| leaving.pop_front());
+        // What is waited for here keeps nobody else from leaving.
+        drop(leaving);
+        drop(oldest);
     }
 
     fn hull(&self, plan: &Plan) -> Hull {
@@ -343,6 +408,8 @@ impl Engine {
     /// While the sandbox is being completed: lets end what has to, and has the next hull built.
     pub(super) fn settle(&self, plan: &Plan) {
         held(&self.owners).settle();
+        let gone = std::mem::take(&mut *held(&self.leaving));
+        drop(gone);
         if let Forker::Helper(line) = &self.forker {
             let mut line = held(line);
             line.settle();

@@ -105,9 +105,6 @@ fn follow(order: &Order, descriptors: Vec<OwnedFd>, mut world: World, control: &
     }
     for (step, count) in order.steps.iter().zip(order.prepared.iter().copied().chain(std::iter::repeat(0))) {
         let prepared = (0..count).map(|_| next()).collect::<Result<_, _>>()?;
-        if *step == Step::Session && !join(control).map_err(begin)? {
-            return Ok(());
-        }
         world.perform(step, prepared, Some(order)).map_err(|error| Failed { step: step.to_string(), error })?;
     }
     if let Some((probe, _)) = world.probes.iter().find(|(_, held)| !held) {
@@ -121,13 +118,6 @@ fn follow(order: &Order, descriptors: Vec<OwnedFd>, mut world: World, control: &
 fn no_streams() -> io::Result<()> {
     let null = sys::open_at(sys::cwd(), c"/dev/null", libc::O_RDWR, 0)?;
     (0..=2).try_for_each(|target| sys::duplicate_onto(null.as_fd(), target))
-}
-
-/// Joins the group by itself, the one case that costs no lock over all forks of the host. False when the supervisor is gone.
-fn join(control: &OwnedFd) -> io::Result<bool> {
-    let Some(files) = message::group(control.as_fd())? else { return Ok(false) };
-    files.iter().try_for_each(|tasks| cgroup::join(tasks.as_fd()))?;
-    Ok(true)
 }
 
 /// Waits until the parent mapped the identity: it closes the pipe then, or when it dies, and then the next step fails.
@@ -302,6 +292,8 @@ fn limit_shared_memory(bytes: u64) -> io::Result<()> {
 /// Announces that everything holds, starts the payload, and waits for its end.
 fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
     let pid_namespace = world.namespaces.1;
+    // Nothing of the supervisor's is left to wait for when it hears that all is ready.
+    let Some(group) = message::group(control.as_fd())? else { return Ok(()) };
     let (names, fds): (Vec<Handed>, Vec<OwnedFd>) = world.handed.into_iter().unzip();
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     send(control.as_fd(), &FromInit::Ready { probes: world.probes, descriptors: names }, &borrowed)?;
@@ -312,16 +304,25 @@ fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
     let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC)?;
     // Returns when the payload runs: until then both are one memory, and this process waits.
     let payload = sys::fork_to_execute(|| {
+        // By itself, the one case that costs no lock over all forks of the host; and alone, so that the group can go before this process does.
+        if let Err(errno) = group.iter().try_for_each(|tasks| cgroup::join(tasks.as_fd())) {
+            let failed = FromInit::Failed { step: "group".to_owned(), errno: errno as i32, detail: errno.desc().to_owned() };
+            drop(send(control.as_fd(), &failed, &[]));
+            return 127;
+        }
         let error = execute(order, pid_namespace, world.terminal.as_ref());
         drop(send(control.as_fd(), &FromInit::ExecFailed { errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[]));
         127
     })?;
     let payload = Pid::from_raw(payload);
-    drop(world.terminal);
+    drop((group, world.terminal));
     // The pipes belong to the payload: their readers must see the end when it and its children are gone.
     (0..=2).for_each(sys::close_number);
     let ended = attend(control, &signals, payload);
-    if !pid_namespace {
+    // Whoever hears of the end may rely on it: nobody else is left then.
+    if pid_namespace {
+        reaper::end_namespace();
+    } else {
         reaper::end_descendants();
     }
     match ended? {

@@ -15,13 +15,14 @@ use super::wire::{self, Text};
 /// From init to supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FromInit {
-    /// A step failed; nothing was executed.
+    /// A step failed, or the payload could not join its group; nothing was executed.
     Failed { step: String, errno: i32, detail: String },
     /// Everything is enforced and probed; the descriptors named here come with the message, in this order.
     Ready { probes: Vec<(Probe, bool)>, descriptors: Vec<Handed> },
     /// The program could not be executed.
     ExecFailed { errno: i32 },
-    /// The payload ended; init and everything else in the sandbox end right after this. `left` is how many they were, when it failed.
+    /// The payload ended, and everybody else in the sandbox was ended; init, which says so, ends right after this. `left` is how many they
+    /// were, when the payload failed.
     Ended { code: Option<i32>, signal: Option<i32>, cpu_ms: u64, peak_memory_bytes: u64, left: u64 },
 }
 
@@ -55,7 +56,7 @@ pub(super) enum ToInit {
     Go(Box<Order>),
     /// The same, in a file that is the last descriptor: longer than a message may be.
     GoByFile,
-    /// The group is ready: one file for each part of it to join. Sent after the orders, because making a group takes time.
+    /// The group is ready: one file for each part of it, for the payload to join. Sent after the orders, because making a group takes time.
     Join,
     /// Send this signal to the payload.
     Signal(i32),

@@ -596,8 +596,8 @@ fn limits(limits: &Limits, namespaced: bool) -> Vec<Step> {
         Step::Limit { resource: Resource::RealTime, value: 0 },
     ];
     let mut limit = |resource, value: Option<u64>| steps.extend(value.map(|value| Step::Limit { resource, value }));
-    // Our own init is one more.
-    limit(if namespaced { Resource::Processes } else { Resource::MoreProcesses }, limits.pids.map(|n| n + 1));
+    // Our own init is one more, and the group, which says why it refused, is to be reached first.
+    limit(if namespaced { Resource::Processes } else { Resource::MoreProcesses }, limits.pids.map(|n| n + 2));
     limit(Resource::OpenFiles, limits.open_files);
     limit(Resource::FileSize, limits.file_size.or(limits.disk).map(Size::bytes));
     // A backstop for each process; the sum over all of them is the supervisor's.

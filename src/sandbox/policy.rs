@@ -50,6 +50,16 @@ pub struct Policy {
     pub terminal: bool,
 }
 
+impl Policy {
+    /// Does it show layers of the host that somebody else puts to use after it? A layer takes writes again only when the mount that had it
+    /// is gone.
+    pub fn borrows_layers(&self) -> bool {
+        let on_host = |upper: &Upper| matches!(upper, Upper::Folders { .. });
+        let workspace = matches!(&self.workspace.source, WorkspaceSource::Overlay { upper, .. } if on_host(upper));
+        workspace || !self.trees.is_empty() || self.caches.iter().any(|cache| on_host(&cache.upper))
+    }
+}
+
 /// How much of the kernel must be there. Nothing below these two exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,4 +1,4 @@
-//! Ends a tree of processes that no namespace holds together.
+//! Ends what is left of a sandbox: all of a pid namespace, or a tree of processes that no namespace holds together.
 
 use std::collections::BTreeSet;
 
@@ -7,6 +7,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::usage;
+
+/// Ends everybody else in the pid namespace whose first process this is, and returns when nobody is left: whoever loses its parent becomes
+/// this process's child before that parent is taken away, so there is nobody when there are no children.
+pub(super) fn end_namespace() {
+    // The kernel lets nobody fork past a signal for everybody.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    while matches!(waitpid(None, None), Ok(_) | Err(nix::Error::EINTR)) {}
+}
 
 /// Ends everything below this process, which is the reaper of all orphans. What is stopped cannot fork, so stopping comes first,
 /// in rounds until nobody new is found; then everybody is killed.

@@ -5,19 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::base::size::Size;
 
 use super::cgroup::{Enforced, Group, Usage};
 use super::command::{Finished, SandboxError, io_error};
 use super::disk;
-use super::engine::{Engine, Vessel};
+use super::engine::{Engine, Hold, Vessel};
 use super::message::{FromInit, Handed, ToInit, receive, send};
 use super::outcome::{Cause, OUTCOME_VERSION, Outcome, exit_code};
 use super::plan::{Plan, Probe};
 use super::policy::{Policy, Upper, WorkspaceSource};
-use super::reaper;
 use super::receipt::{self, Kept};
 use super::streams::{Incoming, Outgoing};
 use super::sys;
@@ -56,9 +54,7 @@ pub struct Running<'a> {
     engine: &'a Engine,
     policy: &'a Policy,
     plan: Plan,
-    /// Before its group, which must be empty to go.
-    vessel: Vessel,
-    group: Group,
+    hold: Hold,
     enforced: Enforced,
     /// Is there still something to be heard from init?
     hears: bool,
@@ -91,6 +87,8 @@ pub struct Running<'a> {
     /// When the group's counters were read last: not every limit of it wakes us.
     looked: Instant,
     ended: Option<FromInit>,
+    /// Has init said that nobody else is left?
+    emptied: bool,
     /// What the group had used when the payload ended: read while init takes the sandbox down.
     used: Option<Usage>,
     stopped: Option<(Cause, String)>,
@@ -112,8 +110,7 @@ impl<'a> Running<'a> {
             engine,
             policy,
             plan,
-            vessel,
-            group,
+            hold: Hold { vessel, group },
             enforced,
             hears: true,
             stdin,
@@ -141,11 +138,12 @@ impl<'a> Running<'a> {
             listened: started,
             looked: started,
             ended: None,
+            emptied: false,
             used: None,
             stopped: None,
             gone: None,
         };
-        match receive::<FromInit>(running.vessel.control(), true).map_err(io_error("no word from the sandbox"))? {
+        match receive::<FromInit>(running.hold.vessel.control(), true).map_err(io_error("no word from the sandbox"))? {
             Some((FromInit::Ready { probes, descriptors }, fds)) => {
                 running.probes = probes;
                 running.take(descriptors.into_iter().zip(fds)).map_err(io_error("the sandbox's terminal"))?;
@@ -255,12 +253,12 @@ impl<'a> Running<'a> {
         self.relay_output()?;
         if self
             .gone
-            .is_some_and(|since| !self.vessel.has_pid_namespace() && since.elapsed() >= Duration::from_millis(ORPHAN_OUTPUT_MS.into()))
+            .is_some_and(|since| !self.hold.vessel.has_pid_namespace() && since.elapsed() >= Duration::from_millis(ORPHAN_OUTPUT_MS.into()))
         {
             // Whoever still holds the pipes is none of ours to wait for.
             self.stdout.iter_mut().chain(&mut self.stderr).for_each(Outgoing::stop_reading);
         }
-        if ready.group || self.group.look_every().is_some_and(|every| self.looked.elapsed() >= every) {
+        if ready.group || self.hold.group.look_every().is_some_and(|every| self.looked.elapsed() >= every) {
             self.check_group();
         }
         self.check_limits();
@@ -270,12 +268,13 @@ impl<'a> Running<'a> {
         if ready.pidfd && self.gone.is_none() {
             // Messages that init sent before it ended are still in the socket.
             self.hear()?;
-            self.gone = Some(Instant::now());
-            self.stdin = Incoming::nothing();
-            if !self.vessel.has_pid_namespace() {
-                self.end_orphans();
-            }
+            self.hold.vessel.reap();
+            self.hold.end_orphans();
+        } else if !self.said_over() || self.gone.is_some() {
+            return Ok(());
         }
+        self.gone = Some(Instant::now());
+        self.stdin = Incoming::nothing();
         Ok(())
     }
 
@@ -283,10 +282,10 @@ impl<'a> Running<'a> {
         let mut fds: Vec<(Source, PollFd<'_>)> = Vec::with_capacity(12);
         let input = PollFlags::POLLIN;
         if self.gone.is_none() {
-            fds.push((Source::Pidfd, PollFd::new(self.vessel.pidfd(), input)));
-            fds.extend(self.hears.then(|| (Source::Control, PollFd::new(self.vessel.control(), input))));
+            fds.push((Source::Pidfd, PollFd::new(self.hold.vessel.pidfd(), input)));
+            fds.extend(self.hears.then(|| (Source::Control, PollFd::new(self.hold.vessel.control(), input))));
             fds.extend(self.watch.as_ref().map(|fd| (Source::Watch, PollFd::new(fd.as_fd(), input))));
-            fds.extend(self.group.events().map(|(fd, flags)| (Source::Group, PollFd::new(fd, flags))));
+            fds.extend(self.hold.group.events().map(|(fd, flags)| (Source::Group, PollFd::new(fd, flags))));
             fds.extend(self.stdin.interest().map(|fd| (Source::Stdin, fd)));
         }
         fds.extend(self.requests.as_ref().map(|fd| (Source::Requests, PollFd::new(fd.as_fd(), input))));
@@ -317,7 +316,7 @@ impl<'a> Running<'a> {
     /// Until when nothing needs to be looked at by itself.
     fn timeout(&self) -> PollTimeout {
         if self.gone.is_some() {
-            return if self.vessel.has_pid_namespace() { PollTimeout::NONE } else { PollTimeout::from(ORPHAN_OUTPUT_MS) };
+            return if self.hold.vessel.has_pid_namespace() { PollTimeout::NONE } else { PollTimeout::from(ORPHAN_OUTPUT_MS) };
         }
         let limits = &self.policy.limits;
         let mut wait: Option<Duration> = None;
@@ -331,7 +330,7 @@ impl<'a> Running<'a> {
         if self.supervises() {
             at_most(TICK);
         }
-        if let Some(every) = self.group.look_every().filter(|_| self.enforced.pids) {
+        if let Some(every) = self.hold.group.look_every().filter(|_| self.enforced.pids) {
             at_most(every.saturating_sub(self.looked.elapsed()));
         }
         if self.measures_disk() {
@@ -374,7 +373,7 @@ impl<'a> Running<'a> {
 
     fn check_group(&mut self) {
         self.looked = Instant::now();
-        let usage = self.group.usage();
+        let usage = self.hold.group.usage();
         if usage.oom_kills > 0 {
             self.end(Cause::Memory, "it used more memory than it may");
         } else if usage.pids_max_hits > 0 {
@@ -408,9 +407,9 @@ impl<'a> Running<'a> {
 
     /// A hung process neither prints nor works. One that waits for a slow answer does the same: the limit is to be longer than that.
     fn check_silence(&mut self, silence: Duration) {
-        let cpu = self.group.usage().cpu.unwrap_or_else(|| match &self.processes {
+        let cpu = self.hold.group.usage().cpu.unwrap_or_else(|| match &self.processes {
             Some(processes) => usage::look(processes.as_fd()).cpu,
-            None => usage::look_below(self.vessel.pid()).cpu,
+            None => usage::look_below(self.hold.vessel.pid()).cpu,
         });
         let (printed, worked) = self.stirred_at;
         // Where `/proc` counts, the time of who ended may be gone again: that is life too.
@@ -452,7 +451,7 @@ impl<'a> Running<'a> {
         let private = self.private.as_ref().and_then(|folder| disk::held(folder.as_fd()).ok()).unwrap_or(0);
         let now = match &self.processes {
             Some(processes) => usage::look(processes.as_fd()),
-            None => usage::look_below(self.vessel.pid()),
+            None => usage::look_below(self.hold.vessel.pid()),
         };
         let now = now.with_private(private);
         self.seen = self.seen.max(now);
@@ -463,7 +462,7 @@ impl<'a> Running<'a> {
         if !self.enforced.pids && limits.pids.is_some_and(|limit| now.processes >= limit) {
             return self.end(Cause::Pids, "it started as many processes as it may");
         }
-        let cpu = self.group.usage().cpu.unwrap_or(now.cpu);
+        let cpu = self.hold.group.usage().cpu.unwrap_or(now.cpu);
         if limits.cpu_time.is_some_and(|limit| cpu >= limit) {
             self.end(Cause::Cpu, "it used more processor time than it may");
         }
@@ -496,21 +495,22 @@ impl<'a> Running<'a> {
         self.asked = Some((signal, Instant::now() + GRACE));
         if self.hears {
             // A payload that is already gone needs no signal.
-            drop(send(self.vessel.control(), &ToInit::Signal(signal), &[]));
+            drop(send(self.hold.vessel.control(), &ToInit::Signal(signal), &[]));
         }
     }
 
     fn hear(&mut self) -> io::Result<()> {
         while self.hears {
-            match receive::<FromInit>(self.vessel.control(), false) {
-                Ok(Some((message @ (FromInit::Ended { .. } | FromInit::ExecFailed { .. }), _))) => {
+            match receive::<FromInit>(self.hold.vessel.control(), false) {
+                Ok(Some((FromInit::Ready { .. }, _))) => {}
+                Ok(Some((message, _))) => {
+                    self.emptied |= matches!(message, FromInit::Ended { .. });
                     // The end that follows a failed exec is only its echo.
-                    if !matches!(self.ended, Some(FromInit::ExecFailed { .. })) {
+                    if self.ended.is_none() {
                         self.ended = Some(message);
-                        self.used = Some(self.group.usage());
+                        self.used = Some(self.hold.group.usage());
                     }
                 }
-                Ok(Some(_)) => {}
                 Ok(None) => self.hears = false,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e),
@@ -519,39 +519,24 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
+    /// Is it over although init may still be there? Init says that nobody else is left; its own end frees what was mounted, and nobody
+    /// waits for that unless layers are wanted again.
+    fn said_over(&self) -> bool {
+        self.emptied && self.hold.vessel.has_pid_namespace() && !self.policy.borrows_layers()
+    }
+
     /// Ends everything inside, for the first reason that came up.
     fn end(&mut self, cause: Cause, detail: &str) {
         if self.stopped.is_none() && self.gone.is_none() {
             self.stopped = Some((cause, detail.to_owned()));
-            self.kill();
-        }
-    }
-
-    /// Without a pid namespace init's end is not everybody's: whoever it left behind is ended here.
-    fn end_orphans(&self) {
-        drop(self.group.kill());
-        if self.vessel.is_child() {
-            // We are the next reaper above init.
-            reaper::end_descendants();
-        }
-    }
-
-    fn kill(&self) {
-        if self.vessel.has_pid_namespace() {
-            // With its first process the kernel ends the whole namespace.
-            drop(sys::pidfd_send_signal(self.vessel.pidfd(), libc::SIGKILL));
-        } else {
-            // Init ends everything below it when it hears that we are gone; the group makes sure.
-            let _ = shutdown(std::os::fd::AsRawFd::as_raw_fd(&self.vessel.control()), Shutdown::Both);
-            drop(self.group.kill());
+            self.hold.kill();
         }
     }
 
     fn conclude(mut self) -> Finished {
         let wall = self.started.elapsed();
-        self.vessel.reap();
-        let used = self.used.unwrap_or_else(|| self.group.usage());
-        let processes_left = self.group.processes().len() as u64;
+        let used = self.used.unwrap_or_else(|| self.hold.group.usage());
+        let processes_left = self.hold.group.processes().len() as u64;
         let (cause, exit_code, signal, detail) = self.verdict(used.oom_kills, used.pids_max_hits);
         let (own_cpu, own_peak, left) = match &self.ended {
             Some(FromInit::Ended { cpu_ms, peak_memory_bytes, left, .. }) => (*cpu_ms, *peak_memory_bytes, *left),
@@ -586,6 +571,9 @@ impl<'a> Running<'a> {
             denials,
             receipt: receipt::receipt(&self.engine.facts, &self.plan, &self.policy.limits, &kept),
         };
+        if !self.hold.vessel.has_ended() {
+            self.engine.let_go(self.hold);
+        }
         let memory = |stream: &mut Option<Outgoing>| stream.take().map(|s| s.memory).unwrap_or_default();
         Finished { outcome, stdout: memory(&mut self.stdout), stderr: memory(&mut self.stderr), upper: self.upper.take() }
     }
@@ -609,6 +597,9 @@ impl<'a> Running<'a> {
                 let not_found = matches!(*errno, libc::ENOENT | libc::ENOTDIR);
                 let code = if not_found { exit_code::NOT_FOUND } else { exit_code::NOT_EXECUTABLE };
                 (Cause::ExecFailed, code, None, Some(io::Error::from_raw_os_error(*errno).to_string()))
+            }
+            Some(FromInit::Failed { step, detail, .. }) => {
+                (Cause::ExecFailed, exit_code::NOT_EXECUTABLE, None, Some(format!("{step}: {detail}")))
             }
             Some(FromInit::Ended { code, signal, left, .. }) => {
                 let shown = code.unwrap_or_else(|| exit_code::signalled(signal.unwrap_or(0)));
@@ -648,19 +639,6 @@ impl<'a> Running<'a> {
         let workspace = self.disk.as_ref().and_then(|watch| watch.passed().ok()).unwrap_or_default();
         let full = self.bounded().filter_map(|folder| disk::full(folder.as_fd()).ok());
         full.fold(workspace, |all, one| (all.0 || one.0, all.1 || one.1))
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if self.gone.is_some() {
-            return;
-        }
-        self.kill();
-        // Nothing may be left when this returns: the workspace is read next, and the group is removed.
-        let mut fds = [PollFd::new(self.vessel.pidfd(), PollFlags::POLLIN)];
-        while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
-        self.vessel.reap();
     }
 }
 

@@ -75,7 +75,7 @@ struct Dir {
     controllers: Controllers,
 }
 
-/// Joins a group from inside: for the first process of a run, single-threaded, with a descriptor from [`Group::join_fds`].
+/// Joins a group from inside: for the payload of a run before it is executed, single-threaded, with a descriptor from [`Group::join_fds`].
 ///
 /// # Errors
 /// What the kernel said.
@@ -179,7 +179,7 @@ impl Group {
         Ok(self.dirs.first().filter(|_| self.v2).map(|dir| dir.fd.as_fd()))
     }
 
-    /// v1: what the first process passes to [`join`], each, before it does anything else. Empty on v2 and when supervised.
+    /// v1: what the payload passes to [`join`], each, before it is executed. Empty on v2 and when supervised.
     ///
     /// # Errors
     /// The group was killed.
@@ -277,6 +277,13 @@ impl Group {
     /// Processes that do not die, or a directory that stays.
     pub fn remove(mut self) -> Result<(), Error> {
         self.take_away()
+    }
+
+    /// Removes what nobody is inside of; what somebody holds stays until the group is dropped. On v2 that is the first process of the run.
+    pub fn clear(&self) {
+        for dir in &self.dirs {
+            let _ = unlinkat(AT_FDCWD, &dir.path, UnlinkatFlags::RemoveDir);
+        }
     }
 
     fn take_away(&mut self) -> Result<(), Error> {

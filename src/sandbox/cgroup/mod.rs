@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! Cgroups::find()  ─▶ where groups can be made: v2, v1, or nowhere (then limits are supervised)
-//! Group::create()  ─▶ directories with limits ─▶ the first process is born inside (v2) or joins by itself (v1)
+//! Group::create()  ─▶ directories with limits ─▶ the first process is born inside (v2), or the payload joins by itself (v1)
 //! events() / usage() while it runs ─▶ kill() ─▶ remove()
 //! ```
 //!
 //! Costs on the development machine (cgroup v1, kernel 6.18, medians; `cargo test --release --test cgroup -- costs`): find 0.05 ms, create
 //! 0.06 ms, usage 0.02 ms, remove 0.04 ms, an empty sweep 0.02 ms. The dear step is moving a process that runs: writing the pid of
 //! **another** process into `cgroup.procs` may wait for an RCU grace period, 11 to 30 ms, on v1 and v2 alike. So nobody is moved: on v2
-//! the first process is born inside ([`Group::clone_into_fd`]), on v1 it is single-threaded and writes `0`, itself, into `tasks`
+//! the first process is born inside ([`Group::clone_into_fd`]), on v1 the payload, still single-threaded, writes `0`, itself, into `tasks`
 //! ([`Group::join_fds`]), which the kernel does without that lock, in 3 to 16 µs a hierarchy.
 //!
 //! Rules: a group that was killed is never used again (from 6.18 on, whoever is born in it dies at once). A group's name tells who made
