@@ -153,6 +153,7 @@ impl<'a> Command<'a> {
         };
         let own = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
         let descriptors: Vec<_> = own.into_iter().chain(prepared.iter().flatten().map(AsFd::as_fd)).collect();
+        sys::keep_apart(vessel.pid());
         // One that is gone has said why; that is heard below.
         drop(message::order(vessel.control(), order, &descriptors));
         drop((streams, prepared));

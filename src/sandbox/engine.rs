@@ -197,6 +197,7 @@ impl Early {
         let hull = Hull { steps: plan::hull(facts, true), privileged: facts.uid == 0 };
         let (control, theirs) = control_sockets().ok()?;
         let launched = launch::launch(&hull, theirs, None).ok()?;
+        sys::keep_apart(launched.pid);
         Some(Self(Vessel::new(hull, launched, control, None, true)))
     }
 

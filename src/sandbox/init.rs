@@ -32,10 +32,10 @@ struct Failed {
 }
 
 /// Runs the sandbox. Never returns, whatever happens.
-pub(super) fn run(hull: &Hull, mapped: Option<OwnedFd>, control: OwnedFd) -> ! {
+pub(super) fn run(hull: &Hull, processors: sys::Processors, mapped: Option<OwnedFd>, control: OwnedFd) -> ! {
     // A panic must not unwind into the code of the process this was forked from.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        if let Err(failed) = live(hull, mapped, &control) {
+        if let Err(failed) = live(hull, processors, mapped, &control) {
             let errno = failed.error.raw_os_error().unwrap_or(0);
             let message = FromInit::Failed { step: failed.step, errno, detail: failed.error.to_string() };
             drop(send(control.as_fd(), &message, &[]));
@@ -44,7 +44,7 @@ pub(super) fn run(hull: &Hull, mapped: Option<OwnedFd>, control: OwnedFd) -> ! {
     sys::exit_now(i32::from(result.is_err()));
 }
 
-fn live(hull: &Hull, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), Failed> {
+fn live(hull: &Hull, processors: sys::Processors, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), Failed> {
     let begin = |error| Failed { step: "begin".to_owned(), error };
     let keep: Vec<i32> = mapped.iter().chain([control]).map(AsRawFd::as_raw_fd).collect();
     sys::close_all_but(&keep).map_err(begin)?;
@@ -64,6 +64,7 @@ fn live(hull: &Hull, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), F
         privileged: hull.privileged,
         namespaces: (hull.has(Namespace::User), hull.has(Namespace::Pid)),
         filters: HashMap::new(),
+        processors,
     };
     for step in &hull.steps {
         world.perform(step, Vec::new(), None).map_err(|error| Failed { step: step.to_string(), error })?;
@@ -137,6 +138,8 @@ struct World {
     /// Of users, and of processes: does it have its own?
     namespaces: (bool, bool),
     filters: HashMap<filter::Spec, BpfProgram>,
+    /// What the payload runs on. This process is kept apart from its supervisor until then.
+    processors: sys::Processors,
 }
 
 impl World {
@@ -208,7 +211,10 @@ impl World {
             Step::SharedMemory(bytes) => limit_shared_memory(*bytes),
             Step::Session => Ok(nix::unistd::setsid().map(drop)?),
             Step::Limit { resource, value } => confine::limit(*resource, *value),
-            Step::Processors(count) => sys::limit_processors(*count),
+            Step::Processors(count) => {
+                self.processors = self.processors.at_most(*count);
+                Ok(())
+            }
             Step::Privileges => drop_privileges(self.namespaces.1),
             Step::Landlock(plan) => confine::landlock(plan),
             Step::Filter(spec) => {
@@ -294,6 +300,7 @@ fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
     let pid_namespace = world.namespaces.1;
     // Nothing of the supervisor's is left to wait for when it hears that all is ready.
     let Some(group) = message::group(control.as_fd())? else { return Ok(()) };
+    world.processors.apply()?;
     let (names, fds): (Vec<Handed>, Vec<OwnedFd>) = world.handed.into_iter().unzip();
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     send(control.as_fd(), &FromInit::Ready { probes: world.probes, descriptors: names }, &borrowed)?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::init;
 use super::plan::{Namespace, Step};
-use super::sys::{self, Fork};
+use super::sys::{self, Fork, Processors};
 
 /// What is built before any policy is known: namespaces, an empty root, devices, private folders. The same for every sandbox of its kind,
 /// so that it can be built ahead, while somebody else still reads a profile or runs another sandbox.
@@ -35,6 +35,8 @@ pub struct Launched {
 pub enum LaunchError {
     #[error("new namespaces are refused: {0}")]
     Namespaces(io::Error),
+    #[error("the processors to run on are not told: {0}")]
+    Processors(io::Error),
     #[error("the sandbox's user could not be mapped: {0}")]
     Identity(io::Error),
 }
@@ -50,10 +52,11 @@ pub(super) fn launch(hull: &Hull, control: OwnedFd, into: Option<BorrowedFd<'_>>
     let maps = hull.privileged && hull.has(Namespace::User);
     let pipe = maps.then(|| nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)).transpose();
     let (mapped, done) = pipe.map_err(|e| LaunchError::Identity(e.into()))?.unzip();
+    let processors = Processors::own().map_err(LaunchError::Processors)?;
     match sys::fork_into(flags, into).map_err(LaunchError::Namespaces)? {
         Fork::Child => {
             drop(done);
-            init::run(hull, mapped, control)
+            init::run(hull, processors, mapped, control)
         }
         Fork::Parent { pid, pidfd } => {
             if maps && let Err(error) = map_identity(hull, pid) {

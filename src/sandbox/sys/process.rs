@@ -6,6 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
+
 use super::raw;
 
 /// The two sides of a fork.
@@ -169,7 +172,7 @@ impl Drop for NamespaceHolder {
         self.let_go();
         // Before its stack is freed. A child without a signal is waited for only by who asks for it.
         let all = nix::sys::wait::WaitPidFlag::__WALL;
-        while matches!(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), Some(all)), Err(nix::Error::EINTR)) {}
+        while matches!(nix::sys::wait::waitpid(Pid::from_raw(self.pid), Some(all)), Err(nix::Error::EINTR)) {}
     }
 }
 
@@ -221,7 +224,7 @@ impl NetworkMaker {
 
     fn wait(&self) {
         let all = nix::sys::wait::WaitPidFlag::__WALL;
-        while matches!(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), Some(all)), Err(nix::Error::EINTR)) {}
+        while matches!(nix::sys::wait::waitpid(Pid::from_raw(self.pid), Some(all)), Err(nix::Error::EINTR)) {}
     }
 }
 
@@ -362,20 +365,56 @@ pub fn ordinary_scheduling() -> io::Result<()> {
     raw(libc::SYS_sched_setscheduler, [0, libc::SCHED_OTHER as usize, &raw const parameters as usize, 0, 0, 0]).map(drop)
 }
 
-/// Restricts this process to the first `count` processors.
-///
-/// # Errors
-/// What the kernel said.
-pub fn limit_processors(count: usize) -> io::Result<()> {
-    let mut set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
-    let mut kept = 0;
-    for cpu in 0..nix::sched::CpuSet::count() {
-        if set.is_set(cpu)? {
-            kept += 1;
-            if kept > count {
-                set.unset(cpu)?;
-            }
-        }
+/// The processors that a process may run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Processors(CpuSet);
+
+impl Processors {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn own() -> io::Result<Self> {
+        Ok(Self(sched_getaffinity(Pid::from_raw(0))?))
     }
-    Ok(nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?)
+
+    /// The first `count` of them.
+    #[must_use]
+    pub fn at_most(self, count: usize) -> Self {
+        let mut first = CpuSet::new();
+        for cpu in self.numbers().take(count) {
+            // A number that came out of a set fits into one.
+            let _ = first.set(cpu);
+        }
+        Self(first)
+    }
+
+    /// Those beside the one that this runs on; `None` when there are none.
+    fn others(self) -> Option<Self> {
+        let mut others = self.0;
+        others.unset(sched_getcpu().ok()?).ok()?;
+        (others != CpuSet::new()).then_some(Self(others))
+    }
+
+    /// From now on this process runs on these.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn apply(self) -> io::Result<()> {
+        Ok(sched_setaffinity(Pid::from_raw(0), &self.0)?)
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = usize> {
+        (0..CpuSet::count()).filter(|cpu| self.0.is_set(*cpu).unwrap_or(false))
+    }
+}
+
+/// Moves a process away from the processor that this runs on, and keeps it away from there until it chooses its [`Processors`] itself.
+///
+/// Two processes that work for each other are put on one processor readily, above all in a virtual machine, where one that halts does not
+/// look idle. It is a hint: where it cannot be done, they take turns.
+pub fn keep_apart(pid: i32) {
+    if let Some(others) = Processors::own().ok().and_then(Processors::others) {
+        let _ = sched_setaffinity(Pid::from_raw(pid), &others.0);
+    }
 }
