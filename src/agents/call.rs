@@ -137,6 +137,8 @@ impl Agent {
         // Whoever names a key, or another model server, means that one.
         let own = endpoint.is_some() || adapter.provider.as_ref().is_some_and(|provider| provider.url.is_some());
         let login = if own || config.login == LoginUse::Off { None } else { shop.login(&adapter.logins).map(Arc::new) };
+        // As it is now: its own program may have renewed it since the run began.
+        login.iter().for_each(|login| shop.conceal(secrets_of(login)));
         let endpoint = match &login {
             Some(login) if config.login == LoginUse::Gateway => Some(Endpoint::address(login.login.api)),
             _ => endpoint,
@@ -247,7 +249,7 @@ impl Agent {
             profile: shop.profile_of(role),
             text: text.version.clone(),
             text_hash: text.hash.clone(),
-            prompt: shop.evidence.put(&shop.secrets.text(prompt.as_bytes()))?,
+            prompt: shop.evidence.put(&shop.secrets().text(prompt.as_bytes()))?,
             cut: cut.iter().map(|part| (*part).to_owned()).collect(),
         })
     }
@@ -381,8 +383,11 @@ pub fn secrets_of_logins(shop: &Workshop) -> Vec<(String, Vec<u8>)> {
     let used = config.agents.values().filter(|agent| agent.login != LoginUse::Off);
     let adapters = used.filter_map(|agent| adapter::load(&agent.adapter, shop.adapters().as_deref()).ok());
     let kept = adapters.filter_map(|adapter| shop.login(&adapter.logins));
-    kept.flat_map(|kept| kept.secrets().into_iter().map(move |value| (format!("the login in {}", kept.shown()), value.into_bytes())))
-        .collect()
+    kept.flat_map(|kept| secrets_of(&kept)).collect()
+}
+
+fn secrets_of(login: &Kept) -> Vec<(String, Vec<u8>)> {
+    login.secrets().into_iter().map(|value| (format!("the login in {}", login.shown()), value.into_bytes())).collect()
 }
 
 /// What was heard so far.

@@ -147,7 +147,7 @@ type Words = (Option<Vec<u8>>, Vec<Kind>);
 /// Where it may ask. What it says there is shown at once, and stored when it has ended.
 fn counter(look: &Look<'_>, policy: &Policy, words: &Arc<Mutex<Words>>) -> std::io::Result<Counter> {
     let pass = pass(look.role, look.task, policy);
-    let (words, listener, secrets) = (words.clone(), look.listener.clone(), look.shop.secrets.clone());
+    let (words, listener, secrets) = (words.clone(), look.listener.clone(), look.shop.secrets());
     let (role, attempt) = (look.role.name(), look.attempt);
     let hears = move |said: Said| {
         let (what, text) = match said {

@@ -51,7 +51,8 @@ impl Versions {
 pub struct Workshop {
     pub engine: Engine,
     pub evidence: Evidence,
-    pub secrets: Secrets,
+    /// What must never be kept. A login is renewed by its own program, so there may be more of it when an agent is called.
+    secrets: RwLock<Secrets>,
     pub around: Surroundings,
     /// The worktree that the run was started from. Stories are read there; nothing is ever written there.
     root: PathBuf,
@@ -65,7 +66,7 @@ pub struct Workshop {
 
 impl Workshop {
     pub fn new(engine: Engine, evidence: Evidence, around: Surroundings, root: &Path, config: Arc<Config>) -> Self {
-        let secrets = known_secrets(&around.variables, &config);
+        let secrets = RwLock::new(known_secrets(&around.variables, &config));
         Self {
             engine,
             evidence,
@@ -80,8 +81,14 @@ impl Workshop {
     }
 
     /// Values that must never be kept, beside those that are known already.
-    pub fn conceal(&mut self, more: impl IntoIterator<Item = (String, Vec<u8>)>) {
-        self.secrets = std::mem::take(&mut self.secrets).and(more);
+    pub fn conceal(&self, more: impl IntoIterator<Item = (String, Vec<u8>)>) {
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        *secrets = std::mem::take(&mut *secrets).and(more);
+    }
+
+    /// All of them that are known by now.
+    pub fn secrets(&self) -> Secrets {
+        self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The repository's workspaces: opened by each thread for itself.

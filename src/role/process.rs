@@ -186,7 +186,7 @@ impl Process<'_> {
         let sink = Arc::new(Mutex::new(Sink {
             writer: Some(shop.evidence.writer().map_err(ProcessError::Evidence)?),
             failed: None,
-            redactors: [Redactor::new(shop.secrets.clone()), Redactor::new(shop.secrets.clone())],
+            redactors: [Redactor::new(shop.secrets()), Redactor::new(shop.secrets())],
             tail: Vec::new(),
             listener: self.listener,
             lines: Default::default(),

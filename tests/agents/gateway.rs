@@ -239,3 +239,38 @@ fn a_login_is_shared_only_by_the_person_themselves() {
     assert_eq!(found(&project, 2), "1\n0\n");
     project.is_clean();
 }
+
+/// Its program renews a login whenever it likes; what is given away then must not be kept either.
+#[test]
+fn a_login_that_is_renewed_during_a_run_is_not_kept() {
+    const RENEWED: &str = "the-renewed-one-0123456789-abcdefghijklmnop";
+    let world = World::new(Who::Caller);
+    let login = |token: &str| format!("{{\"claudeAiOauth\":{{\"accessToken\":\"{token}\"}}}}");
+    world.write(&format!("home/{}", LOGINS[0]), &login(TOKEN));
+    let script = "cat ~/.claude/.credentials.json; grep -c the-renewed-one ~/.claude/.credentials.json >found.txt && exit 0; exit 1";
+    world.write(
+        "home/.config/cofferdam/adapters/mine.toml",
+        &format!(
+            "description = \"Mine\"\nprogram = \"sh\"\narguments = [\"-c\", '{script}', \"{{prompt}}\"]\nstream = \"text\"\ncontract = \"off\"\n\
+             [[login]]\npath = \".claude/.credentials.json\"\ntoken = \"claudeAiOauth.accessToken\"\nrenew = \"x\"\nhost = \"127.0.0.1\"\n\
+             api = \"anthropic\"\npaths = [\"/v1/\"]\n[[login.file]]\npath = \".claude/.credentials.json\"\ncontent = \"{{mark}}\"\n"
+        ),
+    );
+    world.write("home/.config/cofferdam/config.toml", "[agents.implementer]\nlogin = \"share\"\n");
+    let agents = "[agents.implementer]\nadapter = \"mine\"\n[agents.reviewer]\nadapter = \"command\"\ncommand = [\"true\"]\n\
+        [run]\niterations = 2\nretry_delay = \"3s\"\n";
+    let project = Project::begin(world, Model::start(&[]), "Say hello.", agents);
+    let printed = std::thread::scope(|scope| {
+        let run = scope.spawn(|| project.run());
+        crate::common::soon("the first attempt", || !project.events("attempt.ended").is_empty());
+        project.world.write(&format!("home/{}", LOGINS[0]), &login(RENEWED));
+        run.join().expect("no panic")
+    });
+    assert_eq!(project.git(&["show", "refs/cofferdam/stories/GREET/2:found.txt"]), "1\n", "control: the second one had it\n{printed}");
+    assert!(!printed.contains(RENEWED), "{printed}");
+    let kept = Command::new("grep").args(["-rlF", RENEWED]).arg(project.world.home()).output().expect("grep");
+    assert_eq!(String::from_utf8_lossy(&kept.stdout).trim(), project.world.home().join(LOGINS[0]).display().to_string());
+    let words = Command::new("grep").args(["-rlF", "[redacted: the login in"]).arg(project.world.home()).output().expect("grep");
+    assert!(!words.stdout.is_empty(), "control: it was printed, and taken out");
+    project.is_clean();
+}

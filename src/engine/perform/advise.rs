@@ -105,7 +105,7 @@ fn heard<T>(hands: &Hands, looked: Option<Looked>, read: fn(&[u8]) -> Result<T, 
 }
 
 fn clean(hands: &Hands, text: &str) -> String {
-    String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned()
+    String::from_utf8_lossy(&hands.shop.secrets().text(text.as_bytes())).into_owned()
 }
 
 fn patch(workspaces: &Workspaces, from: &CommitId, to: &CommitId) -> Result<Vec<u8>, Trouble> {

@@ -236,7 +236,7 @@ fn counter(hands: &Hands, work: &Work, attempt: &Attempt, pass: Pass, talk: &Arc
     let (hands, id, attempt, talk) = (hands.clone(), work.story.id.clone(), attempt.no, talk.clone());
     let shown = hands.words.listener(&id);
     let hears = move |said: Said| {
-        let clean = |text: &str| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
+        let clean = |text: &str| String::from_utf8_lossy(&hands.shop.secrets().text(text.as_bytes())).into_owned();
         let kept = |place: &Mutex<Option<_>>, text: String| *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
         let (what, text) = match said {
             Said::Approach(summary) => {
@@ -399,7 +399,7 @@ impl Watch<'_> {
             && !talk.declared.swap(true, Ordering::SeqCst)
         {
             counter.declared(&summary);
-            let summary = String::from_utf8_lossy(&self.hands.shop.secrets.text(summary.as_bytes())).into_owned();
+            let summary = String::from_utf8_lossy(&self.hands.shop.secrets().text(summary.as_bytes())).into_owned();
             drop(self.hands.desk.tell(id, vec![Kind::ApproachDeclared { attempt: attempt.no, summary }]));
         }
     }
@@ -418,7 +418,7 @@ fn contract(hands: &Hands, work: &Work, attempt: &Attempt, folder: &RunFolder) -
         Ok(Some(bytes)) => bytes,
         Err(why) => return Some(Kind::ContractRefused { attempt: attempt.no, why, evidence: None }),
     };
-    let evidence = hands.shop.evidence.put(&hands.shop.secrets.text(&bytes)).ok();
+    let evidence = hands.shop.evidence.put(&hands.shop.secrets().text(&bytes)).ok();
     let ids: Vec<String> = work.story.spec.criteria.iter().map(|criterion| criterion.id.clone()).collect();
     let kept = answers::contract(&bytes).and_then(|contract| answers::keeps(&contract, &work.story.spec.title, &ids));
     Some(match kept {
@@ -445,7 +445,7 @@ fn ending(hands: &Hands, call: &Running<'_>, ran: Result<(Done, bool), ProcessEr
     };
     let Done { ran, session, .. } = done;
     let report = talk.take().map_or_else(|| folder.report(), |said| folder.keep_report(said).map(Some));
-    let clean = |text: String| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
+    let clean = |text: String| String::from_utf8_lossy(&hands.shop.secrets().text(text.as_bytes())).into_owned();
     let (summary, question) = match report {
         Ok(report) => report.map_or((None, None), |report| (report.summary.map(clean), report.question.map(clean))),
         Err(why) => (Some(format!("(its report was not read: {why})")), None),
@@ -469,7 +469,7 @@ fn ending(hands: &Hands, call: &Running<'_>, ran: Result<(Done, bool), ProcessEr
 
 /// What its sandbox saw it try in vain.
 fn refused(hands: &Hands, attempt: &Attempt, denials: &[Denial]) -> Vec<Kind> {
-    let clean = |text: &str| String::from_utf8_lossy(&hands.shop.secrets.text(text.as_bytes())).into_owned();
+    let clean = |text: &str| String::from_utf8_lossy(&hands.shop.secrets().text(text.as_bytes())).into_owned();
     let event = |denial: &Denial| Kind::SandboxDenied {
         role: Role::Implementer.name().to_owned(),
         attempt: Some(attempt.no),

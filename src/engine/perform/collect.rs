@@ -122,7 +122,7 @@ fn message(workspaces: &Workspaces, shop: &Workshop, story: &Story, attempt: &At
         .ok()
         .flatten()
         .and_then(|report| report.message);
-    let said = said.map(|text| String::from_utf8_lossy(&shop.secrets.text(text.as_bytes())).replace('\0', ""));
+    let said = said.map(|text| String::from_utf8_lossy(&shop.secrets().text(text.as_bytes())).replace('\0', ""));
     let text = said.unwrap_or_else(|| format!("{}: {}", story.id, story.spec.title));
     let text = crate::base::text::cut(text.trim(), LONGEST_MESSAGE);
     format!("{text}\n\nStory: {}\nAttempt: {}", story.id, attempt.no)

@@ -94,7 +94,7 @@ fn keep(hands: &Hands, judged: &Judged) -> Result<Vec<EvidenceId>, Trouble> {
     };
     let mut evidence = judged.evidence.clone();
     for (_, log) in &judged.logs {
-        evidence.push(put(&hands.shop.secrets.text(log))?);
+        evidence.push(put(&hands.shop.secrets().text(log))?);
     }
     if judged.findings.len() > MOST_FINDINGS || judged.findings.iter().any(|finding| finding.text.len() > LONGEST_FINDING) {
         evidence.push(put(&serde_json::to_vec_pretty(&judged.findings).unwrap_or_default())?);

@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             .because(&error)
             .next("cofferdam doctor names the layer that is missing, and what mends it")
     })?;
-    let mut shop = Workshop::new(engine, evidence, Surroundings::of_process(), &root, reading.config.clone());
+    let shop = Workshop::new(engine, evidence, Surroundings::of_process(), &root, reading.config.clone());
     shop.conceal(secrets_of_logins(&shop));
     let shop = Arc::new(shop);
     for role in [Role::Implementer, Role::Gate] {
