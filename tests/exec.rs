@@ -66,6 +66,24 @@ fn real_time_scheduling_is_not_handed_on() {
     assert_eq!(real_time(&world.program(), &["exec", "--cpus", "1", "--"]), ("0".to_owned(), String::new()));
 }
 
+/// Process 1 is kept apart from its supervisor while both work; what it runs is not, unless a limit says so.
+#[test]
+fn the_command_runs_on_the_callers_processors() {
+    let may = |list: &str| list.trim().trim_start_matches("Cpus_allowed_list:").trim().to_owned();
+    for world in everybody() {
+        let outside = fs_err::read_to_string("/proc/self/status").expect("our own");
+        let outside = may(outside.lines().find(|line| line.starts_with("Cpus_allowed_list:")).expect("a list"));
+        let inside = |options: &[&str]| {
+            let ran = world.exec(options, &["grep", "Cpus_allowed_list:", "/proc/self/status"]);
+            ran.expect(0, "exited");
+            may(&ran.out())
+        };
+        assert_eq!(inside(&[]), outside);
+        assert_eq!(inside(&["--require", "no-userns"]), outside);
+        assert!(inside(&["--cpus", "1"]).parse::<usize>().is_ok(), "one processor");
+    }
+}
+
 #[test]
 fn the_wall_limit_ends_the_grandchildren_too() {
     for world in everybody() {
