@@ -166,6 +166,10 @@ fn what_could_not_be_written_is_not_a_success() {
     assert!(err(&output).contains("standard output could not be written\n  because: No space left on device"), "{}", err(&output));
     // What goes on until nobody reads ends there too, and not as if all had been said.
     assert_eq!(run("\"$1\" gate").status.code(), Some(0), "something happened");
+    for asked in ["help", "help run", "exec --help", "--version"] {
+        let output = run(&format!("\"$1\" {asked} >/dev/full"));
+        assert_eq!(output.status.code(), Some(1), "{asked}: {}", String::from_utf8_lossy(&output.stderr));
+    }
     let output = run("\"$1\" log >/dev/full");
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("standard output could not be written\n  because: No space left on device"), "{}", err(&output));

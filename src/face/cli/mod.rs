@@ -242,11 +242,14 @@ fn topic(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<Stri
     if first == "help" { help::topic(second.to_str()?) } else { None }
 }
 
+fn unwritten(why: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failure, "standard output could not be written").why(why.to_string()).next("is there space where it leads to?")
+}
+
 fn end(result: Result<ExitCode, Failure>) -> ExitCode {
-    let unwritten = |why| Failure::new(Exit::Failure, "standard output could not be written").why(why);
     let result = result.and_then(|code| match printer::lost() {
         // What the command found out stays its answer.
-        Some(why) if code == ExitCode::SUCCESS => Err(unwritten(why).next("is there space where it leads to?")),
+        Some(why) if code == ExitCode::SUCCESS => Err(unwritten(why)),
         _ => Ok(code),
     });
     result.unwrap_or_else(|failure| {
@@ -272,10 +275,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     let asks = matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion);
     let whole = if asks { help::tree().try_get_matches().err() } else { None };
     let error = whole.as_ref().unwrap_or(error);
-    // A terminal that went away cannot be told.
-    drop(error.print());
+    let printed = error.print();
     if !error.use_stderr() {
-        return ExitCode::SUCCESS;
+        return match printed {
+            // Whoever pipes help into `head` has read enough.
+            Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => end(Err(unwritten(&why))),
+            _ => ExitCode::SUCCESS,
+        };
     }
     let exec = std::env::args_os().nth(1).is_some_and(|first| first == "exec");
     ExitCode::from(if exec { Exit::ExecOurs } else { Exit::Usage } as u8)

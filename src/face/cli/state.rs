@@ -124,7 +124,12 @@ pub(in crate::face) fn failure(error: StoreError) -> Failure {
     let next = error.next();
     match error {
         StoreError::Refused(refused) => {
-            let what = format!("{} of {} was refused", refused.attempted, one_line(refused.story.as_str()));
+            let story = one_line(refused.story.as_str());
+            // `story.answered`: the word for what was wanted.
+            let what = match refused.attempted.strip_prefix("story.") {
+                Some(done) => format!("{story} was refused: it is not {done}"),
+                None => format!("{} of {story} was refused", refused.attempted),
+            };
             Failure::new(Exit::Failure, what).why(format!("the story is {}: {}", refused.state, refused.why)).next(next)
         }
         StoreError::Newer { .. } | StoreError::NotOurs { .. } => Failure::new(Exit::Usage, error.to_string()).next(next),
