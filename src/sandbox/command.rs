@@ -161,8 +161,9 @@ impl<'a> Command<'a> {
         let group = engine.group(&mut vessel, &policy.limits)?;
         let files: Vec<BorrowedFd<'_>> = group.join_fds()?.collect();
         drop(message::send(vessel.control(), &ToInit::Join, &files));
-        engine.settle(&plan);
-        Running::begin(Wiring { engine, policy, plan, group, vessel, stdin, stdout, stderr, started })
+        let running = Running::begin(Wiring { engine, policy, plan, group, vessel, stdin, stdout, stderr, started })?;
+        running.settle();
+        Ok(running)
     }
 }
 

@@ -213,7 +213,7 @@ impl World {
             Step::Limit { resource, value } => confine::limit(*resource, *value),
             Step::Processors(count) => {
                 self.processors = self.processors.at_most(*count);
-                Ok(())
+                self.processors.apply()
             }
             Step::Privileges => drop_privileges(self.namespaces.1),
             Step::Landlock(plan) => confine::landlock(plan),
@@ -300,7 +300,8 @@ fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
     let pid_namespace = world.namespaces.1;
     // Nothing of the supervisor's is left to wait for when it hears that all is ready.
     let Some(group) = message::group(control.as_fd())? else { return Ok(()) };
-    world.processors.apply()?;
+    // A limit of them was applied in its turn. Without one, this process has others by now when its own were taken from it.
+    drop(world.processors.apply());
     let (names, fds): (Vec<Handed>, Vec<OwnedFd>) = world.handed.into_iter().unzip();
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     send(control.as_fd(), &FromInit::Ready { probes: world.probes, descriptors: names }, &borrowed)?;

@@ -155,6 +155,11 @@ impl<'a> Running<'a> {
         Ok(running)
     }
 
+    /// While the command runs there is time for what the engine has put off.
+    pub(super) fn settle(&self) {
+        self.engine.settle(&self.plan);
+    }
+
     fn take(&mut self, handed: impl Iterator<Item = (Handed, OwnedFd)>) -> io::Result<()> {
         for (what, fd) in handed {
             match what {
