@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use cofferdam::sandbox::plan::Facts;
-use cofferdam::sandbox::policy::{Listener, Protocol};
+use cofferdam::sandbox::policy::{Listener, Protocol, Tier};
 use cofferdam::sandbox::profile::load::load;
 use cofferdam::sandbox::resolve::{ExecOptions, resolve};
 use cofferdam::sandbox::toolchains::{Host, Surroundings};
@@ -27,10 +27,14 @@ fn engine(world: &World) -> Engine {
 }
 
 fn policy(world: &World) -> Policy {
+    policy_of(world, None)
+}
+
+fn policy_of(world: &World, require: Option<Tier>) -> Policy {
     let variables =
         [("HOME", world.home()), ("PATH", "/usr/bin:/bin".into())].map(|(name, value)| (name.to_owned(), value.into_os_string()));
     let around = Surroundings::of(BTreeMap::from(variables));
-    let options = ExecOptions { cwd: world.workspace(), ..ExecOptions::default() };
+    let options = ExecOptions { cwd: world.workspace(), require, ..ExecOptions::default() };
     resolve(&Host::default(), &load("default", None).expect("the profile"), &options, &around).expect("a policy").policy
 }
 
@@ -130,13 +134,16 @@ fn sockets_opened_inside_are_served_from_outside() {
 fn a_dropped_run_is_dead() {
     let _turn = turn();
     let world = World::new(Who::Caller);
-    let (engine, policy) = (engine(&world), policy(&world));
-    let sleep = format!("5{}.77", std::process::id());
-    let running =
-        engine.sandbox(&policy).command("sh").args(["-c", &format!("setsid sleep {sleep} & sleep {sleep}")]).spawn().expect("it runs");
-    common::soon("the payload", || processes_with(&sleep).len() >= 2);
-    drop(running);
-    assert_eq!(processes_with(&sleep), Vec::<String>::new());
+    let engine = engine(&world);
+    for tier in [Tier::Full, Tier::NoUserns] {
+        let policy = policy_of(&world, Some(tier));
+        let sleep = format!("5{}.77", std::process::id());
+        let running =
+            engine.sandbox(&policy).command("sh").args(["-c", &format!("setsid sleep {sleep} & sleep {sleep}")]).spawn().expect("it runs");
+        common::soon("the payload", || processes_with(&sleep).len() >= 2);
+        drop(running);
+        assert_eq!(processes_with(&sleep), Vec::<String>::new());
+    }
 }
 
 /// The sandbox's first process may still be on its way out then, and nobody else.

@@ -118,6 +118,18 @@ impl Vessel {
         matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
     }
 
+    /// Has its first process ended by now?
+    fn is_over(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    }
+
+    /// Until its first process has ended: nothing may be left then, and the group, which is removed next, must be empty.
+    fn wait(&self) {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
+    }
+
     /// Its first process has ended: takes the zombie away.
     pub(super) fn reap(&mut self) {
         if !std::mem::replace(&mut self.ended, true) && self.child {
@@ -132,9 +144,7 @@ impl Drop for Vessel {
             return;
         }
         drop(sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL));
-        // Nothing may be left when this returns; the group, which is removed next, must be empty.
-        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        while matches!(poll(&mut fds, PollTimeout::NONE), Err(nix::Error::EINTR)) {}
+        self.wait();
         self.reap();
     }
 }
@@ -176,6 +186,9 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if !self.vessel.ended {
             self.kill();
+            // By itself, so that one without a pid namespace can end what it started.
+            self.vessel.wait();
+            self.vessel.reap();
         }
     }
 }
@@ -321,8 +334,8 @@ impl Engine {
         }
     }
 
-    /// Nobody is left in this sandbox but its first process, which ends by itself: waited for before the next one is complete, or when this
-    /// engine goes.
+    /// Nobody is left in this sandbox but its first process, which ends by itself: tidied up while a later command runs, and waited for when
+    /// this engine rests or goes.
     pub(super) fn let_go(&self, hold: Hold) {
         if matches!(self.forker, Forker::Here(_)) {
             // There may be no next one, and there is nothing better to do until it has ended.
@@ -406,11 +419,14 @@ impl Engine {
         if self.facts.uid == 0 { Ok(held(&self.owners).prepare(rest, &plan.folder)?) } else { Ok(Vec::new()) }
     }
 
-    /// While the sandbox is being completed: lets end what has to, and has the next hull built.
+    /// While the command runs: tidies up after those that have ended, and has the next hull built. Waits for nobody, for the command has
+    /// limits that are to be watched.
     pub(super) fn settle(&self, plan: &Plan) {
         held(&self.owners).settle();
-        let gone = std::mem::take(&mut *held(&self.leaving));
-        drop(gone);
+        let leaving = std::mem::take(&mut *held(&self.leaving));
+        let (over, left): (Vec<Hold>, Vec<Hold>) = leaving.into_iter().partition(|hold| hold.vessel.is_over());
+        held(&self.leaving).extend(left);
+        drop(over);
         if let Forker::Helper(line) = &self.forker {
             let mut line = held(line);
             line.settle();
