@@ -71,7 +71,10 @@ impl Runner<'_> {
         };
         if revert.base != *tip {
             // It may have landed, and the runner died before it could say so.
-            let held = self.help().with(|keeper| keeper.holds(&revert.candidate)).unwrap_or(false);
+            let Ok(held) = self.help().with(|keeper| keeper.holds(&revert.candidate)) else {
+                // Git cannot say where the target is: that is no reason to drop it. The next turn asks again.
+                return Ok(false);
+            };
             if held {
                 self.taken_back(&story, &revert)?;
             } else {
