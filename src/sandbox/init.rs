@@ -32,7 +32,7 @@ struct Failed {
 }
 
 /// Runs the sandbox. Never returns, whatever happens.
-pub(super) fn run(hull: &Hull, processors: sys::Processors, mapped: Option<OwnedFd>, control: OwnedFd) -> ! {
+pub(super) fn run(hull: &Hull, processors: Option<sys::Processors>, mapped: Option<OwnedFd>, control: OwnedFd) -> ! {
     // A panic must not unwind into the code of the process this was forked from.
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         if let Err(failed) = live(hull, processors, mapped, &control) {
@@ -44,7 +44,7 @@ pub(super) fn run(hull: &Hull, processors: sys::Processors, mapped: Option<Owned
     sys::exit_now(i32::from(result.is_err()));
 }
 
-fn live(hull: &Hull, processors: sys::Processors, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), Failed> {
+fn live(hull: &Hull, processors: Option<sys::Processors>, mapped: Option<OwnedFd>, control: &OwnedFd) -> Result<(), Failed> {
     let begin = |error| Failed { step: "begin".to_owned(), error };
     let keep: Vec<i32> = mapped.iter().chain([control]).map(AsRawFd::as_raw_fd).collect();
     sys::close_all_but(&keep).map_err(begin)?;
@@ -139,7 +139,7 @@ struct World {
     namespaces: (bool, bool),
     filters: HashMap<filter::Spec, BpfProgram>,
     /// What the payload runs on. This process is kept apart from its supervisor until then.
-    processors: sys::Processors,
+    processors: Option<sys::Processors>,
 }
 
 impl World {
@@ -212,8 +212,10 @@ impl World {
             Step::Session => Ok(nix::unistd::setsid().map(drop)?),
             Step::Limit { resource, value } => confine::limit(*resource, *value),
             Step::Processors(count) => {
-                self.processors = self.processors.at_most(*count);
-                self.processors.apply()
+                let own = self.processors.ok_or_else(|| io::Error::other("the kernel does not tell which there are"))?;
+                let fewer = own.at_most(*count);
+                self.processors = Some(fewer);
+                fewer.apply()
             }
             Step::Privileges => drop_privileges(self.namespaces.1),
             Step::Landlock(plan) => confine::landlock(plan),
@@ -301,7 +303,7 @@ fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
     // Nothing of the supervisor's is left to wait for when it hears that all is ready.
     let Some(group) = message::group(control.as_fd())? else { return Ok(()) };
     // A limit of them was applied in its turn. Without one, this process has others by now when its own were taken from it.
-    drop(world.processors.apply());
+    drop(world.processors.map(sys::Processors::apply));
     let (names, fds): (Vec<Handed>, Vec<OwnedFd>) = world.handed.into_iter().unzip();
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     send(control.as_fd(), &FromInit::Ready { probes: world.probes, descriptors: names }, &borrowed)?;

@@ -35,8 +35,6 @@ pub struct Launched {
 pub enum LaunchError {
     #[error("new namespaces are refused: {0}")]
     Namespaces(io::Error),
-    #[error("the processors to run on are not told: {0}")]
-    Processors(io::Error),
     #[error("the sandbox's user could not be mapped: {0}")]
     Identity(io::Error),
 }
@@ -52,7 +50,8 @@ pub(super) fn launch(hull: &Hull, control: OwnedFd, into: Option<BorrowedFd<'_>>
     let maps = hull.privileged && hull.has(Namespace::User);
     let pipe = maps.then(|| nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)).transpose();
     let (mapped, done) = pipe.map_err(|e| LaunchError::Identity(e.into()))?.unzip();
-    let processors = Processors::own().map_err(LaunchError::Processors)?;
+    // Nothing depends on it but a limit of processors, which then says so.
+    let processors = Processors::own().ok();
     match sys::fork_into(flags, into).map_err(LaunchError::Namespaces)? {
         Fork::Child => {
             drop(done);
