@@ -209,8 +209,7 @@ impl Early {
         }
         let hull = Hull { steps: plan::hull(facts, true), privileged: facts.uid == 0 };
         let (control, theirs) = control_sockets().ok()?;
-        let launched = launch::launch(&hull, theirs, None).ok()?;
-        sys::keep_apart(launched.pid);
+        let launched = launch::launch(&hull, theirs, None, true).ok()?;
         Some(Self(Vessel::new(hull, launched, control, None, true)))
     }
 
@@ -373,7 +372,7 @@ impl Engine {
                 }
                 let (control, theirs) = control_sockets()?;
                 let group = Group::prepare(self.cgroups())?;
-                let launched = launch::launch(&hull, theirs, group.clone_into_fd()?)?;
+                let launched = launch::launch(&hull, theirs, group.clone_into_fd()?, true)?;
                 Ok((Vessel::new(hull, launched, control, Some(group), true), all()))
             }
             Forker::Helper(line) => {

@@ -97,5 +97,5 @@ fn launch(request: &Request, fds: Vec<OwnedFd>) -> Result<Launched, String> {
     let mut next = || fds.next().ok_or("a descriptor is missing from the request");
     let control = next()?;
     let into = request.into.then(&mut next).transpose()?;
-    launch::launch(&request.hull, control, into.as_ref().map(AsFd::as_fd)).map_err(|e| e.to_string())
+    launch::launch(&request.hull, control, into.as_ref().map(AsFd::as_fd), false).map_err(|e| e.to_string())
 }

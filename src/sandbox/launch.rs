@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::init;
 use super::plan::{Namespace, Step};
-use super::sys::{self, Fork, Processors};
+use super::sys::{self, Fork, Processors, Unhurried};
 
 /// What is built before any policy is known: namespaces, an empty root, devices, private folders. The same for every sandbox of its kind,
 /// so that it can be built ahead, while somebody else still reads a profile or runs another sandbox.
@@ -43,7 +43,7 @@ pub enum LaunchError {
 ///
 /// # Errors
 /// When the kernel refuses. Nothing is left behind then.
-pub(super) fn launch(hull: &Hull, control: OwnedFd, into: Option<BorrowedFd<'_>>) -> Result<Launched, LaunchError> {
+pub(super) fn launch(hull: &Hull, control: OwnedFd, into: Option<BorrowedFd<'_>>, apart: bool) -> Result<Launched, LaunchError> {
     let namespaces = hull.steps.iter().flat_map(|step| if let Step::Namespaces(list) = step { list.as_slice() } else { &[] });
     // The dearest one by far is made from there, while everybody else goes on.
     let flags = namespaces.filter(|n| **n != Namespace::Network).fold(0, |flags, n| flags | n.flag());
@@ -52,12 +52,17 @@ pub(super) fn launch(hull: &Hull, control: OwnedFd, into: Option<BorrowedFd<'_>>
     let (mapped, done) = pipe.map_err(|e| LaunchError::Identity(e.into()))?.unzip();
     // Nothing depends on it but a limit of processors, which then says so.
     let processors = Processors::own().ok();
+    let unhurried = apart.then(Unhurried::begin);
     match sys::fork_into(flags, into).map_err(LaunchError::Namespaces)? {
         Fork::Child => {
-            drop(done);
+            drop((done, unhurried));
             init::run(hull, processors, mapped, control)
         }
         Fork::Parent { pid, pidfd } => {
+            if apart {
+                sys::keep_apart(pid);
+            }
+            drop(unhurried);
             if maps && let Err(error) = map_identity(hull, pid) {
                 drop(sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL));
                 return Err(LaunchError::Identity(error));

@@ -361,8 +361,13 @@ pub fn ordinary_scheduling() -> io::Result<()> {
     if ordinary.iter().any(|kind| policy == *kind as isize) {
         return Ok(());
     }
+    schedule(libc::SCHED_OTHER)
+}
+
+/// Schedules this process by an ordinary policy.
+fn schedule(policy: i32) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
-    raw(libc::SYS_sched_setscheduler, [0, libc::SCHED_OTHER as usize, &raw const parameters as usize, 0, 0, 0]).map(drop)
+    raw(libc::SYS_sched_setscheduler, [0, policy as usize, &raw const parameters as usize, 0, 0, 0]).map(drop)
 }
 
 /// The processors that a process may run on.
@@ -416,5 +421,28 @@ impl Processors {
 pub fn keep_apart(pid: i32) {
     if let Some(others) = Processors::own().ok().and_then(Processors::others) {
         let _ = sched_setaffinity(Pid::from_raw(pid), &others.0);
+    }
+}
+
+/// As long as this is held, whoever this process begins does not push it off its processor: it can say first where the other one belongs.
+///
+/// Held by both sides of a fork; each gives it up for itself.
+#[derive(Debug)]
+pub struct Unhurried(bool);
+
+impl Unhurried {
+    /// Only where this process is scheduled as everybody is: nothing else could be given back as it was.
+    pub fn begin() -> Self {
+        let usual = matches!(raw(libc::SYS_sched_getscheduler, [0; 6]), Ok(policy) if policy == libc::SCHED_OTHER as isize);
+        Self(usual && schedule(libc::SCHED_BATCH).is_ok())
+    }
+}
+
+impl Drop for Unhurried {
+    fn drop(&mut self) {
+        if self.0 {
+            // From batch everybody may go back.
+            let _ = schedule(libc::SCHED_OTHER);
+        }
     }
 }
