@@ -4,6 +4,11 @@
 //! or the argument conditions that `seccompiler` compiled. One short program matters twice: the kernel runs it once for every known call
 //! number when it is installed (to remember the calls that are always allowed), and a linear list of some 340 calls would cost more than
 //! all mounts of a sandbox together. A test compares the program, call by call, with the table.
+//!
+//! The program of the usual sandbox is kept ready-made in `filter/usual.rs`; a test compares it with the table too.
+
+mod shorten;
+mod usual;
 
 use std::collections::BTreeMap;
 
@@ -54,6 +59,11 @@ pub struct Spec {
     pub own_process_only: bool,
     /// Tell the supervisor of each `connect`, to explain what was refused.
     pub watch_connect: bool,
+}
+
+impl Spec {
+    /// A sandbox with all its namespaces.
+    pub const USUAL: Self = Self { no_sockets: false, own_process_only: false, watch_connect: true };
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -315,11 +325,13 @@ fn table(spec: Spec) -> Vec<(u32, Verdict)> {
     table
 }
 
-// Classic BPF: a load, three jumps, a return. The constants are the kernel's.
+// Classic BPF: a load, a mask, jumps, a return. The constants are the kernel's.
 const LD_W_ABS: u16 = 0x20;
 const JMP_JA: u16 = 0x05;
 const JMP_JEQ_K: u16 = 0x15;
+const JMP_JGT_K: u16 = 0x25;
 const JMP_JGE_K: u16 = 0x35;
+const AND_K: u16 = 0x54;
 const RET_K: u16 = 0x06;
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
@@ -346,6 +358,17 @@ const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 /// # Errors
 /// When a condition is malformed or the program grows beyond what the kernel takes; both are found by the tests.
 pub fn program(spec: Spec) -> Result<BpfProgram, FilterError> {
+    if spec == Spec::USUAL { Ok(usual::WORDS.iter().map(|word| unpacked(*word)).collect()) } else { made(spec) }
+}
+
+/// An instruction as the kernel lays it out, in one number.
+const fn unpacked(word: u64) -> sock_filter {
+    let [code_low, code_high, jt, jf, k @ ..] = word.to_le_bytes();
+    sock_filter { code: u16::from_le_bytes([code_low, code_high]), jt, jf, k: u32::from_le_bytes(k) }
+}
+
+/// Makes it from the table.
+fn made(spec: Spec) -> Result<BpfProgram, FilterError> {
     let mut leaves = Leaves::default();
     let unknown = leaves.constant(RET_ERRNO | ENOSYS as u32);
     // Ranges of call numbers with one verdict, by their first number.
@@ -383,6 +406,7 @@ pub fn program(spec: Spec) -> Result<BpfProgram, FilterError> {
         });
     }
     program.extend(leaves.code);
+    let program = shorten::shorten(program);
     if program.len() >= LONGEST { Err(FilterError::TooLong(program.len())) } else { Ok(program) }
 }
 
@@ -489,7 +513,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PLAIN: Spec = Spec { no_sockets: false, own_process_only: false, watch_connect: true };
+    const PLAIN: Spec = Spec::USUAL;
     const BARE: Spec = Spec { no_sockets: true, own_process_only: true, watch_connect: false };
 
     /// What the kernel would do: the classic BPF machine, as far as these programs use it.
@@ -509,8 +533,8 @@ mod tests {
                 JMP_JA => pc += i.k as usize,
                 JMP_JEQ_K => pc += branch(a == i.k),
                 JMP_JGE_K => pc += branch(a >= i.k),
-                0x25 => pc += branch(a > i.k),
-                0x54 => a &= i.k,
+                JMP_JGT_K => pc += branch(a > i.k),
+                AND_K => a &= i.k,
                 RET_K => return i.k,
                 other => panic!("instruction {other:#x}"),
             }
@@ -558,6 +582,18 @@ mod tests {
         }
     }
 
+    /// The text of `usual.rs`.
+    fn kept(program: &[sock_filter]) -> String {
+        let word = |i: &sock_filter| u64::from(i.code) | u64::from(i.jt) << 16 | u64::from(i.jf) << 24 | u64::from(i.k) << 32;
+        let lines = program.chunks(6).map(|some| {
+            let words: Vec<String> = some.iter().map(|i| format!("{:#018x},", word(i))).collect();
+            format!("    {}\n", words.join(" "))
+        });
+        let head = "//! The usual filter as it is made from the table, an instruction a number: making it would take as long as ten mounts.\n//!\n\
+                    //! Written by a test (`the_kept_program_is_the_one_that_is_made`), which also tells when it is no longer right.\n\n";
+        format!("{head}#[rustfmt::skip]\npub(super) const WORDS: &[u64] = &[\n{}];\n", lines.collect::<String>())
+    }
+
     #[test]
     fn another_architecture_is_killed() {
         let program = program(PLAIN).unwrap();
@@ -567,7 +603,18 @@ mod tests {
     #[test]
     fn the_program_is_short_and_its_search_is_shallow() {
         let program = program(PLAIN).unwrap();
-        assert!(program.len() < 700, "{}", program.len());
+        assert!(program.len() < 400, "{}", program.len());
+    }
+
+    /// What is kept is what the table says today. `COFFERDAM_UPDATE_FILTER=1` keeps it anew.
+    #[test]
+    fn the_kept_program_is_the_one_that_is_made() {
+        let made = made(Spec::USUAL).unwrap();
+        if std::env::var_os("COFFERDAM_UPDATE_FILTER").is_some() {
+            fs_err::write("src/sandbox/filter/usual.rs", kept(&made)).unwrap();
+        } else {
+            assert!(program(Spec::USUAL).unwrap() == made, "run COFFERDAM_UPDATE_FILTER=1 cargo test --lib the_kept_program");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use seccompiler::BpfProgram;
 use super::launch::Hull;
 use super::message::{self, FromInit, Handed, Heard, Order, ToInit, orders, receive, send};
 use super::mounts::{self, Prepared, Root};
-use super::plan::{self, Namespace, Probe, Step};
+use super::plan::{Namespace, Probe, Step};
 use super::policy::Protocol;
 use super::wire::Text;
 use super::{cgroup, confine, filter, reaper, sys, usage};
@@ -70,7 +70,7 @@ fn live(hull: &Hull, processors: Option<sys::Processors>, mapped: Option<OwnedFd
         world.perform(step, Vec::new(), None).map_err(|error| Failed { step: step.to_string(), error })?;
     }
     // The usual filter is made while there is nothing else to do.
-    world.filter(plan::USUAL_FILTER).map_err(begin)?;
+    world.filter(filter::Spec::USUAL).map_err(begin)?;
     loop {
         // As long as there is something to do, the network may take its time.
         if !message::waits(control.as_fd()) {
@@ -302,8 +302,7 @@ fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
     let pid_namespace = world.namespaces.1;
     // Nothing of the supervisor's is left to wait for when it hears that all is ready.
     let Some(group) = message::group(control.as_fd())? else { return Ok(()) };
-    // A limit of them was applied in its turn. Without one, this process has others by now when its own were taken from it.
-    drop(world.processors.map(sys::Processors::apply));
+    let processors = world.processors;
     let (names, fds): (Vec<Handed>, Vec<OwnedFd>) = world.handed.into_iter().unzip();
     let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
     send(control.as_fd(), &FromInit::Ready { probes: world.probes, descriptors: names }, &borrowed)?;
@@ -320,6 +319,7 @@ fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
             drop(send(control.as_fd(), &failed, &[]));
             return 127;
         }
+        drop(processors.map(sys::Processors::apply));
         let error = execute(order, pid_namespace, world.terminal.as_ref());
         drop(send(control.as_fd(), &FromInit::ExecFailed { errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[]));
         127

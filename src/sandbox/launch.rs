@@ -61,6 +61,7 @@ pub(super) fn launch(hull: &Hull, control: OwnedFd, into: Option<BorrowedFd<'_>>
         Fork::Parent { pid, pidfd } => {
             if apart {
                 sys::keep_apart(pid);
+                sys::stay();
             }
             drop(unhurried);
             if maps && let Err(error) = map_identity(hull, pid) {

@@ -31,9 +31,6 @@ pub const PAYLOAD_ID: u32 = 2_081_422_848;
 /// A file of every root that no rule grants: the self-test reads it, and must fail.
 const UNGRANTED: &str = "/.ungranted";
 
-/// The filter of a sandbox with a network of its own.
-pub const USUAL_FILTER: filter::Spec = filter::Spec { no_sockets: false, own_process_only: false, watch_connect: true };
-
 /// Oldest Landlock that the full tier is built on: the first one that can confine renames across folders.
 pub const OLDEST_LANDLOCK: u32 = 2;
 
@@ -403,7 +400,7 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
         // Before the filter: after it every connect waits for the supervisor, who listens only when the sandbox is complete.
         steps.push(Step::Probe(vec![Probe::OutsideConnection]));
     }
-    steps.push(Step::Filter(filter::Spec { watch_connect: own_network, ..USUAL_FILTER }));
+    steps.push(Step::Filter(filter::Spec { watch_connect: own_network, ..filter::Spec::USUAL }));
     let granted = |path: &Path| policy.grants.iter().any(|g| path.starts_with(&g.inside) || g.inside.starts_with(path));
     let outside = ["/sys", "/boot", "/srv", "/mnt"].map(PathBuf::from).into_iter().find(|path| !granted(path));
     let ungranted = Probe::UngrantedPath(UNGRANTED.into());

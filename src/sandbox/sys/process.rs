@@ -442,7 +442,15 @@ impl Drop for Unhurried {
     fn drop(&mut self) {
         if self.0 {
             // From batch everybody may go back.
-            let _ = schedule(libc::SCHED_OTHER);
+            drop(schedule(libc::SCHED_OTHER));
         }
+    }
+}
+
+pub fn stay() {
+    let mut one = CpuSet::new();
+    if let Ok(cpu) = sched_getcpu() {
+        let _ = one.set(cpu);
+        let _ = sched_setaffinity(Pid::from_raw(0), &one);
     }
 }
