@@ -210,7 +210,8 @@ pub fn main() -> ExitCode {
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == "exec") {
         let early = exec::begin(std::env::args_os().skip(2));
-        if let Some(args) = alone(std::env::args_os().skip(1)) {
+        let plain = exec::Args::without_options(std::env::args_os().skip(2));
+        if let Some(args) = plain.or_else(|| alone(std::env::args_os().skip(1))) {
             return end(exec::run(args, early));
         }
     }
