@@ -265,7 +265,8 @@ impl Root {
             (c"metacopy", Some(c"off")),
             (c"index", Some(c"off")),
         ];
-        if !durable || *upper == Upper::Private {
+        // In memory there is nothing to be flushed.
+        if !durable && *upper != Upper::Private {
             options.push((c"volatile", None));
         }
         let overlay = sys::new_filesystem(c"overlay", &options, CONFINED)?;

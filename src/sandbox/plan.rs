@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Access, Cache, Grant, Limits, Listener, NetworkMode, Policy, Protocol, Tier, Upper, Workspace, WorkspaceSource};
+use super::secrets::within;
 use super::{filter, wire};
 use crate::base::size::Size;
 
@@ -339,7 +340,7 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     for step in &mut steps {
         // `/var/tmp` is a link to `/tmp`, unless something is to be put on below it: a link is never walked through.
         if let Step::Link { path, .. } = step
-            && mounts.iter().any(|mount| mount.starts_with(&*path))
+            && mounts.iter().any(|mount| within(mount, &*path))
         {
             let path = std::mem::take(path);
             rules.push((path.clone(), Rights::Write));
@@ -350,11 +351,11 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
     steps.extend(policy.files.iter().map(|file| Step::File { path: file.inside.clone(), content: file.content.clone() }));
     steps.extend(policy.links.iter().map(|link| Step::Link { path: link.inside.clone(), target: link.target.clone() }));
     // A grant within the workspace would be hidden by it: it is put on afterwards.
-    let within = |grant: &&Grant| grant.inside.starts_with(&policy.workspace.inside);
-    for grant in policy.grants.iter().filter(|grant| !within(grant)) {
+    let in_workspace = |grant: &&Grant| within(&grant.inside, &policy.workspace.inside);
+    for grant in policy.grants.iter().filter(|grant| !in_workspace(grant)) {
         bind(grant, &mut steps, &mut rules);
     }
-    let inside_workspace = |cache: &&Cache| cache.inside.starts_with(&policy.workspace.inside);
+    let inside_workspace = |cache: &&Cache| within(&cache.inside, &policy.workspace.inside);
     for one in policy.caches.iter().filter(|cache| !inside_workspace(cache)) {
         cache(one, &mut steps, &mut rules);
     }
@@ -376,7 +377,7 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
         }
         cache(one, &mut steps, &mut rules);
     }
-    for grant in policy.grants.iter().filter(within) {
+    for grant in policy.grants.iter().filter(in_workspace) {
         bind(grant, &mut steps, &mut rules);
     }
     if let Some(path) = &policy.socket {
@@ -401,7 +402,7 @@ fn full(policy: &Policy, facts: &Facts, abi: u32) -> (Vec<Step>, usize) {
         steps.push(Step::Probe(vec![Probe::OutsideConnection]));
     }
     steps.push(Step::Filter(filter::Spec { watch_connect: own_network, ..filter::Spec::USUAL }));
-    let granted = |path: &Path| policy.grants.iter().any(|g| path.starts_with(&g.inside) || g.inside.starts_with(path));
+    let granted = |path: &Path| policy.grants.iter().any(|g| within(path, &g.inside) || within(&g.inside, path));
     let outside = ["/sys", "/boot", "/srv", "/mnt"].map(PathBuf::from).into_iter().find(|path| !granted(path));
     let ungranted = Probe::UngrantedPath(UNGRANTED.into());
     let mut probes = vec![Probe::NewUserNamespace, Probe::Mount, ungranted, Probe::OutsideProcess, Probe::Capabilities];
@@ -442,7 +443,7 @@ pub fn lasting(plan: &Plan) -> Vec<Step> {
 /// Is it the same which of the two comes first?
 fn apart(one: &Step, other: &Step) -> bool {
     match (place(one), place(other)) {
-        (Some(one), Some(other)) => !one.starts_with(other) && !other.starts_with(one),
+        (Some(one), Some(other)) => !within(one, other) && !within(other, one),
         _ => matches!(one, Step::Room { .. }),
     }
 }

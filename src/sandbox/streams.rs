@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -42,7 +43,7 @@ impl fmt::Debug for Destination {
 /// One stream from the payload.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    reader: Option<OwnedFd>,
+    reader: Option<File>,
     destination: Destination,
     pending: Vec<u8>,
     written: usize,
@@ -53,7 +54,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     pub(super) fn new(reader: OwnedFd, destination: Destination) -> io::Result<Self> {
         set_nonblocking(&reader)?;
-        Ok(Self { reader: Some(reader), destination, pending: Vec::new(), written: 0, memory: Vec::new(), tail: VecDeque::new() })
+        Ok(Self { reader: Some(reader.into()), destination, pending: Vec::new(), written: 0, memory: Vec::new(), tail: VecDeque::new() })
     }
 
     /// A stream whose source comes later: the terminal that init opens.
@@ -63,7 +64,7 @@ impl Outgoing {
 
     pub(super) fn attach(&mut self, reader: OwnedFd) -> io::Result<()> {
         set_nonblocking(&reader)?;
-        self.reader = Some(reader);
+        self.reader = Some(reader.into());
         Ok(())
     }
 
@@ -99,25 +100,26 @@ impl Outgoing {
 
     fn read(&mut self, allowance: u64) -> io::Result<u64> {
         let Some(reader) = &self.reader else { return Ok(0) };
-        let mut chunk = vec![0; CHUNK];
-        match nix::unistd::read(reader, &mut chunk) {
-            // EIO is how a terminal says that nobody holds its other side.
-            Ok(0) | Err(nix::Error::EIO) => {
-                self.reader = None;
-                Ok(0)
-            }
-            Ok(n) => {
-                // One byte more than is allowed tells that the cap was passed, and is not handed on.
-                let kept = n.min(usize::try_from(allowance).unwrap_or(usize::MAX));
-                chunk.truncate(kept);
-                self.remember(&chunk);
-                self.pending = chunk;
-                self.written = 0;
-                Ok(n as u64)
-            }
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(0),
-            Err(e) => Err(e.into()),
+        // Room that is written to only where bytes arrive: most looks find none.
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let read = reader.take(CHUNK as u64).read_to_end(&mut chunk);
+        let over = match &read {
+            Ok(_) => chunk.len() < CHUNK,
+            // How a terminal says that nobody holds its other side.
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => true,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => return read.map(|_| 0),
+        };
+        if over {
+            self.reader = None;
         }
+        let new = chunk.len();
+        // One byte more than is allowed tells that the cap was passed, and is not handed on.
+        chunk.truncate(usize::try_from(allowance).unwrap_or(usize::MAX));
+        self.remember(&chunk);
+        self.pending = chunk;
+        self.written = 0;
+        Ok(new as u64)
     }
 
     fn remember(&mut self, chunk: &[u8]) {

@@ -250,12 +250,10 @@ impl Scanner<'_> {
         etc.sort();
         for (pattern, reason) in known::ETC {
             let (first, below) = pattern.split_once('/').map_or((pattern, None), |(first, below)| (first, Some(below)));
-            let matching = |name: &str| first.strip_suffix('*').map_or(name == first, |start| name.starts_with(start));
-            let names: Vec<(String, Kind)> = etc.iter().filter(|(name, _)| matching(name)).cloned().collect();
-            for (name, kind) in names {
+            for (name, kind) in matching(&etc, first) {
                 let path = Path::new("/etc").join(name);
                 match below.map(|below| path.join(below)) {
-                    None => self.etc(&path, kind, reason),
+                    None => self.etc(&path, *kind, reason),
                     Some(path) => {
                         if let Some(entry) = self.view.entry(&path) {
                             self.etc(&path, entry.kind, reason);
@@ -265,7 +263,7 @@ impl Scanner<'_> {
             }
         }
         for (name, reason) in known::ETC_SCREENED {
-            if let Some((_, kind)) = etc.iter().find(|(found, _)| found == name) {
+            for (_, kind) in matching(&etc, name) {
                 let path = Path::new("/etc").join(name);
                 match self.screened(&path) {
                     Screened::Clean => self.etc(&path, *kind, reason),
@@ -441,6 +439,13 @@ impl Scanner<'_> {
         let moved = name.strip_prefix(".cache/").and_then(|rest| Some(self.around.folder("XDG_CACHE_HOME")?.join(rest)));
         moved.or_else(|| Some(self.around.home.as_ref()?.join(name)))
     }
+}
+
+/// The entries whose name is `pattern`, or begins with it when it ends in `*`: together, where names are sorted.
+fn matching<'a>(sorted: &'a [(String, Kind)], pattern: &str) -> &'a [(String, Kind)] {
+    let (start, open) = pattern.strip_suffix('*').map_or((pattern, false), |start| (start, true));
+    let from = &sorted[sorted.partition_point(|(name, _)| name.as_str() < start)..];
+    &from[..from.partition_point(|(name, _)| if open { name.starts_with(start) } else { name == start })]
 }
 
 enum Screened {
