@@ -153,7 +153,7 @@ impl<'a> Command<'a> {
         };
         let own = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
         let descriptors: Vec<_> = own.into_iter().chain(prepared.iter().flatten().map(AsFd::as_fd)).collect();
-        sys::keep_apart(vessel.pid());
+        let apart = vessel.apart();
         // One that is gone has said why; that is heard below.
         drop(message::order(vessel.control(), order, &descriptors));
         drop((streams, prepared));
@@ -161,7 +161,7 @@ impl<'a> Command<'a> {
         let group = engine.group(&mut vessel, &policy.limits)?;
         let files: Vec<BorrowedFd<'_>> = group.join_fds()?.collect();
         drop(message::send(vessel.control(), &ToInit::Join, &files));
-        let running = Running::begin(Wiring { engine, policy, plan, group, vessel, stdin, stdout, stderr, started })?;
+        let running = Running::begin(Wiring { engine, policy, plan, group, vessel, apart, stdin, stdout, stderr, started })?;
         running.settle();
         Ok(running)
     }

@@ -21,6 +21,7 @@ use super::message;
 use super::plan::{self, Facts, Namespace, Plan, Step};
 use super::policy::{Grant, Limits, Policy, Tier};
 use super::prepare::{self, Owners};
+use super::sys::Apart;
 use super::{reaper, sys};
 
 /// So many may be about to end, with their descriptors and groups, while nobody wants another sandbox.
@@ -77,13 +78,14 @@ pub(super) struct Vessel {
     group: Option<Group>,
     /// Is it our own child, which leaves a zombie?
     child: bool,
+    apart: Option<Apart>,
     ended: bool,
 }
 
 impl Vessel {
     fn new(hull: Hull, launched: Launched, control: OwnedFd, group: Option<Group>, child: bool) -> Self {
-        let Launched { pid, pidfd } = launched;
-        Self { hull, shown: Shown::default(), pid, pidfd, control, group, child, ended: false }
+        let Launched { pid, pidfd, apart } = launched;
+        Self { hull, shown: Shown::default(), pid, pidfd, control, group, child, apart, ended: false }
     }
 
     pub(super) fn control(&self) -> BorrowedFd<'_> {
@@ -96,6 +98,15 @@ impl Vessel {
 
     pub(super) fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Sees to it that it leaves this processor to its supervisor. One that was launched by its supervisor has done so all along; such a
+    /// supervisor, which has nothing else to do, may stay there.
+    pub(super) fn apart(&self) -> Option<Apart> {
+        if self.apart.is_none() {
+            Apart::from(self.pid);
+        }
+        self.apart
     }
 
     pub(super) fn has_pid_namespace(&self) -> bool {

@@ -63,7 +63,7 @@ impl Helper {
         let failed = |why| SandboxError::Step { step: "launch".to_owned(), errno: 0, detail: why };
         let (reply, fds) = receive::<Reply>(self.socket.as_fd(), true).map_err(SandboxError::Helper)?.ok_or_else(gone)?;
         match (reply, fds.into_iter().next()) {
-            (Reply::Launched { pid }, Some(pidfd)) => Ok(Launched { pid, pidfd }),
+            (Reply::Launched { pid }, Some(pidfd)) => Ok(Launched { pid, pidfd, apart: None }),
             (Reply::Launched { .. }, None) => Err(failed("the helper sent no process".to_owned())),
             (Reply::Failed(why), _) => Err(failed(why)),
         }

@@ -138,7 +138,7 @@ struct World {
     /// Of users, and of processes: does it have its own?
     namespaces: (bool, bool),
     filters: HashMap<filter::Spec, BpfProgram>,
-    /// What the payload runs on. This process is kept apart from its supervisor until then.
+    /// What the payload runs on. This process is kept apart from its supervisor.
     processors: Option<sys::Processors>,
 }
 
@@ -319,6 +319,7 @@ fn start(order: &Order, control: &OwnedFd, world: World) -> io::Result<()> {
             drop(send(control.as_fd(), &failed, &[]));
             return 127;
         }
+        // A limit of them was applied in its turn; without one they are those that init had before its supervisor wanted one for itself.
         drop(processors.map(sys::Processors::apply));
         let error = execute(order, pid_namespace, world.terminal.as_ref());
         drop(send(control.as_fd(), &FromInit::ExecFailed { errno: error.raw_os_error().unwrap_or(libc::EIO) }, &[]));

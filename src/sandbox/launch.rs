@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::init;
 use super::plan::{Namespace, Step};
-use super::sys::{self, Fork, Processors, Unhurried};
+use super::sys::{self, Apart, Fork, Processors, Unhurried};
 
 /// What is built before any policy is known: namespaces, an empty root, devices, private folders. The same for every sandbox of its kind,
 /// so that it can be built ahead, while somebody else still reads a profile or runs another sandbox.
@@ -29,6 +29,8 @@ impl Hull {
 pub struct Launched {
     pub pid: i32,
     pub pidfd: OwnedFd,
+    /// The processor that it leaves to who launched it.
+    pub apart: Option<Apart>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +41,8 @@ pub enum LaunchError {
     Identity(io::Error),
 }
 
-/// Makes the sandbox's first process, which reports on `control`; on cgroup v2 it is born in the group `into`.
+/// Makes the sandbox's first process, which reports on `control`; on cgroup v2 it is born in the group `into`. `apart`: this process goes on
+/// working meanwhile, and wants a processor for itself.
 ///
 /// # Errors
 /// When the kernel refuses. Nothing is left behind then.
@@ -59,16 +62,13 @@ pub(super) fn launch(hull: &Hull, control: OwnedFd, into: Option<BorrowedFd<'_>>
             init::run(hull, processors, mapped, control)
         }
         Fork::Parent { pid, pidfd } => {
-            if apart {
-                sys::keep_apart(pid);
-                sys::stay();
-            }
+            let apart = if apart { Apart::from(pid) } else { None };
             drop(unhurried);
             if maps && let Err(error) = map_identity(hull, pid) {
                 drop(sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL));
                 return Err(LaunchError::Identity(error));
             }
-            Ok(Launched { pid, pidfd })
+            Ok(Launched { pid, pidfd, apart })
         }
     }
 }

@@ -18,7 +18,7 @@ use super::plan::{Plan, Probe};
 use super::policy::{Policy, Upper, WorkspaceSource};
 use super::receipt::{self, Kept};
 use super::streams::{Incoming, Outgoing};
-use super::sys;
+use super::sys::{self, Apart};
 use super::usage::{self, Seen};
 use super::watch::{self, Connections};
 
@@ -34,6 +34,8 @@ const SILENCE_LOOKS: u32 = 16;
 const ORPHAN_OUTPUT_MS: u16 = 500;
 /// How long a command that was asked to stop may take before it is ended.
 const GRACE: Duration = Duration::from_secs(2);
+/// A command that runs for longer than this is none of those whose end is to be heard on a processor of our own.
+const STAYS: Duration = Duration::from_millis(20);
 
 /// Everything that [`Running`] is made from.
 pub(super) struct Wiring<'a> {
@@ -42,6 +44,8 @@ pub(super) struct Wiring<'a> {
     pub(super) plan: Plan,
     pub(super) group: Group,
     pub(super) vessel: Vessel,
+    /// The processor that init leaves to us, when it may be kept.
+    pub(super) apart: Option<Apart>,
     pub(super) stdin: Incoming,
     pub(super) stdout: Option<Outgoing>,
     pub(super) stderr: Option<Outgoing>,
@@ -55,6 +59,7 @@ pub struct Running<'a> {
     policy: &'a Policy,
     plan: Plan,
     hold: Hold,
+    apart: Option<Apart>,
     enforced: Enforced,
     /// Is there still something to be heard from init?
     hears: bool,
@@ -104,13 +109,15 @@ impl std::fmt::Debug for Wiring<'_> {
 impl<'a> Running<'a> {
     /// Waits until the sandbox is complete, or says which step failed.
     pub(super) fn begin(wiring: Wiring<'a>) -> Result<Self, SandboxError> {
-        let Wiring { engine, policy, plan, group, vessel, stdin, stdout, stderr, started } = wiring;
+        let Wiring { engine, policy, plan, group, vessel, apart, stdin, stdout, stderr, started } = wiring;
+        let _staying = apart.map(Apart::stay);
         let enforced = group.enforced();
         let mut running = Self {
             engine,
             policy,
             plan,
             hold: Hold { vessel, group },
+            apart,
             enforced,
             hears: true,
             stdin,
@@ -224,7 +231,12 @@ impl<'a> Running<'a> {
     /// # Errors
     /// When the supervisor itself cannot go on; everything inside is ended then.
     pub fn wait(mut self) -> Result<Finished, SandboxError> {
+        // For the shortest commands, whose end init announces at once. Whatever threads there will be have begun.
+        let mut staying = self.apart.map(Apart::stay);
         while !self.finished() {
+            if self.started.elapsed() >= STAYS {
+                drop(staying.take());
+            }
             self.turn().map_err(io_error("the sandbox cannot be watched any more"))?;
         }
         Ok(self.conclude())

@@ -98,12 +98,13 @@ impl Surroundings {
         };
         let mut homes: Vec<PathBuf> = self.home.iter().flat_map(with_real).collect();
         let entries = self.variables.get("PATH").map(|path| split_path(path)).unwrap_or_default();
+        let mut seen: BTreeSet<PathBuf> = BTreeSet::new();
+        homes.retain(|home| seen.insert(home.clone()));
         for path in named.iter().chain(&entries) {
             let real = view.real(path).unwrap_or_else(|| path.clone());
-            homes.extend([path, &real].into_iter().filter_map(|path| home_of(path)).filter(|home| view.exists(home)));
+            let lie_in = [path, &real].into_iter().filter_map(|path| home_of(path));
+            homes.extend(lie_in.filter(|home| seen.insert(home.clone()) && view.exists(home)));
         }
-        let mut seen = BTreeSet::new();
-        homes.retain(|home| seen.insert(home.clone()));
         let state = self.state.iter().flat_map(with_real).collect();
         // A folder of keys that is a link to a synchronised one: the one behind it is protected too.
         let mut moved = Vec::new();

@@ -24,6 +24,7 @@ use crate::base::text::{bytes_line, one_line};
 use crate::egress::{Endpoint, Grant, Source, Tally};
 use crate::sandbox::plan::Facts;
 use crate::sandbox::policy::{self, Access, Limits, NetworkMode, Policy, Tier, WorkspaceSource};
+use crate::sandbox::profile::BUILT_IN;
 use crate::sandbox::resolve::{ExecOptions, resolve_telling};
 use crate::sandbox::toolchains::{Host, Surroundings};
 use crate::sandbox::{Cause, Destination, Early, Engine, Finished, Outcome, SandboxError, command, sys};
@@ -181,15 +182,37 @@ impl Args {
 
 /// Has the part of the sandbox built that nothing decides, while we still find out what is wanted. Where an option may ask for another
 /// one it would be thrown away, so it is not begun.
-pub fn begin(mut arguments: impl Iterator<Item = OsString>) -> Option<(Facts, Option<Early>)> {
-    let other = ["--net", "--require", "--profile", "--allow", "--help", "-h"];
-    let decides = |argument: &OsString| other.iter().any(|option| argument.as_encoded_bytes().starts_with(option.as_bytes()));
-    if arguments.by_ref().take_while(|argument| argument != "--").any(|argument| decides(&argument)) {
+pub fn begin(arguments: impl Iterator<Item = OsString>) -> Option<(Facts, Option<Early>)> {
+    if !usual(arguments) {
         return None;
     }
     let facts = Facts::read();
     let early = Early::begin(&facts);
     Some((facts, early))
+}
+
+/// Do these arguments look as if they asked for a sandbox of the usual kind, all namespaces included? A wrong guess costs time alone.
+fn usual(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    while let Some(argument) = arguments.next().filter(|argument| argument != "--") {
+        let Some(argument) = argument.to_str() else { continue };
+        let (option, value) = argument.split_once('=').map_or((argument, None), |(option, value)| (option, Some(value.to_owned())));
+        let mut value = || value.clone().or_else(|| arguments.next()?.into_string().ok()).unwrap_or_default();
+        let fits = match option {
+            "--net" => value() != "host",
+            "--require" => value() == "full",
+            // What a profile of somebody's own asks for is not known yet.
+            "--profile" => {
+                let wanted = value();
+                BUILT_IN.iter().any(|(name, _)| wanted == *name)
+            }
+            "--help" | "-h" => false,
+            _ => true,
+        };
+        if !fits {
+            return false;
+        }
+    }
+    true
 }
 
 /// # Errors
@@ -565,6 +588,37 @@ mod tests {
 
     fn words(list: &[&str]) -> Vec<OsString> {
         list.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_sandbox_of_another_kind_is_not_begun_early() {
+        for line in [
+            "",
+            "-- true",
+            "--profile strict -- true",
+            "--profile=ci --net none -- make",
+            "--net=gateway -q -- x",
+            "--require full -- x",
+            "-- x --net host",
+        ] {
+            assert!(usual(words(&line.split(' ').collect::<Vec<_>>()).into_iter()), "{line}");
+        }
+        for line in [
+            "--net host -- true",
+            "--net=host -- true",
+            "--require no-userns -- x",
+            "--profile ./own.toml -- x",
+            "--profile",
+            "--help",
+            "-q -h",
+        ] {
+            assert!(!usual(words(&line.split(' ').collect::<Vec<_>>()).into_iter()), "{line}");
+        }
+        // Every profile that comes with the program is of the usual kind.
+        for (name, _) in BUILT_IN {
+            let profile = crate::sandbox::profile::load::load(name, None).expect("a profile");
+            assert!(profile.network.mode != NetworkMode::Host && profile.require == Tier::Full, "{name}");
+        }
     }
 
     /// What is not read by the rules is what the rules would have made of it.

@@ -414,13 +414,43 @@ impl Processors {
     }
 }
 
-/// Moves a process away from the processor that this runs on, and keeps it away from there until it chooses its [`Processors`] itself.
+/// A processor that another process leaves to this one.
 ///
 /// Two processes that work for each other are put on one processor readily, above all in a virtual machine, where one that halts does not
 /// look idle. It is a hint: where it cannot be done, they take turns.
-pub fn keep_apart(pid: i32) {
-    if let Some(others) = Processors::own().ok().and_then(Processors::others) {
-        let _ = sched_setaffinity(Pid::from_raw(pid), &others.0);
+#[derive(Clone, Copy, Debug)]
+pub struct Apart {
+    here: CpuSet,
+    all: CpuSet,
+}
+
+impl Apart {
+    /// Moves a process away from the processor that this runs on, and keeps it and its children away from there until they choose their
+    /// [`Processors`] themselves. `None` where there is no other one.
+    pub fn from(pid: i32) -> Option<Self> {
+        let Processors(all) = Processors::own().ok()?;
+        let Processors(others) = Processors(all).others()?;
+        sched_setaffinity(Pid::from_raw(pid), &others).ok()?;
+        let mut here = all;
+        (0..CpuSet::count()).filter(|cpu| others.is_set(*cpu).unwrap_or(false)).try_for_each(|cpu| here.unset(cpu)).ok()?;
+        Some(Self { here, all })
+    }
+
+    /// Keeps this thread on that processor, where the other one's messages would else pull it to theirs. Not while threads or processes are
+    /// begun, which would stay there too.
+    pub fn stay(self) -> Staying {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.here);
+        Staying(self.all)
+    }
+}
+
+/// See [`Apart::stay`]; dropping it ends that.
+#[derive(Debug)]
+pub struct Staying(CpuSet);
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
     }
 }
 
@@ -444,13 +474,5 @@ impl Drop for Unhurried {
             // From batch everybody may go back.
             drop(schedule(libc::SCHED_OTHER));
         }
-    }
-}
-
-pub fn stay() {
-    let mut one = CpuSet::new();
-    if let Ok(cpu) = sched_getcpu() {
-        let _ = one.set(cpu);
-        let _ = sched_setaffinity(Pid::from_raw(0), &one);
     }
 }

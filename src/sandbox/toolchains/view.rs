@@ -190,10 +190,9 @@ impl View for Host {
 
     fn text(&self, path: &Path, limit: u64) -> Option<String> {
         // Looked at before it is opened: opening a FIFO would wait for a writer.
-        if !fs_err::metadata(path).ok()?.is_file() {
-            return None;
-        }
-        let mut text = String::new();
+        let found = fs_err::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        // Room for all of it, and for seeing its end: else it is read in small pieces.
+        let mut text = String::with_capacity(usize::try_from(found.len().min(limit)).unwrap_or(0) + 33);
         fs_err::File::open(path).ok()?.take(limit + 1).read_to_string(&mut text).ok()?;
         (text.len() as u64 <= limit).then_some(text)
     }
