@@ -88,6 +88,22 @@ fn percentile(times: &mut [Duration], percent: usize) -> f64 {
     times[(times.len() - 1) * percent / 100].as_secs_f64() * 1000.0
 }
 
+/// The orders of `count` things, one after the other: what one of them leaves for the kernel to tidy up is charged to each other one as
+/// often as to any.
+fn order(count: usize, round: usize) -> Vec<usize> {
+    // A step that has no divisor in common with the number of orders comes past all of them, and from one to a very different one.
+    let mut rest = round * 47;
+    let mut left: Vec<usize> = (0..count).collect();
+    (1..=count)
+        .rev()
+        .map(|many| {
+            let chosen = left.remove(rest % many);
+            rest /= many;
+            chosen
+        })
+        .collect()
+}
+
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 fn main() -> Result<(), Error> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -104,9 +120,7 @@ fn main() -> Result<(), Error> {
 
     let mut results: Vec<(&str, Vec<Duration>)> = ["bare", "bubblewrap", "floor", "spawn", "exec"].map(|name| (name, Vec::new())).into();
     for round in 0..rounds + 10 {
-        // What one leaves for the kernel to tidy up is not always charged to the same other one.
-        let turns: Vec<usize> = if round % 2 == 0 { (0..results.len()).collect() } else { (0..results.len()).rev().collect() };
-        for turn in turns {
+        for turn in order(results.len(), round) {
             let time = match results[turn].0 {
                 "bare" => timed(|| status(&mut Command::new("/usr/bin/true")))?,
                 "bubblewrap" => timed(|| status(&mut bubblewrap()))?,
