@@ -81,7 +81,30 @@ fn the_command_runs_on_the_callers_processors() {
         assert_eq!(inside(&[]), outside);
         assert_eq!(inside(&["--require", "no-userns"]), outside);
         assert!(inside(&["--cpus", "1"]).parse::<usize>().is_ok(), "one processor");
+        let policy = world.exec(&[], &["cut", "-d ", "-f41", "/proc/self/stat"]);
+        assert_eq!(policy.out().trim(), "0", "scheduled as everybody is");
     }
+}
+
+/// The supervisor keeps to its own processor while there may be a short command to wait for, and no longer.
+#[test]
+fn the_supervisor_is_free_again_when_a_command_takes_its_time() {
+    let world = World::new(Who::Caller);
+    let of = |pid: &str| {
+        let status = fs_err::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").trim().to_owned()
+    };
+    let mut command = std::process::Command::new(world.program());
+    command.args(["exec", "--", "sleep", "2"]).current_dir(world.workspace()).env("HOME", world.home());
+    let mut supervisor = command.stdin(std::process::Stdio::null()).spawn().expect("exec");
+    let (begun, mut free) = (std::time::Instant::now(), false);
+    std::thread::sleep(Duration::from_millis(100));
+    while !free && begun.elapsed() < Duration::from_millis(1500) {
+        free = of(&supervisor.id().to_string()) == of("self");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(supervisor.wait().expect("its end").success());
+    assert!(free);
 }
 
 #[test]

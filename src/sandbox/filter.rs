@@ -509,7 +509,7 @@ fn search(ranges: &[(u32, usize)]) -> Vec<Node> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -517,7 +517,7 @@ mod tests {
     const BARE: Spec = Spec { no_sockets: true, own_process_only: true, watch_connect: false };
 
     /// What the kernel would do: the classic BPF machine, as far as these programs use it.
-    fn run(program: &[sock_filter], arch: u32, call: u32, args: [u64; 6]) -> u32 {
+    pub(super) fn run(program: &[sock_filter], arch: u32, call: u32, args: [u64; 6]) -> u32 {
         let mut data = Vec::new();
         data.extend(call.to_ne_bytes());
         data.extend(arch.to_ne_bytes());

@@ -213,3 +213,70 @@ impl Layout<'_> {
         self.reversed.iter().enumerate().rev().map(instruction).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::run;
+    use super::*;
+
+    /// Programs of every shape: jumps forward to anywhere, comparisons of whatever was loaded last, dead ends and detours.
+    fn programs() -> impl Strategy<Value = BpfProgram> {
+        let number = prop_oneof![0_u32..6, Just(0xffff_ffff), Just(0xc000_003e)];
+        let one = (0_u8..9, any::<u8>(), any::<u8>(), number, 0_u32..4);
+        proptest::collection::vec(one, 1..60).prop_map(|list| {
+            let last = list.len();
+            let instruction = |(at, (kind, yes, no, k, word)): (usize, (u8, u8, u8, u32, u32))| {
+                let forward = |distance: u8| u8::try_from(usize::from(distance) % (last - at)).expect("a short program");
+                match kind {
+                    0 | 1 => statement(LD_W_ABS, word * 4),
+                    2 => statement(AND_K, k),
+                    3 => statement(JMP_JA, forward(yes).into()),
+                    4 | 5 => jump(JMP_JEQ_K, k, forward(yes), forward(no)),
+                    6 => jump(JMP_JGE_K, k, forward(yes), forward(no)),
+                    7 => jump(JMP_JGT_K, k, forward(yes), forward(no)),
+                    _ => statement(RET_K, k),
+                }
+            };
+            list.into_iter().enumerate().map(instruction).chain([statement(RET_K, 7)]).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+        #[test]
+        fn a_shorter_program_answers_alike(program in programs(), calls in proptest::collection::vec((0_u32..7, 0_u32..7, any::<[u8; 2]>()), 20)) {
+            let shorter = shorten(program.clone());
+            prop_assert!(shorter.len() <= program.len() * 2, "{} of {}", shorter.len(), program.len());
+            for (arch, call, args) in calls {
+                for (arch, call) in [(arch, call), (0xc000_003e, call), (arch, u32::MAX)] {
+                    let args = [args[0].into(), args[1].into(), 0, 0, 0, 0];
+                    prop_assert_eq!(run(&shorter, arch, call, args), run(&program, arch, call, args));
+                }
+            }
+        }
+    }
+
+    /// A way longer than a conditional jump reaches.
+    #[test]
+    fn what_is_far_away_is_reached() {
+        let mut program = vec![statement(LD_W_ABS, OFFSET_NR)];
+        for number in 0..400_u32 {
+            program.push(jump(JMP_JEQ_K, number * 2, 0, 1));
+            program.push(statement(RET_K, number % 3));
+        }
+        program.push(statement(RET_K, 9));
+        let shorter = shorten(program.clone());
+        for call in 0..900 {
+            assert_eq!(run(&shorter, 0, call, [0; 6]), run(&program, 0, call, [0; 6]), "{call}");
+        }
+        assert!(shorter.len() < program.len() * 3 / 4, "{} of {}", shorter.len(), program.len());
+    }
+
+    #[test]
+    fn an_unknown_instruction_is_left_alone() {
+        let program = vec![statement(LD_W_ABS, 0), statement(0x04, 1), statement(RET_K, 0)];
+        assert!(shorten(program.clone()) == program);
+    }
+}
