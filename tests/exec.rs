@@ -96,7 +96,7 @@ fn the_supervisor_is_free_again_when_a_command_takes_its_time() {
     };
     let mut command = std::process::Command::new(world.program());
     command.args(["exec", "--", "sleep", "2"]).current_dir(world.workspace()).env("HOME", world.home());
-    let mut supervisor = command.stdin(std::process::Stdio::null()).spawn().expect("exec");
+    let mut supervisor = command.stdin(Stdio::null()).spawn().expect("exec");
     let (begun, mut free) = (std::time::Instant::now(), false);
     std::thread::sleep(Duration::from_millis(100));
     while !free && begun.elapsed() < Duration::from_millis(1500) {
