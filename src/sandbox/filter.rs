@@ -7,6 +7,8 @@
 //!
 //! The program of the usual sandbox is kept ready-made in `filter/usual.rs`; a test compares it with the table too.
 
+#[cfg(test)]
+mod keep;
 mod shorten;
 mod usual;
 
@@ -582,18 +584,6 @@ pub(super) mod tests {
         }
     }
 
-    /// The text of `usual.rs`.
-    fn kept(program: &[sock_filter]) -> String {
-        let word = |i: &sock_filter| u64::from(i.code) | u64::from(i.jt) << 16 | u64::from(i.jf) << 24 | u64::from(i.k) << 32;
-        let lines = program.chunks(6).map(|some| {
-            let words: Vec<String> = some.iter().map(|i| format!("{:#018x},", word(i))).collect();
-            format!("    {}\n", words.join(" "))
-        });
-        let head = "//! The usual filter as it is made from the table, an instruction a number: making it would take as long as ten mounts.\n//!\n\
-                    //! Written by a test (`the_kept_program_is_the_one_that_is_made`), which also tells when it is no longer right.\n\n";
-        format!("{head}#[rustfmt::skip]\npub(super) const WORDS: &[u64] = &[\n{}];\n", lines.collect::<String>())
-    }
-
     #[test]
     fn another_architecture_is_killed() {
         let program = program(PLAIN).unwrap();
@@ -604,17 +594,6 @@ pub(super) mod tests {
     fn the_program_is_short_and_its_search_is_shallow() {
         let program = program(PLAIN).unwrap();
         assert!(program.len() < 400, "{}", program.len());
-    }
-
-    /// What is kept is what the table says today. `COFFERDAM_UPDATE_FILTER=1` keeps it anew.
-    #[test]
-    fn the_kept_program_is_the_one_that_is_made() {
-        let made = made(Spec::USUAL).unwrap();
-        if std::env::var_os("COFFERDAM_UPDATE_FILTER").is_some() {
-            fs_err::write("src/sandbox/filter/usual.rs", kept(&made)).unwrap();
-        } else {
-            assert!(program(Spec::USUAL).unwrap() == made, "run COFFERDAM_UPDATE_FILTER=1 cargo test --lib the_kept_program");
-        }
     }
 
     #[test]
