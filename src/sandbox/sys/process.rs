@@ -394,11 +394,13 @@ impl Processors {
         Self(first)
     }
 
-    /// Those beside the one that this runs on; `None` when there are none.
-    fn others(self) -> Option<Self> {
-        let mut others = self.0;
-        others.unset(sched_getcpu().ok()?).ok()?;
-        (others != CpuSet::new()).then_some(Self(others))
+    /// The one that this runs on, and the others; `None` when there are none.
+    fn apart(self) -> Option<(Self, Self)> {
+        let cpu = sched_getcpu().ok()?;
+        let (mut here, mut others) = (CpuSet::new(), self.0);
+        here.set(cpu).ok()?;
+        others.unset(cpu).ok()?;
+        (others != CpuSet::new()).then_some((Self(here), Self(others)))
     }
 
     /// From now on this process runs on these.
@@ -420,37 +422,35 @@ impl Processors {
 /// look idle. It is a hint: where it cannot be done, they take turns.
 #[derive(Clone, Copy, Debug)]
 pub struct Apart {
-    here: CpuSet,
-    all: CpuSet,
+    here: Processors,
+    all: Processors,
 }
 
 impl Apart {
     /// Moves a process away from the processor that this runs on, and keeps it and its children away from there until they choose their
     /// [`Processors`] themselves. `None` where there is no other one.
     pub fn from(pid: i32) -> Option<Self> {
-        let Processors(all) = Processors::own().ok()?;
-        let Processors(others) = Processors(all).others()?;
-        sched_setaffinity(Pid::from_raw(pid), &others).ok()?;
-        let mut here = all;
-        (0..CpuSet::count()).filter(|cpu| others.is_set(*cpu).unwrap_or(false)).try_for_each(|cpu| here.unset(cpu)).ok()?;
+        let all = Processors::own().ok()?;
+        let (here, others) = all.apart()?;
+        sched_setaffinity(Pid::from_raw(pid), &others.0).ok()?;
         Some(Self { here, all })
     }
 
     /// Keeps this thread on that processor, where the other one's messages would else pull it to theirs. Not while threads or processes are
     /// begun, which would stay there too.
     pub fn stay(self) -> Staying {
-        let _ = sched_setaffinity(Pid::from_raw(0), &self.here);
+        drop(self.here.apply());
         Staying(self.all)
     }
 }
 
 /// See [`Apart::stay`]; dropping it ends that.
 #[derive(Debug)]
-pub struct Staying(CpuSet);
+pub struct Staying(Processors);
 
 impl Drop for Staying {
     fn drop(&mut self) {
-        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+        drop(self.0.apply());
     }
 }
 
