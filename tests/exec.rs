@@ -66,17 +66,24 @@ fn real_time_scheduling_is_not_handed_on() {
     assert_eq!(real_time(&world.program(), &["exec", "--cpus", "1", "--"]), ("0".to_owned(), String::new()));
 }
 
+/// The processors that a process may use, by its `/proc/PID/status`.
+fn processors(status: &str) -> String {
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").trim().to_owned()
+}
+
+fn processors_of(pid: &str) -> String {
+    processors(&fs_err::read_to_string(format!("/proc/{pid}/status")).expect("its status"))
+}
+
 /// Process 1 is kept apart from its supervisor while both work; what it runs is not, unless a limit says so.
 #[test]
 fn the_command_runs_on_the_callers_processors() {
-    let may = |list: &str| list.trim().trim_start_matches("Cpus_allowed_list:").trim().to_owned();
     for world in everybody() {
-        let outside = fs_err::read_to_string("/proc/self/status").expect("our own");
-        let outside = may(outside.lines().find(|line| line.starts_with("Cpus_allowed_list:")).expect("a list"));
+        let outside = processors_of("self");
         let inside = |options: &[&str]| {
             let ran = world.exec(options, &["grep", "Cpus_allowed_list:", "/proc/self/status"]);
             ran.expect(0, "exited");
-            may(&ran.out())
+            processors(&ran.out())
         };
         assert_eq!(inside(&[]), outside);
         assert_eq!(inside(&["--require", "no-userns"]), outside);
@@ -90,17 +97,13 @@ fn the_command_runs_on_the_callers_processors() {
 #[test]
 fn the_supervisor_is_free_again_when_a_command_takes_its_time() {
     let world = World::new(Who::Caller);
-    let of = |pid: &str| {
-        let status = fs_err::read_to_string(format!("/proc/{pid}/status")).expect("its status");
-        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").trim().to_owned()
-    };
     let mut command = std::process::Command::new(world.program());
     command.args(["exec", "--", "sleep", "2"]).current_dir(world.workspace()).env("HOME", world.home());
     let mut supervisor = command.stdin(Stdio::null()).spawn().expect("exec");
     let (begun, mut free) = (std::time::Instant::now(), false);
     std::thread::sleep(Duration::from_millis(100));
     while !free && begun.elapsed() < Duration::from_millis(1500) {
-        free = of(&supervisor.id().to_string()) == of("self");
+        free = processors_of(&supervisor.id().to_string()) == processors_of("self");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(supervisor.wait().expect("its end").success());

@@ -511,7 +511,7 @@ fn search(ranges: &[(u32, usize)]) -> Vec<Node> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use proptest::prelude::*;
 

@@ -172,8 +172,8 @@ fn processors(text: &str) -> Result<f64, String> {
 }
 
 impl Args {
-    /// Those of `exec -- COMMAND…`, the form that scripts use most: without an option there is nothing that has to be read by rules, which would
-    /// take a tenth of the time of a sandbox. None for any other form.
+    /// Those of `exec -- COMMAND…`, the form that scripts use most: without an option there is nothing that has to be read by rules, which
+    /// takes longer than most steps of a sandbox. None for any other form.
     pub fn without_options(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         let command: Vec<OsString> = arguments.next().filter(|first| first == "--").map(|_| arguments.collect())?;
         (!command.is_empty()).then(|| Self { profile: PROFILE.to_owned(), command, ..Self::default() })
